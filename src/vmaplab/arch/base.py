@@ -1,0 +1,134 @@
+"""What an architecture supplies: geometry, entry bits and vmap hooks, as data plus small functions.
+
+Everything here is fixed by the architecture and its page size. What also depends on the kernel
+release or its configuration (is the contiguous-PTE hook merged, is CONFIG_HAVE_ARCH_HUGE_VMAP on)
+is decided where all three meet, in :mod:`vmaplab.kernel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the page table.
+
+    :param name: the kernel's name, ``PTE`` to ``PGD``.
+    :param shift: log2 of the bytes that one entry maps.
+    :param bits: log2 of the number of entries in a table of this level.
+    :param table_bits: what ``p?d_populate()`` ORs to the address of the next lower table.
+    :param leaf: whether vmap may put a leaf here (``arch_vmap_pmd_supported()`` and so on).
+    """
+
+    name: str
+    shift: int
+    bits: int
+    table_bits: int = 0
+    leaf: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several PTEs that the MMU holds as one translation.
+
+    :param shift: log2 of the bytes that the group maps.
+    :param bits: what ``arch_make_huge_pte()`` ORs to each entry of the group.
+    """
+
+    shift: int
+    bits: int
+
+
+def _same_prot(prot: int, level: int) -> int:
+    return prot
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One architecture with one page size, as a kernel is configured for it.
+
+    Shifts are log2 of bytes; addresses and protection values are ints as the kernel would print them.
+
+    :param levels: from the PTE level up; folded levels are left out.
+    :param entry_bytes: size of one stored entry word.
+    :param cells: entry words that make up one ``pte_t`` (4 on powerpc 8xx with 16 KiB pages).
+    :param big_endian: whether entries are stored big-endian.
+    :param pfn_shift: bit where the page frame number starts in a leaf entry.
+    :param table_shift: an entry for a table holds ``(phys >> table_shift[0]) << table_shift[1]``.
+    :param table_virt: added to that (LoongArch stores the table's direct-mapped virtual address).
+    :param table_mask: the address bits of an entry for a table.
+    :param leaf_test: ``(mask, value)``: an entry above the PTE level is a leaf if ``entry & mask == value``.
+    :param leaf_prot: ``(prot, level) -> bits``, what surrounds the PFN in a leaf of that level.
+    :param pte_none: what an empty PTE holds.
+    :param invalid_tables: whether empty upper entries point to a shared table of the level below, all empty.
+    :param page_kernel: PAGE_KERNEL.
+    :param nx: ``(clear, set)``, what ``pgprot_nx()`` does.
+    :param ioremap_prot: the protection of ``ioremap()``.
+    :param groups: sizes that ``arch_vmap_pte_range_map_size()`` knows, largest first.
+    :param group_mask: the entry bits that tell a group's size.
+    :param group_change: name of the change that brought the PTE-level hooks, or "" if 6.12 has them.
+    :param multi_change: name of the change that lets one store cover several groups, or "".
+    :param leaf_blockers: configuration option -> change from which it no longer forbids block leaves.
+    :param group_unmap: whether vunmap clears a group as a whole (``arch_vmap_pte_range_unmap_size()``).
+    :param huge_vmap: whether the architecture selects CONFIG_HAVE_ARCH_HUGE_VMAP and _HUGE_VMALLOC.
+    :param section_shift: SECTION_SIZE_BITS, or None where there is no SPARSEMEM.
+    :param ioremap_max_order: IOREMAP_MAX_ORDER, log2 of the largest alignment of an ioremap area.
+    :param phys_bits: width of a physical address.
+    :param ram_base: where this project lets RAM start, for arrays made by the buddy allocator.
+    :param free_clears_pmds: ``pud_free_pmd_page()`` clears each PMD entry before it frees.
+    :param free_flush_per_table: it also flushes once per PTE table that it frees.
+    :param free_flush_span: ``level shift -> bytes`` that freeing a lower table flushes.
+    :param pud_free_needs_page: it needs one spare page while it works.
+    :param note: what a reader must know about the values above.
+    """
+
+    name: str
+    family: str
+    page_shift: int
+    levels: tuple[Level, ...]
+    vmalloc_start: int
+    vmalloc_end: int
+    page_kernel: int
+    entry_bytes: int = 8
+    cells: int = 1
+    big_endian: bool = False
+    pfn_shift: int = 12
+    table_shift: tuple[int, int] = (0, 0)
+    table_virt: int = 0
+    table_mask: int = 0
+    leaf_test: tuple[int, int] = (0, 1)
+    leaf_prot: Callable[[int, int], int] = _same_prot
+    pte_none: int = 0
+    invalid_tables: bool = False
+    nx: tuple[int, int] = (0, 0)
+    ioremap_prot: int = 0
+    ioremap_start: int = 0
+    ioremap_end: int = 0
+    groups: tuple[Group, ...] = ()
+    group_mask: int = 0
+    group_change: str = ""
+    multi_change: str = ""
+    leaf_blockers: Mapping[str, str] = field(default_factory=dict)
+    group_unmap: bool = False
+    huge_vmap: bool = True
+    section_shift: int | None = 27
+    ioremap_max_order: int = 0
+    phys_bits: int = 48
+    ram_base: int = 1 << 32
+    table_base: int = 1 << 40
+    free_clears_pmds: bool = False
+    free_flush_per_table: bool = False
+    free_flush_span: Callable[[int], int] = lambda shift: 1 << shift
+    pud_free_needs_page: bool = False
+    note: str = ""
+
+    @property
+    def page_size(self) -> int:
+        """PAGE_SIZE in bytes."""
+        return 1 << self.page_shift
+
+    def pgprot_nx(self, prot: int) -> int:
+        """``pgprot_nx()``: the protection value without the right to execute."""
+        return (prot & ~self.nx[0]) | self.nx[1]

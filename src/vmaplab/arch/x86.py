@@ -1,0 +1,66 @@
+"""x86_64 with 4- and 5-level paging, PSE and 1 GiB pages present, no KASLR, no memory encryption.
+
+Bits: Intel SDM vol. 3A 4.5; values as arch/x86/include/asm/pgtable_types.h and pgtable_64_types.h of 6.12
+define them.
+"""
+
+from __future__ import annotations
+
+from vmaplab.arch.base import Arch, Level
+
+P, RW, US, PCD, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 5, 1 << 6
+PAT_4K = PS = 1 << 7  # bit 7 is PAT in a PTE and PS (page size) above
+G = 1 << 8
+PAT_LARGE = 1 << 12
+NX = 1 << 63
+
+PAGE_KERNEL = P | RW | A | D | G | NX
+PAGE_TABLE = P | RW | US | A | D  # _PAGE_TABLE, of kernel tables too: the leaf decides
+
+
+def _leaf_prot(prot: int, level: int) -> int:
+    """``protval_4k_2_large() | _PAGE_PSE``: PAT moves from bit 7 to bit 12 in a large leaf."""
+    if level == 0:
+        return prot
+    pat = PAT_LARGE if prot & PAT_4K else 0
+    return (prot & ~PAT_4K) | pat | PS
+
+
+def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb: int) -> Arch:
+    levels = tuple(
+        Level(
+            name=level_name,
+            shift=12 + 9 * index,
+            bits=9,
+            table_bits=PAGE_TABLE,
+            leaf=level_name in ("PMD", "PUD"),
+        )
+        for index, level_name in enumerate(level_names)
+    )
+    return Arch(
+        name=name,
+        family="x86",
+        page_shift=12,
+        levels=levels,
+        vmalloc_start=vmalloc_start,
+        vmalloc_end=vmalloc_start + (vmalloc_tb << 40) - 1,  # VMEMORY_END: inclusive in the kernel too
+        page_kernel=PAGE_KERNEL,
+        table_mask=((1 << 52) - 1) & ~((1 << 12) - 1),
+        leaf_test=(P | PS, P | PS),
+        leaf_prot=_leaf_prot,
+        nx=(0, NX),
+        ioremap_prot=PAGE_KERNEL | PCD,  # UC-
+        section_shift=27,
+        ioremap_max_order=30,
+        phys_bits=52,
+        free_clears_pmds=True,
+        free_flush_span=lambda shift: (1 << 12) - 1,
+        pud_free_needs_page=True,
+        note="PSE and 1 GiB pages present",
+    )
+
+
+ARCHES = (
+    _x86("x86_64", ("PTE", "PMD", "PUD", "PGD"), 0xFFFF_C900_0000_0000, vmalloc_tb=32),
+    _x86("x86_64-la57", ("PTE", "PMD", "PUD", "P4D", "PGD"), 0xFFA0_0000_0000_0000, vmalloc_tb=12800),
+)

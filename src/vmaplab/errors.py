@@ -1,0 +1,24 @@
+"""The two ways in which vmaplab says no."""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+
+class InputError(ValueError):
+    """The caller asked for something that cannot be: one line that says what is wrong and what to do."""
+
+
+class VmapError(OSError):
+    """The kernel would have refused: ``.errno`` is what its functions return, positive.
+
+    Where the kernel returns NULL without an errno, ENOMEM stands for "no memory, no address space, more
+    pages than the machine has" and EINVAL for arguments that it refuses.
+    """
+
+    def __init__(self, errno: int, reason: str) -> None:
+        super().__init__(errno, f"{_errno.errorcode[errno]} ({os.strerror(errno)}): {reason}")
+
+    def __str__(self) -> str:
+        return str(self.strerror)

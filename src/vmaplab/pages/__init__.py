@@ -1,0 +1,110 @@
+"""Where page arrays come from: the dma-buf system heap, a live process, a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vmaplab import arch as arches
+from vmaplab.errors import InputError
+from vmaplab.pages.array import MAX_PAGES, PageArray, check_page_size, parse_size, size_text, with_page_size
+
+SOURCES = (
+    "heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
+    "or FILE.{txt,csv,npy,parquet}"
+)
+
+
+def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
+    """The page array that ``source`` names.
+
+    :param source: ``heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N]``, ``pid:PID[,start-end]`` or
+        a file.
+    :param arch: the architecture whose page size a heap, or a file that does not tell, is counted in.
+    :param page_size: bytes of a page in a plain file, if not the architecture's.
+    :return: PFNs, uint64, shape (n,), in mapping order; it knows its page size.
+    :raises InputError: if there is no such source, or its page size is not the architecture's.
+    """
+    target = arches.get(arch)
+    if page_size is not None and (page_size < 4096 or page_size & (page_size - 1)):
+        raise InputError(f"page size {page_size} is no power of two from 4096 on")
+    kind, _, rest = source.partition(":")
+    if kind == "heap":
+        return with_page_size(_heap(rest, target), target.page_size)
+    if kind == "pid":
+        from vmaplab.pages import pid
+
+        array = with_page_size(pid.load(*_pid(rest)), pid.page_size())
+    elif source.endswith((".txt", ".csv", ".npy", ".parquet")):
+        from vmaplab.pages import file
+
+        pfns, told = file.load(Path(source))
+        array = with_page_size(pfns, told or page_size or target.page_size)
+    else:
+        raise InputError(f"unknown source '{source}'; write {SOURCES}")
+    check_page_size(array, target)
+    return array
+
+
+def save(path: str, pfns: PageArray) -> None:
+    """Write a page array to a file, in the format of its ending, whole or not at all.
+
+    :raises InputError: if that cannot be.
+    """
+    from vmaplab.pages import file
+
+    file.save(Path(path), pfns, pfns.page_size or 0)
+
+
+def _heap(text: str, arch: arches.Arch) -> PageArray:
+    from vmaplab.pages import heap
+
+    size_word, *words = text.split(",")
+    size = parse_size(size_word)
+    pages = -(-size // arch.page_size)
+    if pages > MAX_PAGES:
+        raise InputError(f"{size_text(size)} is {pages} pages, more than {MAX_PAGES}")
+    options: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in ("fragmentation", "seed", "orders", "clients") or not equals:
+            raise InputError(f"unknown heap option '{word}'; known: fragmentation=, seed=, orders=, clients=")
+        options[name] = value
+    try:
+        pfns = heap.allocate(
+            pages,
+            arch.ram_base >> arch.page_shift,
+            fragmentation=float(options.get("fragmentation", "0")),
+            seed=_natural(options.get("seed", "0")),
+            orders=tuple(_natural(word) for word in options.get("orders", "8/4/0").split("/")),
+            clients=_natural(options.get("clients", "2")),
+        )
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'heap:{text}': {error}") from None
+    return with_page_size(pfns, arch.page_size)
+
+
+def _pid(text: str) -> tuple[int, int, int]:
+    number, comma, bounds = text.partition(",")
+    if not (number.isascii() and number.isdigit()) or len(number) > 10 or not int(number):
+        raise InputError(f"'{number}' is no process id")
+    if not comma:
+        return int(number), 0, 1 << 64
+    low, _, high = bounds.partition("-")
+    try:
+        start, end = int(low, 16), int(high, 16)
+    except ValueError:
+        start = end = 0
+    if not 0 <= start < end <= 1 << 64:
+        raise InputError(f"'{bounds}' is no address range; write start-end in hexadecimal")
+    return int(number), start, end
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise InputError(f"'{text}' is no natural number")
+    return int(text)
+
+
+__all__ = ["MAX_PAGES", "SOURCES", "PageArray", "load", "save"]

@@ -1,0 +1,274 @@
+"""Page arrays as the dma-buf system heap allocates them from a buddy allocator.
+
+``Buddy`` is one zone of the page allocator: blocks of order 0 to 10, split on allocation, coalesced on
+free. ``system_heap`` is the policy of drivers/dma-buf/heaps/system_heap.c: the largest of the
+orders 8, 4, 0 that fits what is left, and never a larger order again after a failure.
+
+A live machine has more than one client of its page allocator. The heap therefore takes turns with others
+(``clients``): with two, its order-8 blocks have foreign blocks between them; with one, blocks taken
+from an unfragmented zone follow each other and make longer runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab._jit import jit
+from vmaplab.errors import InputError
+from vmaplab.pgtable.geometry import Ints, i64
+
+MAX_PAGE_ORDER = 10
+ORDERS = (8, 4, 0)
+NONE = -1
+
+
+class Zone(NamedTuple):
+    """The free lists of a zone; pages are numbered from ``first``."""
+
+    first: int
+    next: NDArray[np.int32]
+    prev: NDArray[np.int32]
+    order: NDArray[np.int8]  # order of the free block that starts here, or NONE
+    head: Ints  # first free block of each order, or NONE
+    free: Ints  # shape (1,): free pages
+
+
+@jit
+def _push(zone: Zone, page: int, order: int) -> None:
+    """``__add_to_free_list()``, at the head."""
+    after = zone.head[order]
+    zone.next[page], zone.prev[page] = after, NONE
+    if after != NONE:
+        zone.prev[after] = page
+    zone.head[order] = page
+    zone.order[page] = order
+
+
+@jit
+def _pop(zone: Zone, page: int) -> None:
+    """``__del_page_from_free_list()``."""
+    before, after = zone.prev[page], zone.next[page]
+    if before != NONE:
+        zone.next[before] = after
+    else:
+        zone.head[zone.order[page]] = after
+    if after != NONE:
+        zone.prev[after] = before
+    zone.order[page] = NONE
+
+
+@jit
+def alloc_block(zone: Zone, order: int) -> int:
+    """``__rmqueue_smallest()``: the number of the first page of a block, or NONE."""
+    for current in range(order, MAX_PAGE_ORDER + 1):
+        page = i64(zone.head[current])
+        if page != NONE:
+            _pop(zone, page)
+            while current > order:  # expand(): the upper halves go back
+                current -= 1
+                _push(zone, page + (1 << current), current)
+            zone.free[0] -= 1 << order
+            return page
+    return NONE
+
+
+@jit
+def free_block(zone: Zone, page: int, order: int) -> None:
+    """``__free_one_page()``: coalesce with free buddies as far as that goes."""
+    zone.free[0] += 1 << order
+    pages = len(zone.order)
+    while order < MAX_PAGE_ORDER:
+        buddy = ((page + zone.first) ^ (1 << order)) - zone.first
+        if buddy < 0 or buddy + (1 << order) > pages or zone.order[buddy] != order:
+            break
+        _pop(zone, buddy)
+        page = min(page, buddy)
+        order += 1
+    _push(zone, page, order)
+
+
+@jit
+def fill_zone(zone: Zone) -> None:
+    """Free all memory, as ``memblock_free_all()`` does; lowest addresses first in each list."""
+    page = len(zone.order)
+    while page > 0:
+        order = MAX_PAGE_ORDER
+        while (page + zone.first) & ((1 << order) - 1) or page < 1 << order:
+            order -= 1
+        page -= 1 << order
+        zone.free[0] += 1 << order
+        _push(zone, page, order)
+
+
+@jit
+def alloc_pages(zone: Zone, order: int, out: Ints) -> int:
+    """Fill ``out`` with PFNs of blocks of ``order``; returns how many pages were filled."""
+    filled = 0
+    while filled < len(out):
+        page = alloc_block(zone, order)
+        if page == NONE:
+            break
+        for offset in range(1 << order):
+            out[filled + offset] = zone.first + page + offset
+        filled += 1 << order
+    return filled
+
+
+@jit
+def system_heap(zone: Zone, orders: Ints, clients: int, start: int, out: Ints, stop: int, state: Ints) -> int:
+    """Fill ``out[start:stop]`` for the first of ``clients`` that take turns; returns where it stopped.
+
+    ``state`` keeps each client's ``max_order`` index and pages left, shape (2 * clients,), between calls.
+    """
+    filled = start
+    while filled < stop:
+        for client in range(clients):
+            left = state[2 * client + 1]
+            page = NONE
+            while left > 0 and state[2 * client] < len(orders):  # alloc_largest_available()
+                order = orders[state[2 * client]]
+                if left >= 1 << order:
+                    page = alloc_block(zone, order)
+                    if page != NONE:
+                        break
+                state[2 * client] += 1
+            if page == NONE:
+                if client == 0:
+                    return filled
+                continue
+            state[2 * client + 1] -= 1 << order
+            if client == 0:
+                for offset in range(1 << order):
+                    out[filled + offset] = zone.first + page + offset
+                filled += 1 << order
+    return filled
+
+
+@jit
+def age_zone(zone: Zone, pageblock: int, orders: Ints, keep: NDArray[np.bool_], whole: NDArray[np.bool_]) -> None:
+    """Allocate all of ``zone`` in blocks of the given orders, in turn, then free part of them again.
+
+    :param pageblock: log2 of the pages of a pageblock; a multiple of it is the zone's size.
+    :param keep: whether the n-th allocation stays, if its pageblock is not ``whole``.
+    :param whole: per pageblock, whether everything in it is freed.
+    """
+    pages = len(zone.order)
+    taken = np.full(pages, NONE, dtype=np.int8)
+    index = 0
+    while zone.free[0] > 0:
+        order = orders[index % len(orders)]
+        page = alloc_block(zone, order)
+        while page == NONE:
+            order -= 1
+            page = alloc_block(zone, order)
+        taken[page] = order
+        index += 1
+    for page in range(pages):
+        if taken[page] != NONE and (whole[page >> pageblock] or not keep[page % len(keep)]):
+            free_block(zone, page, taken[page])
+            taken[page] = NONE
+
+
+class Buddy:
+    """A zone of the page allocator, all free at first.
+
+    :param first: PFN of the first page.
+    :param pages: how many pages the zone has.
+    """
+
+    def __init__(self, first: int, pages: int) -> None:
+        self.zone = Zone(
+            first=first,
+            next=np.full(pages, NONE, dtype=np.int32),
+            prev=np.full(pages, NONE, dtype=np.int32),
+            order=np.full(pages, NONE, dtype=np.int8),
+            head=np.full(MAX_PAGE_ORDER + 1, NONE, dtype=np.int64),
+            free=np.zeros(1, dtype=np.int64),
+        )
+        fill_zone(self.zone)
+
+    @property
+    def free(self) -> int:
+        """Free pages."""
+        return int(self.zone.free[0])
+
+    def alloc_pages(self, order: int, count: int) -> NDArray[np.uint64]:
+        """``count`` pages in blocks of ``order``; fewer if the zone runs out. Shape (n,), PFNs."""
+        out = np.zeros(count, dtype=np.int64)
+        return out[: alloc_pages(self.zone, order, out)].view(np.uint64)
+
+    def free_pages(self, pfns: NDArray[np.uint64]) -> None:
+        """Free ``pfns`` page by page, as ``vfree()`` does."""
+        for pfn in pfns.view(np.int64).tolist():
+            free_block(self.zone, pfn - self.zone.first, 0)
+
+    def unusable_index(self, order: int) -> float:
+        """Share of the free memory that cannot serve an allocation of ``order``: 0 to 1.
+
+        The "unusable free space index" of /sys/kernel/debug/extfrag.
+        """
+        heads = self.zone.order[self.zone.order != NONE].astype(np.int64)
+        usable = int((1 << heads[heads >= order]).sum())
+        return 1 - usable / self.free if self.free else 0.0
+
+
+def make_zone(ram_base_pfn: int, pages: int, fragmentation: float, seed: int, pageblock: int = ORDERS[0]) -> Buddy:
+    """A zone with at least ``pages`` free, of which the share ``fragmentation`` lies in blocks below ``pageblock``.
+
+    With 0 the zone is fresh. Otherwise it is filled with blocks of mixed orders and freed again in
+    part: some pageblocks wholly, of the others about one block in two.
+    """
+    block = 1 << pageblock
+    if fragmentation == 0:
+        return Buddy(ram_base_pfn, -(-pages // 1024) * 1024)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    want = pages + pages // 4 + 4 * block
+    whole_blocks = round((1 - fragmentation) * want / block)
+    blocks = whole_blocks + -(-2 * (want - whole_blocks * block) // block)
+    buddy = Buddy(ram_base_pfn, blocks * block)
+    whole = np.zeros(blocks, dtype=np.bool_)
+    whole[rng.permutation(blocks)[:whole_blocks]] = True
+    sample = min(blocks * block, 1 << 20)
+    orders = rng.integers(0, pageblock, size=sample, dtype=np.int64)
+    keep = rng.random(sample) < 0.5
+    age_zone(buddy.zone, pageblock, orders, keep, whole)
+    return buddy
+
+
+def allocate(
+    pages: int,
+    ram_base_pfn: int,
+    fragmentation: float = 0.0,
+    seed: int = 0,
+    orders: tuple[int, ...] = ORDERS,
+    clients: int = 2,
+) -> NDArray[np.uint64]:
+    """The pages of one system-heap buffer, in the order of its scatterlist: PFNs, shape (``pages``,).
+
+    :param fragmentation: share of the zone's free memory in blocks smaller than order 8, 0 to 1.
+    :param orders: what the heap tries, largest first.
+    :param clients: how many clients allocate in turn, each a buffer of the same size.
+    :raises InputError: if a value is out of range.
+    """
+    if not 0 <= fragmentation <= 1:
+        raise InputError(f"fragmentation is {fragmentation}; it goes from 0 to 1")
+    if not orders or list(orders) != sorted(set(orders), reverse=True) or not 0 <= orders[-1] <= orders[0] <= 10:
+        raise InputError(f"orders are {'/'.join(map(str, orders))}; write descending numbers from 10 to 0")
+    if orders[-1] != 0 and pages % (1 << orders[-1]):
+        raise InputError(f"{pages} pages cannot be made of blocks of order {orders[-1]}; end the orders with 0")
+    if not 1 <= clients <= 64:
+        raise InputError(f"clients is {clients}; it goes from 1 to 64")
+    buddy = make_zone(ram_base_pfn, clients * pages, fragmentation, seed, max(orders[0], ORDERS[0]))
+    out = np.zeros(pages, dtype=np.int64)
+    state = np.array([0, pages] * clients, dtype=np.int64)
+    levels = np.array(orders, dtype=np.int64)
+    filled = system_heap(buddy.zone, levels, clients, 0, out, pages, state)
+    if filled < pages:
+        raise InputError(
+            f"the zone is too fragmented for orders {'/'.join(map(str, orders))}: {filled} of {pages} pages; "
+            "end the orders with 0 or lower the fragmentation"
+        )
+    return out.view(np.uint64)

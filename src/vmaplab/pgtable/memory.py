@@ -1,0 +1,193 @@
+"""Table memory: the simulated RAM that holds the page tables, as real bytes.
+
+Word ``w`` of the array lies at physical address ``geometry.base + w * geometry.word_bytes``; entries are stored
+as the architecture stores them (big-endian on powerpc), so that a dump can be walked by an MMU.
+Tables are zeroed memory from the end of what is used, or a table that was freed before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab._jit import jit
+from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
+
+# Indices into Tables.state.
+NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, FREE = 0, 1, 2, 3, 4, 5, 6
+
+# Indices into Tables.cost.
+C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = range(7)
+
+# Kinds of a line in Tables.log: (kind, address, value, size).
+L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB = range(4)
+
+# Bits of Tables.state[WARNED].
+W_BUSY, W_NULL, W_INVALID, W_PARTIAL = 1, 2, 4, 8
+
+UNLIMITED = 1 << 62
+
+
+class Tables(NamedTuple):
+    """What the compiled walkers work on: words, allocator state, counters and the event log."""
+
+    words: NDArray[Any]  # int64, or uint32 where an entry has 4 bytes
+    state: Ints
+    cost: Ints
+    log: Ints  # shape (n, 4); n is 0 when nothing is recorded
+
+
+@jit
+def byteswap(value: int, size: int) -> int:
+    """``value`` with its low ``size`` bytes (4 or 8) reversed; as it is if ``size`` is 0."""
+    if size == 0:
+        return value
+    v = i64(value)
+    swapped = (
+        ((v & 0xFF) << 56)
+        | ((v & 0xFF00) << 40)
+        | ((v & 0xFF0000) << 24)
+        | ((v & 0xFF000000) << 8)
+        | ((v >> 8) & 0xFF000000)
+        | ((v >> 24) & 0xFF0000)
+        | ((v >> 40) & 0xFF00)
+        | ((v >> 56) & 0xFF)
+    )
+    return swapped if size == 8 else (swapped >> 32) & 0xFFFFFFFF
+
+
+@jit
+def load(tables: Tables, g: Geometry, word: int) -> int:
+    """The entry at ``word``, as a number."""
+    return byteswap(i64(tables.words[word]), g.swap)
+
+
+@jit
+def note(tables: Tables, kind: int, address: int, value: int, size: int) -> None:
+    """Add a line to the log, if there is one."""
+    if len(tables.log) > 0:
+        line = tables.log[tables.state[LOGGED]]
+        line[0], line[1], line[2], line[3] = kind, address, value, size
+        tables.state[LOGGED] += 1
+
+
+@jit
+def store(tables: Tables, g: Geometry, word: int, value: int) -> None:
+    """Write the entry ``value`` at ``word``."""
+    tables.words[word] = byteswap(value, g.swap)
+    note(tables, L_STORE, g.base + word * g.word_bytes, value, g.word_bytes)
+
+
+@jit
+def table_of(g: Geometry, entry: int) -> int:
+    """The word index of the table that ``entry`` points to."""
+    phys = ((entry & g.table_mask) >> g.table_out) << g.table_in
+    return (phys - g.base) // g.word_bytes
+
+
+@jit
+def alloc_table(tables: Tables, g: Geometry, level: int) -> int:
+    """A table of ``level`` with every entry empty: its word index, or -1 if there is no memory.
+
+    ``__pte_alloc_kernel()``, ``__pmd_alloc()`` and so on: the caller populates the upper entry.
+    """
+    state = tables.state
+    if state[TABLES] >= state[LIMIT]:
+        return -1
+    words = g.words[level]
+    table = i64(state[FREE + level]) - 1
+    reused = table >= 0
+    if reused:
+        state[FREE + level] = tables.words[table]
+    else:
+        table = (state[NEXT] + words - 1) // words * words
+        state[NEXT] = table + words
+    if reused or g.none[level] != 0:
+        empty = byteswap(g.none[level], g.swap)
+        for word in range(table, table + words):
+            tables.words[word] = empty
+    state[TABLES] += 1
+    tables.cost[C_TABLES] += 1
+    note(tables, L_TABLE_ALLOC, g.base + table * g.word_bytes, g.shift[level], words * g.word_bytes)
+    return table
+
+
+@jit
+def free_table(tables: Tables, g: Geometry, level: int, table: int) -> None:
+    """Give a table back; the next one of this level reuses it."""
+    state = tables.state
+    tables.words[table] = state[FREE + level]
+    state[FREE + level] = table + 1
+    state[TABLES] -= 1
+    note(tables, L_TABLE_FREE, g.base + table * g.word_bytes, g.shift[level], g.words[level] * g.word_bytes)
+
+
+class TableMemory:
+    """The table memory of one kernel.
+
+    :param g: the page-table format.
+    :param max_tables: how many tables can be allocated below the PGD; None for no limit.
+    """
+
+    def __init__(self, g: Geometry, max_tables: int | None = None) -> None:
+        self._g = g
+        self._dtype: type[np.int64 | np.uint32] = np.int64 if g.word_bytes == 8 else np.uint32
+        used = g.root + int(g.words[g.top])
+        self._words: NDArray[Any] = np.zeros(used, dtype=self._dtype)
+        invalid = 0
+        for level in range(g.top if g.none[g.top] else 0):
+            self._words[invalid : invalid + int(g.words[level])] = g.none[level]
+            invalid += int(g.words[level])
+        self._words[g.root : used] = g.none[g.top]
+        self._state = np.zeros(FREE + MAX_LEVELS, dtype=np.int64)
+        self._state[NEXT] = used
+        self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
+
+    def reserve(self, start: int, end: int) -> None:
+        """Have room for every table that mapping the (signed) addresses [start, end) can need."""
+        g = self._g
+        need = int(self._state[NEXT])
+        for level in range(g.top):
+            above = int(g.shift[level + 1])
+            tables = ((end - 1) >> above) - (start >> above) + 1
+            need += (tables + 1) * int(g.words[level])
+        if need > len(self._words):
+            grown = np.zeros(max(need, 2 * len(self._words)), dtype=self._dtype)
+            used = int(self._state[NEXT])
+            grown[:used] = self._words[:used]
+            self._words = grown
+
+    def tables(self, log_lines: int = 0) -> Tables:
+        """The arrays for one call of compiled code, with fresh counters and room for ``log_lines`` events."""
+        self._state[LOGGED] = self._state[WARNED] = self._state[STOPPED] = 0
+        return Tables(
+            self._words,
+            self._state,
+            np.zeros(C_ENTRIES + 1, dtype=np.int64),
+            np.zeros((log_lines, 4), dtype=np.int64),
+        )
+
+    @property
+    def tables_in_use(self) -> int:
+        """Tables allocated now, the PGD aside."""
+        return int(self._state[TABLES])
+
+    @property
+    def root(self) -> int:
+        """Physical address of the PGD, in bytes."""
+        return self._g.base + self._g.root * self._g.word_bytes
+
+    @property
+    def base(self) -> int:
+        """Physical address of the first byte of :meth:`dump`."""
+        return self._g.base
+
+    def dump(self) -> bytes:
+        """The table memory as the machine's RAM would hold it."""
+        return self._words[: int(self._state[NEXT])].tobytes()
+
+    def set_limit(self, max_tables: int | None) -> None:
+        """Let at most ``max_tables`` tables exist from now on."""
+        self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables

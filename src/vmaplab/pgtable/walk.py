@@ -1,0 +1,308 @@
+"""The walkers that map: from the PGD down to the entries, one loop for any number of levels.
+
+``map_range`` is both of the kernel's walkers. With ``contiguous`` it maps one physical range, as
+``vmap_range_noflush()`` does; otherwise it maps an array of pages, as ``vmap_small_pages_range_noflush()`` and,
+from the series on, ``vmap_pages_range_noflush_walk()`` do.
+
+    address:   | PGD index | ... | PMD index | PTE index | offset |
+                  level top          level 1     level 0
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab._jit import inlined, jit
+from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
+from vmaplab.pgtable.memory import (
+    C_CALLS,
+    C_ENTRIES,
+    C_LEAVES,
+    C_SETS,
+    C_WALK,
+    L_FLUSH_TLB,
+    L_STORE,
+    LIMIT,
+    STOPPED,
+    TABLES,
+    W_BUSY,
+    W_INVALID,
+    W_NULL,
+    WARNED,
+    Tables,
+    alloc_table,
+    byteswap,
+    free_table,
+    load,
+    note,
+    store,
+    table_of,
+)
+
+EBUSY, EINVAL, ENOMEM = errno.EBUSY, errno.EINVAL, errno.ENOMEM
+
+
+@jit
+def floor_log2(value: int) -> int:
+    """``ilog2()`` of a positive ``value``."""
+    log = 0
+    while value > 1:
+        value >>= 1
+        log += 1
+    return log
+
+
+@jit
+def arch_vmap_pte_range_map_size(g: Geometry, addr: int, end: int, pfn: int, max_page_shift: int) -> tuple[int, int]:
+    """Bytes that one store at PTE level may map, and which group that makes (-1 for a base page).
+
+    As the hook of that name: a group needs room in [addr, end), VA and PA aligned to it, and
+    ``max_page_shift`` at least as large. With ``group_multi`` the result is the largest power of two
+    that fits, several groups at once.
+    """
+    phys = pfn << g.page_shift
+    for group in range(g.groups):
+        shift = g.group_shift[group]
+        inside = (1 << shift) - 1
+        if max_page_shift >= shift and end - addr > inside and (addr | phys) & inside == 0:
+            if g.group_multi:
+                shift = min(floor_log2(end - addr), max_page_shift)
+            return 1 << shift, group
+    return 1 << g.page_shift, -1
+
+
+@jit
+def page_error(pfn: int, g: Geometry) -> int:
+    """0 for a valid page, ENOMEM for a NULL page, EINVAL for a PFN that is not valid."""
+    if 0 <= pfn < g.pfn_limit:
+        return 0
+    return ENOMEM if pfn == -1 else EINVAL
+
+
+@jit
+def warn(tables: Tables, err: int) -> int:
+    """Record which WARN_ON() of the walker fired; returns ``err``."""
+    tables.state[WARNED] |= W_BUSY if err == EBUSY else (W_NULL if err == ENOMEM else W_INVALID)
+    return err
+
+
+@inlined
+def storable(slots: NDArray[Any], none: int, pages: Ints, pfn_limit: int, cells: int) -> int:
+    """How many base pages can be stored to ``slots``: up to an entry that is set or a page that is not valid.
+
+    :param slots: the stored words to fill, ``cells`` per page.
+    :param none: the word of an empty entry.
+    :param pages: a PFN per page; empty if they need no look.
+    """
+    differ = 0
+    for word in slots:
+        differ |= i64(word) ^ none
+    invalid = 0  # the sign bit gathers pfn < 0 and pfn >= limit
+    last = pfn_limit - 1
+    for pfn in pages:
+        invalid |= pfn | (last - pfn)
+    count = len(slots) // cells
+    if differ == 0 and invalid >= 0:
+        return count
+    for index in range(count):  # something is wrong: find where
+        if i64(slots[index * cells]) != none:
+            return index
+        if index < len(pages) and not 0 <= pages[index] < pfn_limit:
+            return index
+    return count
+
+
+@inlined
+def map_ptes(
+    tables: Tables,
+    g: Geometry,
+    pages: Ints,
+    first: int,
+    contiguous: bool,
+    table: int,
+    addr: int,
+    stop: int,
+    begin: int,
+    shift: int,
+    prot: int,
+) -> int:
+    """Fill the PTEs of [addr, stop), which lie in one table; returns 0 or an errno.
+
+    ``vmap_pte_range()`` and ``vmap_pages_pte_range()``. ``begin`` is the address of ``pages[first]``.
+    """
+    words, cost = tables.words, tables.cost
+    page_shift, pfn_shift, cells, swap = g.page_shift, g.pfn_shift, g.cells, g.swap
+    none = byteswap(g.none[0], swap)
+    chunk = 1 << shift
+    grouping = shift > page_shift and g.group_maps != 0
+    word = table + ((addr >> page_shift) & g.mask[0]) * cells
+    offset = (addr - begin) >> page_shift
+    err = 0
+    while addr < stop and err == 0:
+        pfn = pages[first] + offset if contiguous else pages[first + offset]
+        count = (stop - addr) >> page_shift
+        value = prot
+        group = -1
+        if grouping:
+            # An array is contiguous only within each chunk, so no store may reach past the chunk's end.
+            end = stop if contiguous else min(stop, addr + chunk - ((addr - begin) & (chunk - 1)))
+            size, group = arch_vmap_pte_range_map_size(g, addr, end, pfn, shift)
+            count = size >> page_shift
+            if group >= 0:
+                value |= g.group_bits[group]
+        # The kernel looks at every entry and page that it stores one by one, and at the first of a group.
+        looked = count if group < 0 else 1
+        left = 0 if contiguous else first + offset
+        source = pages[left : left + (0 if contiguous else looked)]
+        good = storable(words[word : word + looked * cells], none, source, g.pfn_limit, cells)
+        if group < 0 or good == 0:
+            count = good
+        # Slices, so that every index below is a plain loop counter and the loops become vector code.
+        slots = words[word : word + count * cells]
+        if group >= 0 or contiguous:
+            value |= pfn << pfn_shift
+            step = (1 << pfn_shift) // cells
+            kept = 0 if group >= 0 else cells - 1  # the cells of a base page are all alike
+            for cell in range(len(slots)):
+                slots[cell] = byteswap(value + step * (cell & ~kept), swap)
+        elif cells == 1:
+            for index in range(len(slots)):
+                slots[index] = byteswap((source[index] << pfn_shift) | value, swap)
+        else:
+            for cell in range(len(slots)):
+                slots[cell] = byteswap((source[cell // cells] << pfn_shift) | value, swap)
+        if len(tables.log) > 0:
+            for cell in range(count * cells):
+                phys = g.base + (word + cell) * g.word_bytes
+                note(tables, L_STORE, phys, load(tables, g, word + cell), g.word_bytes)
+        cost[C_ENTRIES] += count
+        cost[C_SETS] += min(count, 1) if group >= 0 else count
+        cost[C_LEAVES] += (count << page_shift) >> g.group_shift[group] if group >= 0 else count
+        word += count * cells
+        offset += count
+        addr += count << page_shift
+        if good < looked:
+            busy = load(tables, g, word) != g.none[0]
+            err = warn(tables, EBUSY if busy or contiguous else page_error(pages[first + offset], g))
+    tables.state[STOPPED] = offset
+    return err
+
+
+@jit
+def free_lower_tables(tables: Tables, g: Geometry, level: int, word: int, addr: int) -> bool:
+    """Clear the entry at ``word`` and free the tables below it, so that a leaf can take its place.
+
+    ``pmd_free_pte_page()`` (level 1) and ``pud_free_pmd_page()`` (level 2); false if it could not be done.
+    """
+    table = table_of(g, load(tables, g, word))
+    if level == 2:
+        if g.free_needs_page and tables.state[TABLES] >= tables.state[LIMIT]:
+            return False
+        if not g.free_clears_pmds:
+            store(tables, g, word, g.none[level])
+            note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])
+        for index in range(g.words[1]):
+            entry = load(tables, g, table + index)
+            if entry == g.none[1]:
+                continue
+            below = addr + (index << g.shift[1])
+            if g.free_clears_pmds:
+                store(tables, g, table + index, g.none[1])
+            if entry & g.leaf_mask == g.leaf_value:
+                continue
+            if g.free_flush_per_table:
+                note(tables, L_FLUSH_TLB, below, below + g.free_flush[1], g.free_flush[1])
+            free_table(tables, g, 0, table_of(g, entry))
+        if g.free_clears_pmds:
+            store(tables, g, word, g.none[level])
+            note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])
+    else:
+        store(tables, g, word, g.none[level])
+        note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])
+    free_table(tables, g, level - 1, table)
+    return True
+
+
+@jit
+def map_range(
+    tables: Tables,
+    g: Geometry,
+    pages: Ints,
+    first: int,
+    contiguous: bool,
+    begin: int,
+    end: int,
+    shift: int,
+    leaf_top: int,
+    prots: Ints,
+) -> int:
+    """Map [begin, end) from ``pages[first]`` on; returns 0 or an errno.
+
+    :param contiguous: only ``pages[first]`` is read: the range is physically contiguous.
+    :param shift: log2 of the largest leaf; the pages are contiguous and aligned in chunks of that size.
+    :param leaf_top: highest level where a leaf is tried (1: PMD).
+    :param prots: per level, the bits around the PFN of a leaf.
+
+    On an error ``state[STOPPED]`` is the number of pages, from ``first``, that were mapped before it.
+    """
+    tables.cost[C_CALLS] += 1
+    path = np.zeros(MAX_LEVELS, dtype=np.int64)
+    level = g.top
+    path[level] = g.root
+    addr = begin
+    while addr < end:
+        above = g.shift[max(level, 1)]
+        stop = min(end, ((addr >> above) + 1) << above)
+        if level == 0:
+            err = map_ptes(tables, g, pages, first, contiguous, path[0], addr, stop, begin, shift, prots[0])
+            if err:
+                return err
+        else:
+            offset = (addr - begin) >> g.page_shift
+            tables.state[STOPPED] = offset
+            word = path[level] + ((addr >> above) & g.mask[level])
+            entry = load(tables, g, word)
+            leaf_here = False
+            if level <= leaf_top and g.leaf[level] and shift >= above and stop - addr == 1 << above:
+                pfn = pages[first] + offset if contiguous else pages[first + offset]
+                if not contiguous:
+                    err = page_error(pfn, g)
+                    if err:
+                        return warn(tables, err)
+                if (pfn << g.page_shift) & ((1 << above) - 1) == 0:
+                    if entry == g.none[level]:
+                        leaf_here = True
+                    elif entry & g.leaf_mask == g.leaf_value:
+                        return warn(tables, EBUSY)
+                    else:
+                        leaf_here = free_lower_tables(tables, g, level, word, addr)
+                    if leaf_here:
+                        store(tables, g, word, (pfn << g.pfn_shift) | prots[level])
+                        tables.cost[C_SETS] += 1
+                        tables.cost[C_LEAVES] += 1
+                        tables.cost[C_ENTRIES] += 1
+            if not leaf_here:
+                tables.cost[C_WALK] += 1
+                if entry == g.none[level]:
+                    lower = alloc_table(tables, g, level - 1)
+                    if lower < 0:
+                        return ENOMEM
+                    phys = g.base + lower * g.word_bytes
+                    store(tables, g, word, ((phys >> g.table_in) << g.table_out) | g.table_bits[level])
+                elif entry & g.leaf_mask == g.leaf_value:
+                    return warn(tables, EBUSY)
+                else:
+                    lower = table_of(g, entry)
+                level -= 1
+                path[level] = lower
+                continue
+        # Climb to the level whose table holds the next entry.
+        addr = stop
+        level = max(level, 1)
+        while level < g.top and addr & ((1 << g.shift[level + 1]) - 1) == 0:
+            level += 1
+    return 0

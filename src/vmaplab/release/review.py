@@ -1,0 +1,22 @@
+"""What the reviewer of version 3 suggested (29 May 2026): "completely untested and may miss some edge cases".
+
+The order shrinks to the PFN's alignment, then to what ``vm_shift()`` can map as one leaf. ``__ffs()`` of
+PFN 0 is undefined in C; the model takes it as "no limit", as version 4 does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmaplab.release.series_v3 import RELEASE as SERIES_V3
+
+RELEASE = replace(
+    SERIES_V3,
+    name="review",
+    title="29 May 2026: the reviewer's suggestion, one leaf size per chunk",
+    needs_huge_ioremap=False,
+    refuses_misaligned=False,
+    gate="",
+    order_of_vm_shift=True,
+    caps_at_pmd=False,
+)

@@ -1,0 +1,17 @@
+"""The series, version 4 (18 June 2026): shrinks the order to the PFN's alignment, gates on vm_shift()."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmaplab.release.series_v3 import RELEASE as SERIES_V3
+
+RELEASE = replace(
+    SERIES_V3,
+    name="series-v4",
+    title="18 June 2026: shrinks the order to the PFN's alignment",
+    needs_huge_ioremap=False,
+    refuses_misaligned=False,
+    gate="vm_shift",
+    caps_at_pmd=False,
+)

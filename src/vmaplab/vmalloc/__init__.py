@@ -1,0 +1,1 @@
+"""The vmalloc subsystem: areas of address space, and how vmap() batches pages."""
