@@ -1,6 +1,7 @@
 """Compile the functions that mirror the kernel with numba, and keep the result for the next start.
 
-With NUMBA_DISABLE_JIT=1 the same functions run as plain Python, for debugging and coverage.
+The same functions run as plain Python with NUMBA_DISABLE_JIT=1, for debugging and coverage, and after
+:func:`stay_plain`, for work so small that starting the compiler would take longer.
 """
 
 from __future__ import annotations
@@ -12,52 +13,58 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
-
-_config = cast(Any, numba.config)
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _KEPT_CACHES = 3
+_plain = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+_cache_dir: str | None = None
 
 
-def _source_tag() -> str:
+def stay_plain() -> None:
+    """Compile nothing in this process; to be called before any module with compiled functions is imported."""
+    global _plain
+    _plain = True
+
+
+def _source_tag(version: str) -> str:
     """Names the state of all our sources: numba alone does not see that a callee in another file changed."""
-    state = hashlib.sha256(numba.__version__.encode())
+    state = hashlib.sha256(version.encode())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         stat = path.stat()
         state.update(f"{path}:{stat.st_mtime_ns}:{stat.st_size}".encode())
     return state.hexdigest()[:16]
 
 
-def _cache_dir() -> str:
+def _make_cache_dir(version: str) -> str:
     """A directory for this state of the sources; older ones are removed. Empty if none can be written."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vmaplab" / "numba"
-    path = root / _source_tag()
-    if path.is_dir():
-        return str(path) if os.access(path, os.W_OK) else ""
+    path = root / _source_tag(version)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        others = sorted((d for d in root.iterdir() if d != path), key=lambda d: d.stat().st_mtime)
-        for old in others[: -_KEPT_CACHES + 1]:
-            shutil.rmtree(old, ignore_errors=True)
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            others = sorted((d for d in root.iterdir() if d != path), key=lambda d: d.stat().st_mtime)
+            for old in others[: -_KEPT_CACHES + 1]:
+                shutil.rmtree(old, ignore_errors=True)
+        return str(path) if os.access(path, os.W_OK) else ""
     except OSError:
         return ""
-    return str(path)
-
-
-_CACHE_DIR = "" if _config.DISABLE_JIT else _cache_dir()
 
 
 def _compiled(function: F, **options: Any) -> F:
-    if _config.DISABLE_JIT:
+    if _plain:
         return function
-    saved = _config.CACHE_DIR
-    _config.CACHE_DIR = _CACHE_DIR
+    import numba
+
+    global _cache_dir
+    if _cache_dir is None:
+        _cache_dir = _make_cache_dir(numba.__version__)
+    config = cast(Any, numba.config)
+    saved = config.CACHE_DIR
+    config.CACHE_DIR = _cache_dir
     try:
-        return cast(F, numba.njit(cache=bool(_CACHE_DIR), error_model="numpy", nogil=True, **options)(function))
+        return cast(F, numba.njit(cache=bool(_cache_dir), error_model="numpy", nogil=True, **options)(function))
     finally:
-        _config.CACHE_DIR = saved
+        config.CACHE_DIR = saved
 
 
 def jit(function: F) -> F:

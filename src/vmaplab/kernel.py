@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from vmaplab import arch as arches
 from vmaplab import release as releases
 from vmaplab.arch import Arch
+from vmaplab.config import LARGEST_SHIFT, batching_of, complete_config, geometry_of, parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.mapping import LEAF_DTYPE, Event, Mapping, events_of
 from vmaplab.pages import heap
 from vmaplab.pages.array import check_page_size, page_array
-from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed, unsigned
+from vmaplab.pgtable.geometry import Ints, signed, unsigned
 from vmaplab.pgtable.memory import (
     LOGGED,
     STOPPED,
@@ -36,8 +37,6 @@ from vmaplab.pgtable.walk import map_range
 from vmaplab.release import Release
 from vmaplab.vmalloc.area import AddressSpace, VmArea
 from vmaplab.vmalloc.batch import (
-    NO_SECTIONS,
-    Batching,
     arch_vmap_pte_supported_shift,
     vm_shift,
     vmap_batched,
@@ -53,17 +52,7 @@ from vmaplab.vmalloc.flags import (
     VM_NO_GUARD,
 )
 
-BOOT_ARGS = ("nohugeiomap", "nohugevmalloc")
-CONFIG = {
-    "HAVE_ARCH_HUGE_VMAP": None,  # None: as the architecture selects it
-    "HAVE_ARCH_HUGE_VMALLOC": None,
-    "HUGETLB_PAGE": True,
-    "KMSAN": False,
-    "PTDUMP_DEBUGFS": False,
-    "SPARSEMEM_VMEMMAP": True,
-}
 LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
-LARGEST_SHIFT = 62  # stands for the 63 of ioremap_max_page_shift
 
 _WARNINGS = {
     W_BUSY: "an entry is already set",
@@ -105,8 +94,8 @@ class Kernel:
     ) -> None:
         self.arch: Arch = arches.get(arch)
         self.release: Release = release if isinstance(release, Release) else releases.get(release)
-        self.boot_args = _boot_args(boot_args)
-        self.config = _config(self.arch, config)
+        self.boot_args = parse_boot_args(boot_args)
+        self.config = complete_config(self.arch, config)
         if total_pages is not None and total_pages < 1:
             raise InputError(f"total_pages is {total_pages}; a machine has at least one page")
         if max_tables is not None and max_tables < 0:
@@ -115,8 +104,9 @@ class Kernel:
         self.record = record
         self.events: list[Event] = []
         self.warnings: list[str] = []
-        self._g = self._geometry(total_pages)
-        self._batching = self._batching_of_release()
+        self._g = geometry_of(self.arch, self.release, self.config, total_pages)
+        pmd_shift = self._g.shift[1]
+        self._batching = batching_of(self.arch, self.release, self.config, self.boot_args, pmd_shift)
         self._memory = TableMemory(self._g, max_tables)
         self._quarter = (self.arch.vmalloc_end - self.arch.vmalloc_start + 1) // 4 & -self.arch.page_size
         vmalloc_end = self.arch.vmalloc_end
@@ -130,45 +120,6 @@ class Kernel:
         )
         self._mappings: weakref.WeakValueDictionary[int, Mapping] = weakref.WeakValueDictionary()
         self._buddy: heap.Buddy | None = None
-
-    # -- how this kernel is set up ------------------------------------------------------------------
-
-    def _geometry(self, total_pages: int | None) -> Geometry:
-        arch, merged = self.arch, self.release.merged
-        huge = self.config["HAVE_ARCH_HUGE_VMAP"]
-        blocked = any(self.config[option] and change not in merged for option, change in arch.leaf_blockers.items())
-        return geometry(
-            arch,
-            block_leaves=huge and not blocked,
-            group_hooks=huge and (not arch.group_change or arch.group_change in merged),
-            group_maps=self.config["HUGETLB_PAGE"],
-            group_multi=bool(arch.multi_change) and arch.multi_change in merged,
-            pfn_limit=total_pages or 1 << (arch.phys_bits - arch.page_shift),
-        )
-
-    def _batching_of_release(self) -> Batching:
-        release, arch = self.release, self.arch
-        huge_ioremap = "nohugeiomap" not in self.boot_args
-        sections = not self.config["SPARSEMEM_VMEMMAP"] and arch.section_shift is not None
-        return Batching(
-            on=int(
-                release.batches
-                and self.config["HAVE_ARCH_HUGE_VMAP"]
-                and (huge_ioremap or not release.needs_huge_ioremap)
-            ),
-            scan_within_alignment=int(release.scan_within_alignment),
-            refuses_misaligned=int(release.refuses_misaligned),
-            gate_pte=int(release.gate == "arch_vmap_pte_supported_shift"),
-            gate_vm_shift=int(release.gate == "vm_shift"),
-            order_of_vm_shift=int(release.order_of_vm_shift),
-            shift_cap=int(self._g.shift[1]) if release.caps_at_pmd else LARGEST_SHIFT,
-            section_shift=(arch.section_shift or 0) - arch.page_shift if sections else NO_SECTIONS,
-        )
-
-    def _prots(self, prot: int | None) -> Ints:
-        """Per level, what surrounds the PFN in a leaf mapped with ``pgprot_nx(prot)``."""
-        nx = self.arch.pgprot_nx(self.arch.page_kernel if prot is None else prot)
-        return np.array([signed(self.arch.leaf_prot(nx, level)) for level in range(self._g.top + 1)], dtype=np.int64)
 
     # -- the calls ----------------------------------------------------------------------------------
 
@@ -326,6 +277,16 @@ class Kernel:
         """``find_vm_area(addr)``: the area that holds ``addr``, or None."""
         return self._space.find(addr) or self._io_space.find(addr)
 
+    def get_vm_area(self, size: int, flags: int = VM_MAP) -> VmArea:
+        """``get_vm_area(size, flags)``: reserve address space without mapping anything.
+
+        :param size: bytes, without the guard page.
+        :raises VmapError: ENOMEM if there is no such space, EINVAL for a size that is not positive.
+        """
+        if size <= 0:
+            raise VmapError(errno.EINVAL, f"no area of {size} bytes")
+        return self._area(-(-size >> self.arch.page_shift) << self.arch.page_shift, 1, flags)
+
     @property
     def areas(self) -> list[VmArea]:
         """The areas in use, ascending."""
@@ -344,6 +305,11 @@ class Kernel:
         return room[:found].copy().view(LEAF_DTYPE).reshape(-1)
 
     # -- what the calls share -----------------------------------------------------------------------
+
+    def _prots(self, prot: int | None) -> Ints:
+        """Per level, what surrounds the PFN in a leaf mapped with ``pgprot_nx(prot)``."""
+        nx = self.arch.pgprot_nx(self.arch.page_kernel if prot is None else prot)
+        return np.array([signed(self.arch.leaf_prot(nx, level)) for level in range(self._g.top + 1)], dtype=np.int64)
 
     def _begin(self) -> int:
         """Where the events of a call that starts now begin."""
@@ -402,7 +368,7 @@ class Kernel:
 
         Which pages hold the metadata is decided at boot; here PFN bits that no array uses stand for it.
         """
-        g = self._geometry(None)
+        g = geometry_of(self.arch, self.release, self.config, None)
         rewalk = not self.release.unified_walker
         ranges = []
         for number in (1, 2):
@@ -525,25 +491,3 @@ class Kernel:
         mapping = Mapping(addr, size, cost, self.events[seen:], list_them)
         self._mappings[addr] = mapping
         return mapping
-
-
-def _boot_args(given: str | Iterable[str]) -> tuple[str, ...]:
-    words = given.split() if isinstance(given, str) else [word for arg in given for word in arg.split()]
-    for word in words:
-        if word not in BOOT_ARGS:
-            raise InputError(f"unknown boot argument '{word}'; known: {', '.join(BOOT_ARGS)}")
-    return tuple(dict.fromkeys(words))
-
-
-def _config(arch: Arch, given: Dict[str, bool] | None) -> dict[str, bool]:
-    for option, value in (given or {}).items():
-        if option not in CONFIG:
-            raise InputError(f"unknown configuration option '{option}'; known: {', '.join(CONFIG)}")
-        if not isinstance(value, bool):
-            raise InputError(f"configuration option {option} is {value!r}; it takes True or False")
-    chosen = {option: arch.huge_vmap if value is None else value for option, value in CONFIG.items()}
-    chosen.update(given or {})
-    if chosen["HAVE_ARCH_HUGE_VMAP"] and not arch.huge_vmap:
-        raise InputError(f"{arch.name} does not select CONFIG_HAVE_ARCH_HUGE_VMAP")
-    chosen["HAVE_ARCH_HUGE_VMALLOC"] &= chosen["HAVE_ARCH_HUGE_VMAP"]
-    return chosen

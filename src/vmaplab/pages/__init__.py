@@ -45,6 +45,17 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     return array
 
 
+def small(source: str, limit: int) -> bool:
+    """Whether ``source`` surely has at most ``limit`` pages, without looking into it."""
+    kind, _, rest = source.partition(":")
+    try:
+        if kind == "heap":
+            return parse_size(rest.partition(",")[0]) <= limit << 12
+        return kind != "pid" and Path(source).stat().st_size <= 8 * limit and not source.endswith(".parquet")
+    except (InputError, OSError):
+        return True  # it will be refused
+
+
 def save(path: str, pfns: PageArray) -> None:
     """Write a page array to a file, in the format of its ending, whole or not at all.
 

@@ -1,0 +1,88 @@
+"""Where architecture, release, boot arguments and configuration meet: what they make of one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from vmaplab.arch import Arch
+from vmaplab.errors import InputError
+from vmaplab.pgtable.geometry import Geometry, geometry
+from vmaplab.release import Release
+from vmaplab.vmalloc.batch import NO_SECTIONS, Batching
+
+BOOT_ARGS = ("nohugeiomap", "nohugevmalloc")
+CONFIG: dict[str, bool | None] = {
+    "HAVE_ARCH_HUGE_VMAP": None,  # None: as the architecture selects it
+    "HAVE_ARCH_HUGE_VMALLOC": None,
+    "HUGETLB_PAGE": True,
+    "KMSAN": False,
+    "PTDUMP_DEBUGFS": False,
+    "SPARSEMEM_VMEMMAP": True,
+}
+LARGEST_SHIFT = 62  # stands for the 63 of ioremap_max_page_shift
+
+
+def parse_boot_args(given: str | Iterable[str]) -> tuple[str, ...]:
+    """The boot arguments in ``given``, each once.
+
+    :raises InputError: for one that is not known.
+    """
+    words = given.split() if isinstance(given, str) else [word for arg in given for word in arg.split()]
+    for word in words:
+        if word not in BOOT_ARGS:
+            raise InputError(f"unknown boot argument '{word}'; known: {', '.join(BOOT_ARGS)}")
+    return tuple(dict.fromkeys(words))
+
+
+def complete_config(arch: Arch, given: Mapping[str, bool] | None) -> dict[str, bool]:
+    """The whole configuration: what is given, and the architecture's defaults.
+
+    :raises InputError: for an option that is not known, no bool, or not to be had on ``arch``.
+    """
+    for option, value in (given or {}).items():
+        if option not in CONFIG:
+            raise InputError(f"unknown configuration option '{option}'; known: {', '.join(CONFIG)}")
+        if not isinstance(value, bool):
+            raise InputError(f"configuration option {option} is {value!r}; it takes True or False")
+    chosen = {option: arch.huge_vmap if value is None else value for option, value in CONFIG.items()}
+    chosen.update(given or {})
+    if chosen["HAVE_ARCH_HUGE_VMAP"] and not arch.huge_vmap:
+        raise InputError(f"{arch.name} does not select CONFIG_HAVE_ARCH_HUGE_VMAP")
+    chosen["HAVE_ARCH_HUGE_VMALLOC"] &= chosen["HAVE_ARCH_HUGE_VMAP"]
+    return chosen
+
+
+def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_pages: int | None) -> Geometry:
+    """The page-table format of this kernel, with the hooks that its tree and configuration have.
+
+    :param total_pages: PFNs from there on are not valid; None for what the architecture can address.
+    """
+    huge = config["HAVE_ARCH_HUGE_VMAP"]
+    blocked = any(config[option] and change not in release.merged for option, change in arch.leaf_blockers.items())
+    return geometry(
+        arch,
+        block_leaves=huge and not blocked,
+        group_hooks=huge and (not arch.group_change or arch.group_change in release.merged),
+        group_maps=config["HUGETLB_PAGE"],
+        group_multi=bool(arch.multi_change) and arch.multi_change in release.merged,
+        pfn_limit=total_pages or 1 << (arch.phys_bits - arch.page_shift),
+    )
+
+
+def batching_of(
+    arch: Arch, release: Release, config: Mapping[str, bool], boot_args: tuple[str, ...], pmd_shift: int
+) -> Batching:
+    """How vmap() batches on this kernel."""
+    huge_ioremap = "nohugeiomap" not in boot_args
+    allowed = config["HAVE_ARCH_HUGE_VMAP"] and (huge_ioremap or not release.needs_huge_ioremap)
+    sections = not config["SPARSEMEM_VMEMMAP"] and arch.section_shift is not None
+    return Batching(
+        on=int(release.batches and allowed),
+        scan_within_alignment=int(release.scan_within_alignment),
+        refuses_misaligned=int(release.refuses_misaligned),
+        gate_pte=int(release.gate == "arch_vmap_pte_supported_shift"),
+        gate_vm_shift=int(release.gate == "vm_shift"),
+        order_of_vm_shift=int(release.order_of_vm_shift),
+        shift_cap=pmd_shift if release.caps_at_pmd else LARGEST_SHIFT,
+        section_shift=(arch.section_shift or 0) - arch.page_shift if sections else NO_SECTIONS,
+    )

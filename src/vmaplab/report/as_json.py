@@ -1,0 +1,81 @@
+"""What the commands print with --json: plain dictionaries and lists, numbers as ints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmaplab.arch import ARCHES
+from vmaplab.compare import Row
+from vmaplab.errors import VmapError
+from vmaplab.kernel import Kernel
+from vmaplab.mapping import Mapping
+from vmaplab.release import RELEASES
+
+
+def _kernel(kernel: Kernel) -> dict[str, Any]:
+    return {"arch": kernel.arch.name, "release": kernel.release.name, "boot_args": " ".join(kernel.boot_args)}
+
+
+def mapping(kernel: Kernel, made: Mapping, events: bool) -> dict[str, Any]:
+    """A mapping: where, its leaves as [va, size, pfn], its counters, and its events if wanted."""
+    result = _kernel(kernel) | {
+        "addr": made.addr,
+        "pages": made.cost.pages,
+        "leaves": [list(leaf) for leaf in made.leaves.tolist()],
+        "cost": dict(made.cost),
+    }
+    if events:
+        result["events"] = [event._asdict() for event in made.events]
+    return result
+
+
+def refusal(kernel: Kernel, error: VmapError) -> dict[str, Any]:
+    """A call that the kernel would have refused."""
+    return _kernel(kernel) | {"error": {"errno": error.errno, "reason": str(error)}}
+
+
+def comparison(rows: list[Row]) -> list[dict[str, Any]]:
+    """The rows of a comparison."""
+    return [
+        {"arch": row.arch, "refused": row.refused} | ({"release": row.release} if row.release else {})
+        if row.cost is None
+        else {
+            "arch": row.arch,
+            "release": row.release,
+            "leaves_by_size": {str(size): count for size, count in row.leaves_by_size.items()},
+            "tlb_ratio": row.tlb_ratio,
+            "cost": dict(row.cost),
+        }
+        for row in rows
+    ]
+
+
+def arches() -> list[dict[str, Any]]:
+    """The architectures."""
+    return [
+        {
+            "name": arch.name,
+            "page_size": arch.page_size,
+            "levels": [{"name": level.name, "shift": level.shift, "leaf": level.leaf} for level in arch.levels],
+            "pte_groups": [1 << group.shift for group in arch.groups],
+            "vmalloc_start": arch.vmalloc_start,
+            "vmalloc_end": arch.vmalloc_end,
+            "page_kernel": arch.page_kernel,
+            "note": arch.note,
+        }
+        for arch in ARCHES.values()
+    ]
+
+
+def releases() -> list[dict[str, Any]]:
+    """The releases."""
+    return [
+        {
+            "name": release.name,
+            "title": release.title,
+            "batches": release.batches,
+            "unified_walker": release.unified_walker,
+            "aligns_area": release.aligns_area,
+        }
+        for release in RELEASES.values()
+    ]

@@ -1,0 +1,161 @@
+"""What the commands print for people: aligned plain text that survives being pasted into a mail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+
+from vmaplab.arch import ARCHES, Arch
+from vmaplab.compare import Row
+from vmaplab.cost import Cost
+from vmaplab.kernel import Kernel
+from vmaplab.mapping import Event, Mapping
+from vmaplab.pages.array import size_text
+from vmaplab.release import BASELINE, RELEASES
+
+_COST_TEXT = {
+    "pages": "base pages mapped",
+    "leaves": "translations that the MMU sees",
+    "tlb_entries": "TLB entries that the mapping fills",
+    "entries_stored": "leaf entries written",
+    "tables_allocated": "page tables allocated",
+    "walk_steps": "entries above the leaf read",
+    "pages_scanned": "PFN comparisons made by batching",
+    "walker_calls": "descents from the top level",
+    "pte_set_calls": "calls that set leaf entries",
+}
+_COMPARED = ("tlb_entries", "entries_stored", "tables_allocated", "walk_steps", "pages_scanned", "walker_calls")
+
+
+def _console() -> Console:
+    """Standard output; as wide as it needs to be where it is no terminal."""
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 200)
+
+
+def _table(*columns: str, left: int = 1) -> Table:
+    """A table without lines, the first ``left`` columns flush left and the others flush right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+    return table
+
+
+def _kernel_text(kernel: Kernel) -> str:
+    return ", ".join([kernel.arch.name, kernel.release.name, *kernel.boot_args])
+
+
+def mapping(kernel: Kernel, made: Mapping, rows: int, events: bool) -> None:
+    """Print a mapping: its leaves (at most ``rows`` lines), its cost, and its events if wanted."""
+    console = _console()
+    console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {_kernel_text(kernel)}")
+    console.print()
+    table = _table("address", "leaf", "leaves", "bytes", "first PFN", left=1)
+    lines = list(_leaf_lines(made))
+    for address, size, count, pfn in lines[:rows]:
+        table.add_row(f"{address:#x}", size_text(size), str(count), size_text(size * count), f"{pfn:#x}")
+    console.print(table)
+    if len(lines) > rows:
+        rest = sum(count for _, _, count, _ in lines[rows:])
+        console.print(f"... and {len(lines) - rows} more lines with {rest} leaves (--rows {len(lines)} shows them)")
+    console.print()
+    table = _table("cost", "", "")
+    table.columns[2].justify = "left"
+    for name in Cost.names():
+        table.add_row(name, str(made.cost[name]), _COST_TEXT[name])
+    console.print(table)
+    if events:
+        console.print()
+        _events(console, made.events)
+
+
+def _leaf_lines(made: Mapping) -> Iterator[tuple[int, int, int, int]]:
+    """(address, bytes of a leaf, leaves, first PFN) per stretch of equal leaves that are contiguous in memory."""
+    leaves = made.leaves.tolist()
+    pages = made.size // made.cost.pages
+    start = 0
+    for index in range(1, len(leaves) + 1):
+        if index < len(leaves):
+            _, size, pfn = leaves[index - 1]
+            if leaves[index][1] == size and leaves[index][2] == pfn + size // pages:
+                continue
+        va, size, pfn = leaves[start]
+        yield va, size, index - start, pfn
+        start = index
+
+
+def _events(console: Console, events: list[Event]) -> None:
+    table = _table("event", "address", "value", "bytes")
+    for event in events:
+        if event.kind == "warn":
+            table.add_row(f"warn: {event.text}", "", "", "")
+        else:
+            table.add_row(event.kind, f"{event.addr:#x}", f"{event.value:#x}", str(event.size))
+    console.print(table)
+
+
+def comparison(source: str, rows: list[Row]) -> None:
+    """Print a comparison, one block per architecture."""
+    console = _console()
+    for arch, of_arch in groupby(rows, key=lambda row: row.arch):
+        block = list(of_arch)
+        if block[0].refused and not block[0].release:
+            console.print(f"{arch}: not comparable: {block[0].refused}\n")
+            continue
+        pages = next((row.cost.pages for row in block if row.cost), 0)
+        page = ARCHES[arch].page_size
+        console.print(f"{arch}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
+        sizes = sorted({size for row in block for size in row.leaves_by_size})
+        table = _table("release", *(f"{size_text(size)} leaves" for size in sizes), *_COMPARED, f"vs {BASELINE}")
+        for row in block:
+            if row.cost is None:
+                table.add_row(row.release, f"refused: {row.refused}")
+                continue
+            table.add_row(
+                row.release,
+                *(str(row.leaves_by_size.get(size, 0)) for size in sizes),
+                *(str(row.cost[name]) for name in _COMPARED),
+                f"{row.tlb_ratio:.1f}x",
+            )
+        console.print(table)
+        console.print()
+    console.print(f"vs {BASELINE}: how many times fewer TLB entries than {BASELINE} fills for the same pages.")
+
+
+def arches() -> None:
+    """Print the architectures."""
+    console = _console()
+    table = _table("name", "page", "level shifts", "PMD leaf", "PUD leaf", "PTE groups", "VMALLOC_START", left=1)
+    table.add_column("PAGE_KERNEL", justify="right", no_wrap=True)
+    table.add_column("note", no_wrap=False)
+    for arch in ARCHES.values():
+        groups = "/".join(size_text(1 << group.shift) for group in reversed(arch.groups)) or "-"
+        table.add_row(
+            arch.name,
+            size_text(arch.page_size),
+            " ".join(str(level.shift) for level in arch.levels),
+            _leaf_text(arch, "PMD"),
+            _leaf_text(arch, "PUD"),
+            groups,
+            f"{arch.vmalloc_start:#x}",
+            f"{arch.page_kernel:#x}",
+            arch.note,
+        )
+    console.print(table)
+    console.print("\nPUD leaves are for ioremap() only: vmap() never makes one.")
+
+
+def _leaf_text(arch: Arch, name: str) -> str:
+    size = next((1 << level.shift for level in arch.levels if level.name == name and level.leaf), 0)
+    return size_text(size) if size and arch.huge_vmap else "-"
+
+
+def releases() -> None:
+    """Print the releases."""
+    table = _table("name", "vmap()", left=2)
+    for release in RELEASES.values():
+        table.add_row(release.name, release.title)
+    _console().print(table)
