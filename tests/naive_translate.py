@@ -24,7 +24,7 @@ class Ram:
 
 def _arm64(ram: Ram, root: int, va: int, page_shift: int) -> int | None:
     bits = page_shift - 3
-    shifts = [s for s in range(page_shift, 48, bits)][::-1]
+    shifts = list(range(page_shift, 48, bits))[::-1]
     table = root
     for depth, shift in enumerate(shifts):
         index = (va >> shift) & ((1 << min(bits, 48 - shift)) - 1)

@@ -23,6 +23,17 @@ ARCHES = {
     "powerpc-8xx-16k": (14, (22,), False, (19,), 0xC9000000),
     "loongarch64": (14, (25, 36), False, (), 0xFFFF800082008000),
 }
+COUNTERS = (
+    "pages",
+    "leaves",
+    "tlb_entries",
+    "entries_stored",
+    "tables_allocated",
+    "walk_steps",
+    "pages_scanned",
+    "walker_calls",
+    "pte_set_calls",
+)
 BATCHING = ("series-v3", "review", "series-v4", "mm-unstable")
 
 
@@ -83,11 +94,7 @@ class Naive:
         return order if self.vm_shift(size) > self.page else 0
 
     def run(self, pfns: list[int]) -> Result:
-        self.cost = dict.fromkeys(
-            "pages leaves tlb_entries entries_stored tables_allocated walk_steps pages_scanned walker_calls "
-            "pte_set_calls".split(),
-            0,
-        )
+        self.cost = dict.fromkeys(COUNTERS, 0)
         self.pfns, self.out, self.tables = pfns, [], set()
         chunks = []  # (first page, pages, order)
         i = 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from arrays import page_arrays
 from hypothesis import given
 from hypothesis import strategies as st
+
+from arrays import page_arrays
 from naive_translate import Ram, translate
 from naive_vmap import ARCHES as NAIVE_ARCHES
 from naive_vmap import Naive
-
 from vmaplab import Kernel
 from vmaplab.arch import ARCHES
 from vmaplab.release import RELEASES
@@ -102,8 +102,6 @@ def test_all_releases_map_the_same_pages_at_the_same_address(arch, pfns):
         kernel = Kernel(arch, release=release)
         mapping = kernel.vmap(np.array(pfns, dtype=np.uint64))
         spread = [
-            int(pfn) + page
-            for _, size, pfn in mapping.leaves
-            for page in range(int(size) // kernel.arch.page_size)
+            int(pfn) + page for _, size, pfn in mapping.leaves for page in range(int(size) // kernel.arch.page_size)
         ]
         assert (mapping.addr, spread) == (kernel.arch.vmalloc_start, pfns)

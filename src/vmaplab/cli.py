@@ -35,7 +35,7 @@ DEFAULT_ARCH = "arm64-4k"
 SMALL_PAGES = 1 << 13
 
 # Typer does not export the base class of its usage errors, and where it comes from differs by version.
-_UsageError = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+_UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID or a file of page frame numbers.")]
 ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
@@ -230,7 +230,7 @@ def main() -> None:
     except VmapError as error:
         status = _fail(f"the kernel would refuse: {error}", 1)
     except _UsageError as error:
-        status = _fail(error.format_message().rstrip("."), 2)  # type: ignore[attr-defined]
+        status = _fail(error.format_message().rstrip("."), 2)
     except (KeyboardInterrupt, typer.Abort):
         status = _fail("interrupted", 130)
     except MemoryError:
