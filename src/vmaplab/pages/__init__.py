@@ -81,18 +81,17 @@ def _heap(text: str, arch: arches.Arch) -> PageArray:
             raise InputError(f"unknown heap option '{word}'; known: fragmentation=, seed=, orders=, clients=")
         options[name] = value
     try:
-        pfns = heap.allocate(
-            pages,
-            arch.ram_base >> arch.page_shift,
-            fragmentation=float(options.get("fragmentation", "0")),
-            seed=_natural(options.get("seed", "0")),
-            orders=tuple(_natural(word) for word in options.get("orders", "8/4/0").split("/")),
-            clients=_natural(options.get("clients", "2")),
-        )
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'heap:{text}': {error}") from None
+        fragmentation = float(options.get("fragmentation", "0"))
+    except ValueError:
+        raise InputError(f"'{options['fragmentation']}' is no fragmentation; it goes from 0 to 1") from None
+    pfns = heap.allocate(
+        pages,
+        arch.ram_base >> arch.page_shift,
+        fragmentation=fragmentation,
+        seed=_natural(options.get("seed", "0")),
+        orders=tuple(_natural(word) for word in options.get("orders", "8/4/0").split("/")),
+        clients=_natural(options.get("clients", "2")),
+    )
     return with_page_size(pfns, arch.page_size)
 
 

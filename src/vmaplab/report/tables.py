@@ -28,7 +28,15 @@ _COST_TEXT = {
     "walker_calls": "descents from the top level",
     "pte_set_calls": "calls that set leaf entries",
 }
-_COMPARED = ("tlb_entries", "entries_stored", "tables_allocated", "walk_steps", "pages_scanned", "walker_calls")
+_COMPARED = {
+    "tlb_entries": "TLB",
+    "entries_stored": "stored",
+    "tables_allocated": "tables",
+    "walk_steps": "steps",
+    "pages_scanned": "scanned",
+    "walker_calls": "walks",
+    "pte_set_calls": "sets",
+}
 
 
 def _console() -> Console:
@@ -109,7 +117,7 @@ def comparison(source: str, rows: list[Row]) -> None:
         page = ARCHES[arch].page_size
         console.print(f"{arch}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
         sizes = sorted({size for row in block for size in row.leaves_by_size})
-        table = _table("release", *(f"{size_text(size)} leaves" for size in sizes), *_COMPARED, f"vs {BASELINE}")
+        table = _table("release", *(f"{size_text(size)} leaves" for size in sizes), *_COMPARED.values(), "fewer TLB")
         for row in block:
             if row.cost is None:
                 table.add_row(row.release, f"refused: {row.refused}")
@@ -122,7 +130,11 @@ def comparison(source: str, rows: list[Row]) -> None:
             )
         console.print(table)
         console.print()
-    console.print(f"vs {BASELINE}: how many times fewer TLB entries than {BASELINE} fills for the same pages.")
+    console.print(
+        "TLB: TLB entries filled. stored: leaf entries written. tables: page tables allocated. steps: entries above\n"
+        "the leaf read. scanned: PFN comparisons. walks: descents from the top. sets: calls that set entries.\n"
+        f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's."
+    )
 
 
 def arches() -> None:

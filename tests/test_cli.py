@@ -1,0 +1,177 @@
+"""The command line as a user meets it: output, exit status, one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vmaplab import pages
+
+
+def vmaplab(*words: str, **keywords) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vmaplab.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **keywords)
+
+
+def test_map_prints_leaves_and_cost():
+    done = vmaplab("map", "heap:1M", "--arch", "arm64-4k", "--release", "series-v4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "vmap() of 256 pages (1M) on arm64-4k, series-v4" in done.stdout
+    assert "0xffff800080000000   64K      16     1M" in done.stdout
+    assert "tlb_entries        16" in done.stdout
+
+
+def test_map_json_has_the_promised_shape():
+    done = vmaplab("map", "heap:100K", "--release", "series-v4", "--boot-args", "nohugeiomap", "--json")
+    result = json.loads(done.stdout)
+    assert list(result) == ["arch", "release", "boot_args", "addr", "pages", "leaves", "cost"]
+    assert (result["arch"], result["release"], result["boot_args"]) == ("arm64-4k", "series-v4", "nohugeiomap")
+    assert (result["addr"], result["pages"]) == (0xFFFF800080000000, 25)
+    assert result["leaves"][0] == [0xFFFF800080000000, 65536, 0x100000]
+    assert result["cost"]["tlb_entries"] == len(result["leaves"]) == 10
+
+
+def test_heap_of_100m_needs_16_times_fewer_tlb_entries_with_series_v4():
+    entries = {}
+    for release in ("linux-6.12", "series-v4"):
+        done = vmaplab("map", "heap:100M", "--arch", "arm64-4k", "--release", release, "--json")
+        entries[release] = json.loads(done.stdout)["cost"]["tlb_entries"]
+    assert entries["linux-6.12"] == 16 * entries["series-v4"]
+
+
+def test_map_shows_events():
+    done = vmaplab("map", "heap:64K", "--events")
+    assert done.stdout.count("\nstore") == 3 + 16
+    assert "flush_cache_vmap" in done.stdout
+    done = vmaplab("map", "heap:64K", "--events", "--json")
+    assert json.loads(done.stdout)["events"][-1]["kind"] == "flush_cache_vmap"
+
+
+def test_compare_shows_every_release_and_says_which_architectures_cannot_take_the_source(tmp_path):
+    done = vmaplab("compare", "heap:1M", "--arch", "all", "--json")
+    rows = json.loads(done.stdout)
+    assert len(rows) == 12 * 6
+    assert {row["tlb_ratio"] for row in rows if row["release"] == "linux-6.12"} == {1.0}
+    path = tmp_path / "p.parquet"
+    pages.save(str(path), pages.load("heap:1M", "arm64-16k"))
+    rows = json.loads(vmaplab("compare", str(path), "--arch", "all", "--json").stdout)
+    assert sorted({row["arch"] for row in rows if "cost" in row}) == ["arm64-16k", "loongarch64"]
+    refused = {row["arch"]: row["refused"] for row in rows if "cost" not in row}
+    assert "not valid" in refused.pop("powerpc-8xx-16k")  # RAM above 4 GiB
+    assert all("pages of 16K" in reason for reason in refused.values())
+    done = vmaplab("compare", str(path), "--arch", "x86_64")
+    assert (done.returncode, done.stdout) == (2, "")
+    text = vmaplab("compare", "heap:1M", "--arch", "arm64-4k,x86_64").stdout
+    assert "series-v3" in text
+    assert "16.0x" in text
+
+
+def test_compare_with_one_release_still_relates_to_6_12():
+    rows = json.loads(vmaplab("compare", "heap:1M", "--release", "series-v4", "--json").stdout)
+    assert [(row["release"], row["tlb_ratio"]) for row in rows] == [("series-v4", 16.0)]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "npy", "parquet"])
+def test_capture_writes_what_map_reads(tmp_path, suffix):
+    path = str(tmp_path / f"p.{suffix}")
+    done = vmaplab("capture", "heap:1M,fragmentation=0.5", "-o", path)
+    assert (done.returncode, done.stdout) == (0, f"256 pages of 4K written to {path}\n")
+    direct, again = (vmaplab("map", source, "--json").stdout for source in ("heap:1M,fragmentation=0.5", path))
+    assert direct == again
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="page frame numbers are hidden from ordinary users")
+def test_a_live_process_can_be_captured_and_mapped(tmp_path):
+    path = str(tmp_path / "p.parquet")
+    assert vmaplab("capture", f"pid:{os.getpid()}", "-o", path).returncode == 0
+    done = vmaplab("map", path, "--arch", "x86_64", "--json")
+    assert json.loads(done.stdout)["pages"] > 100
+
+
+@pytest.mark.parametrize("command", ["arches", "releases"])
+def test_lists(command):
+    text, data = vmaplab(command), json.loads(vmaplab(command, "--json").stdout)
+    assert all(item["name"] in text.stdout for item in data)
+    assert len(data) == {"arches": 12, "releases": 6}[command]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["frobnicate"],
+        ["map"],
+        ["map", "heap:1M", "extra"],
+        ["map", "heap:1M", "--arch", "pdp11"],
+        ["map", "heap:1M", "--release", "linux-7"],
+        ["map", "heap:1M", "--boot-args", "quiet"],
+        ["map", "heap:1M", "--config", "KASAN=y"],
+        ["map", "heap:1M", "--config", "KMSAN"],
+        ["map", "heap:1M", "--config", "KMSAN=maybe"],
+        ["map", "heap:1M", "--config", "HAVE_ARCH_HUGE_VMAP=y", "--arch", "loongarch64"],
+        ["map", "heap:1M", "--rows", "0"],
+        ["map", "heap:1M", "--total-pages", "0"],
+        ["map", "heap:1M", "--total-pages", "x"],
+        ["map", "heap:1M", "--page-size", "1000"],
+        ["map", "heap:oops"],
+        ["map", "nowhere.txt"],
+        ["map", "pid:4194305"],
+        ["map", "what:ever"],
+        ["map", "heap:1M", "--nonsense"],
+        ["compare", "heap:1M", "--arch", "arm64-4k,pdp11"],
+        ["compare", "heap:1M", "--release", ","],
+        ["compare", "nowhere.parquet", "--arch", "all"],
+        ["capture", "heap:1M"],
+        ["capture", "heap:1M", "-o", "pages.doc"],
+        ["capture", "heap:1M", "-o", "/nowhere/pages.txt"],
+        ["arches", "x"],
+    ],
+    ids=" ".join,
+)
+def test_mistakes_get_one_line_on_stderr_and_status_2(words, tmp_path):
+    done = vmaplab(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    if words:
+        assert done.stdout == ""
+        assert done.stderr.startswith("vmaplab: ")
+        assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_refusal_of_the_kernel_is_status_1():
+    done = vmaplab("map", "heap:1M", "--total-pages", "10")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "vmaplab: the kernel would refuse: ENOMEM (Cannot allocate memory): 256 pages, but the machine has 10\n"
+    )
+    done = vmaplab("map", "heap:1M", "--total-pages", "10", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["errno"] == 12
+
+
+def test_output_to_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m vmaplab.cli map heap:1M --events | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=300)
+    assert done.stderr == ""
+
+
+def test_plain_python_and_compiled_code_print_the_same():
+    source = "heap:40M,fragmentation=0.6"  # too large to run as plain Python by itself
+    outputs = [
+        vmaplab("map", source, "--arch", arch, "--json", env=os.environ | {"NUMBA_DISABLE_JIT": plain})
+        for arch in ("arm64-4k", "powerpc-8xx-16k", "loongarch64")
+        for plain in ("0", "1")
+    ]
+    assert all(done.stderr == "" for done in outputs)
+    for compiled, plain in zip(outputs[::2], outputs[1::2], strict=True):
+        assert compiled.stdout == plain.stdout
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
+    done = vmaplab("map", "heap:40M", env=os.environ | {"XDG_CACHE_HOME": "/proc/none", "HOME": "/proc/none"})
+    assert (done.returncode, done.stderr) == (0, "")
