@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmaplab.arch import ARCHES
-from vmaplab.compare import Row
 from vmaplab.errors import VmapError
-from vmaplab.kernel import Kernel
-from vmaplab.mapping import Mapping
 from vmaplab.release import RELEASES
+
+if TYPE_CHECKING:
+    from vmaplab.compare import Row
+    from vmaplab.kernel import Kernel
+    from vmaplab.mapping import Mapping
 
 
 def _kernel(kernel: Kernel) -> dict[str, Any]:

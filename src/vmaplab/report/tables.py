@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from vmaplab.arch import ARCHES, Arch
-from vmaplab.compare import Row
 from vmaplab.cost import Cost
-from vmaplab.kernel import Kernel
-from vmaplab.mapping import Event, Mapping
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, RELEASES
+
+if TYPE_CHECKING:
+    from vmaplab.compare import Row
+    from vmaplab.kernel import Kernel
+    from vmaplab.mapping import Event, Mapping
 
 _COST_TEXT = {
     "pages": "base pages mapped",
@@ -44,6 +47,16 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 200)
 
 
+def _print(console: Console, table: Table) -> None:
+    """Print ``table``; without trailing blanks where the output may end up in a mail."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
 def _table(*columns: str, left: int = 1) -> Table:
     """A table without lines, the first ``left`` columns flush left and the others flush right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -65,7 +78,7 @@ def mapping(kernel: Kernel, made: Mapping, rows: int, events: bool) -> None:
     lines = list(_leaf_lines(made))
     for address, size, count, pfn in lines[:rows]:
         table.add_row(f"{address:#x}", size_text(size), str(count), size_text(size * count), f"{pfn:#x}")
-    console.print(table)
+    _print(console, table)
     if len(lines) > rows:
         rest = sum(count for _, _, count, _ in lines[rows:])
         console.print(f"... and {len(lines) - rows} more lines with {rest} leaves (--rows {len(lines)} shows them)")
@@ -74,7 +87,7 @@ def mapping(kernel: Kernel, made: Mapping, rows: int, events: bool) -> None:
     table.columns[2].justify = "left"
     for name in Cost.names():
         table.add_row(name, str(made.cost[name]), _COST_TEXT[name])
-    console.print(table)
+    _print(console, table)
     if events:
         console.print()
         _events(console, made.events)
@@ -102,7 +115,7 @@ def _events(console: Console, events: list[Event]) -> None:
             table.add_row(f"warn: {event.text}", "", "", "")
         else:
             table.add_row(event.kind, f"{event.addr:#x}", f"{event.value:#x}", str(event.size))
-    console.print(table)
+    _print(console, table)
 
 
 def comparison(source: str, rows: list[Row]) -> None:
@@ -128,7 +141,7 @@ def comparison(source: str, rows: list[Row]) -> None:
                 *(str(row.cost[name]) for name in _COMPARED),
                 f"{row.tlb_ratio:.1f}x",
             )
-        console.print(table)
+        _print(console, table)
         console.print()
     console.print(
         "TLB: TLB entries filled. stored: leaf entries written. tables: page tables allocated. steps: entries above\n"
@@ -156,7 +169,7 @@ def arches() -> None:
             f"{arch.page_kernel:#x}",
             arch.note,
         )
-    console.print(table)
+    _print(console, table)
     console.print("\nPUD leaves are for ioremap() only: vmap() never makes one.")
 
 
@@ -170,4 +183,4 @@ def releases() -> None:
     table = _table("name", "vmap()", left=2)
     for release in RELEASES.values():
         table.add_row(release.name, release.title)
-    _console().print(table)
+    _print(_console(), table)

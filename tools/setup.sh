@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes .venv with the locked dependencies and vmaplab itself. Idempotent.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v python3 >/dev/null || ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "vmaplab needs python3 3.11 or newer; on Debian 12: apt-get install python3 python3-venv" >&2
+    exit 1
+fi
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "python3 has no venv module; as root: apt-get install python3-venv" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv
+fi
+echo "setting up .venv with the locked dependencies"
+rm -rf .venv
+python3 -m venv .venv
+.venv/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+.venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+touch .venv/.ready
