@@ -144,17 +144,52 @@ def test_address_space_that_is_full_is_enomem_after_a_purge():
     assert kernel.get_vm_area(800 << 20).addr == big.addr
 
 
-@pytest.mark.parametrize("addr", [0, 0xFFFFC90000001000, 0xFFFFC90000000001, 1 << 70])
-def test_vunmap_where_no_area_starts_is_einval_with_a_warning(addr):
+@pytest.mark.parametrize("addr", [4096, 0xFFFFC90000003000, 0xFFFFC90000000001, 1 << 70, -4096])
+def test_vunmap_where_there_is_no_area_is_einval_with_a_warning(addr):
     kernel = Kernel("x86_64")
     kernel.vmap([1, 2])
     with pytest.raises(VmapError) as caught:
         kernel.vunmap(addr)
-    assert (caught.value.errno, len(kernel.warnings)) == (errno.EINVAL, 1)
+    assert (caught.value.errno, len(kernel.warnings), len(kernel.areas)) == (errno.EINVAL, 1, 1)
+
+
+@pytest.mark.parametrize("addr", [0, 4096, 0xFFFFC90000002000, 1 << 70, -4096])
+def test_vmalloc_to_pfn_where_nothing_is_mapped_is_einval(addr):
+    kernel = Kernel("x86_64")
+    kernel.vmap([1, 2])
+    with pytest.raises(VmapError, match="nothing is mapped") as caught:
+        kernel.vmalloc_to_pfn(addr)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_vunmap_of_0_does_nothing_and_of_a_page_in_the_middle_unmaps_the_area():
+    kernel = Kernel("x86_64")
+    mapping = kernel.vmap([1, 2, 3])
+    kernel.vunmap(0)
+    kernel.vfree(0)
+    assert len(kernel.areas) == 1
+    kernel.vunmap(mapping.addr + 4096)
+    assert (kernel.areas, kernel.warnings) == ([], [])
+    assert mapping.leaves["pfn"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    "pfns", [[-1], [1.5], ["x"], [[1, 2], [3, 4]], [2**64], None, object(), np.array([1.0]), [1, None]]
+    "pfns",
+    [
+        [-1],
+        [True, 2.0],
+        "12",
+        7,
+        [[]],
+        [1.5],
+        ["x"],
+        [[1, 2], [3, 4]],
+        [2**64],
+        None,
+        object(),
+        np.array([1.0]),
+        [1, None],
+    ],
 )
 def test_what_is_no_page_array_is_refused(pfns):
     with pytest.raises(InputError):

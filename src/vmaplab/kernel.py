@@ -161,15 +161,20 @@ class Kernel:
     def vunmap(self, addr: int) -> None:
         """``vunmap(addr)``: clear the entries, free the area lazily; the pages stay their owner's.
 
-        :raises VmapError: EINVAL if no area is at ``addr`` (a warning in the kernel).
+        As in the kernel, any page of an area stands for the area, and address 0 for none.
+
+        :raises VmapError: EINVAL if there is no area at ``addr`` (a warning in the kernel).
         """
-        self._remove_area(addr, "vunmap")
+        if addr:
+            self._remove_area(addr, "vunmap")
 
     def vfree(self, addr: int) -> None:
         """``vfree(addr)``: as :meth:`vunmap`, and the pages that the area owns are freed.
 
-        :raises VmapError: EINVAL if no area is at ``addr`` (a warning in the kernel).
+        :raises VmapError: EINVAL if there is no area at ``addr`` (a warning in the kernel).
         """
+        if not addr:
+            return
         area = self._remove_area(addr, "vfree")
         if area.pages is not None and area.flags & VM_ALLOC:
             self._page_allocator().free_pages(area.pages)
@@ -268,7 +273,9 @@ class Kernel:
 
         :raises VmapError: EINVAL if nothing is mapped there.
         """
-        pfn = translate(self._memory.tables(), self._g, signed(addr))
+        pfn = -1
+        if 0 <= addr < 1 << 64:
+            pfn = translate(self._memory.tables(), self._g, signed(addr))
         if pfn < 0:
             raise VmapError(errno.EINVAL, f"nothing is mapped at {addr:#x}")
         return int(pfn)
@@ -300,8 +307,11 @@ class Kernel:
 
     def leaves(self, start: int, end: int) -> NDArray[Any]:
         """All leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending."""
-        room = np.zeros((((end - start) >> self.arch.page_shift) + 1, 3), dtype=np.int64)
-        found = list_leaves(self._memory.tables(), self._g, signed(start), signed(end), room)
+        if not 0 <= start < end <= 1 << 64:
+            return np.zeros(0, dtype=LEAF_DTYPE)
+        most = min((end - start) >> self.arch.page_shift, self._memory.words_in_use) + 1
+        room = np.zeros((most, 3), dtype=np.int64)
+        found = list_leaves(self._memory.tables(), self._g, signed(start), signed(start) + end - start, room)
         return room[:found].copy().view(LEAF_DTYPE).reshape(-1)
 
     # -- what the calls share -----------------------------------------------------------------------
@@ -440,11 +450,14 @@ class Kernel:
 
     def _remove_area(self, addr: int, call: str) -> VmArea:
         """``remove_vm_area()``: unmap, then free lazily."""
+        if addr & (self.arch.page_size - 1):
+            self._warn(f"Trying to {call}() bad address ({addr:#x})")
+            raise VmapError(errno.EINVAL, f"{addr:#x} is not page-aligned")
         area = self.find_vm_area(addr)
-        if area is None or area.addr != addr:
-            self._warn(f"{call}() of {addr:#x}, where no area starts")
-            raise VmapError(errno.EINVAL, f"no area starts at {addr:#x}")
-        mapping = self._mappings.pop(addr, None)
+        if area is None:
+            self._warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
+            raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
+        mapping = self._mappings.pop(area.addr, None)
         if mapping is not None:
             mapping.leaves  # noqa: B018 - the owner may ask for them later
         self._flush("flush_cache_vunmap", area.addr, area.end)
@@ -455,7 +468,7 @@ class Kernel:
                 shadow = area.addr + number * self._quarter
                 self._flush("flush_cache_vmap", shadow, shadow + area.size)
         self._unmap(area.addr, area.size)
-        space = self._space if self._space.find(addr) is area else self._io_space
+        space = self._space if self._space.find(area.addr) is area else self._io_space
         if space.remove(area):
             self._purge(space)
         return area

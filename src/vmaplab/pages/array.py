@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -38,19 +39,18 @@ def page_array(pfns: ArrayLike) -> NDArray[np.uint64]:
 
     :raises InputError: if it is not one-dimensional, not of integers, or holds a negative number.
     """
-    try:
-        array = np.asarray(pfns)
-        if array.size == 0:
-            return np.zeros(0, dtype=np.uint64)
-        if array.dtype == object:  # Python ints above 2**63
-            array = np.array([int(pfn) for pfn in array], dtype=np.uint64)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError("page frame numbers are integers from 0 to 2**64 - 1") from None
+    # numpy would make floats of a list that holds small numbers and 2**64 - 1.
+    array = pfns if isinstance(pfns, np.ndarray) else np.asarray(pfns, dtype=object)
+    if array.ndim == 1 and array.dtype == object:
+        try:
+            array = np.array([operator.index(pfn) for pfn in array], dtype=np.uint64)
+        except (TypeError, OverflowError):
+            raise InputError("page frame numbers are integers from 0 to 2**64 - 1") from None
     if array.ndim != 1:
         raise InputError(f"a page array has one dimension, not {array.ndim}")
-    if array.dtype.kind not in "ui":
+    if array.dtype.kind not in "ui" and array.size:
         raise InputError(f"page frame numbers are integers, not {array.dtype}")
-    if array.dtype.kind == "i" and array.min() < 0:
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
         raise InputError(f"page {int(np.argmax(array < 0))} has a negative page frame number")
     return np.ascontiguousarray(array, dtype=np.uint64)
 

@@ -79,13 +79,24 @@ def save(path: Path, pfns: NDArray[np.uint64], page_size: int) -> None:
 
 
 def _too_many(path: Path) -> InputError:
-    return InputError(f"'{path}' has more than {MAX_PAGES} pages; split it")
+    return InputError(f"'{path}' has more than {MAX_PAGES} pages, the most that a file may have")
+
+
+def _count_lines(path: Path) -> None:
+    """Refuse a text file of more lines than there may be pages, before any is parsed."""
+    lines = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 24):
+            lines += block.count(b"\n")
+            if lines > MAX_PAGES:
+                raise _too_many(path)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[bytes]]]:
     """The lines of a text file, many at a time, each batch with the number of its first line."""
+    _count_lines(path)
     with path.open("rb") as stream:
-        number, total = 1, 0
+        number = 1
         while True:
             lines: list[bytes] = []
             for _ in range(_LINES_AT_ONCE):
@@ -97,9 +108,6 @@ def _lines(path: Path) -> Iterator[tuple[int, list[bytes]]]:
                 lines.append(line)
             if not lines:
                 return
-            total += len(lines)
-            if total > 2 * MAX_PAGES:
-                raise _too_many(path)
             yield number, lines
             number += len(lines)
 
@@ -116,29 +124,20 @@ def _number(text: bytes, path: Path, line: int) -> int:
     return value
 
 
-def _collect(parts: list[NDArray[np.uint64]], values: list[int], count: int, path: Path) -> int:
-    parts.append(np.array(values, dtype=np.uint64))
-    if count + len(values) > MAX_PAGES:
-        raise _too_many(path)
-    return count + len(values)
-
-
 def _joined(parts: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
 
 
 def _read_txt(path: Path) -> NDArray[np.uint64]:
     parts: list[NDArray[np.uint64]] = []
-    count = 0
     for first, lines in _lines(path):
         words = [(first + index, line.split(b"#", 1)[0].strip()) for index, line in enumerate(lines)]
-        count = _collect(parts, [_number(word, path, line) for line, word in words if word], count, path)
+        parts.append(np.array([_number(word, path, line) for line, word in words if word], dtype=np.uint64))
     return _joined(parts)
 
 
 def _read_csv(path: Path) -> NDArray[np.uint64]:
     parts: list[NDArray[np.uint64]] = []
-    count = 0
     column: int | None = None
     for first, lines in _lines(path):
         values = []
@@ -156,7 +155,7 @@ def _read_csv(path: Path) -> NDArray[np.uint64]:
             if column >= len(cells):
                 raise InputError(f"'{path}' line {first + index} has no column 'pfn'; is it cut off?")
             values.append(_number(cells[column], path, first + index))
-        count = _collect(parts, values, count, path)
+        parts.append(np.array(values, dtype=np.uint64))
     return _joined(parts)
 
 

@@ -175,6 +175,11 @@ class TableMemory:
         return int(self._state[TABLES])
 
     @property
+    def words_in_use(self) -> int:
+        """Words of the table memory that are, or were, part of a table."""
+        return int(self._state[NEXT])
+
+    @property
     def root(self) -> int:
         """Physical address of the PGD, in bytes."""
         return self._g.base + self._g.root * self._g.word_bytes

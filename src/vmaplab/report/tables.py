@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -95,17 +96,13 @@ def mapping(kernel: Kernel, made: Mapping, rows: int, events: bool) -> None:
 
 def _leaf_lines(made: Mapping) -> Iterator[tuple[int, int, int, int]]:
     """(address, bytes of a leaf, leaves, first PFN) per stretch of equal leaves that are contiguous in memory."""
-    leaves = made.leaves.tolist()
-    pages = made.size // made.cost.pages
-    start = 0
-    for index in range(1, len(leaves) + 1):
-        if index < len(leaves):
-            _, size, pfn = leaves[index - 1]
-            if leaves[index][1] == size and leaves[index][2] == pfn + size // pages:
-                continue
-        va, size, pfn = leaves[start]
-        yield va, size, index - start, pfn
-        start = index
+    leaves = made.leaves
+    page = made.size // made.cost.pages
+    va, size, pfn = leaves["va"], leaves["size"], leaves["pfn"]
+    goes_on = (size[1:] == size[:-1]) & (pfn[1:] == pfn[:-1] + size[:-1] // np.uint64(page))
+    starts = [0, *(np.flatnonzero(~goes_on) + 1).tolist()]
+    for start, stop in zip(starts, [*starts[1:], len(leaves)], strict=True):
+        yield int(va[start]), int(size[start]), stop - start, int(pfn[start])
 
 
 def _events(console: Console, events: list[Event]) -> None:
