@@ -116,7 +116,7 @@ def test_a_leaf_replaces_the_empty_tables_below_it(arch):
     base = start if start == kernel.arch.vmalloc_start else start + G
     kernel.vmap_page_range(base, base + 5 * M, 4 * G + page)  # PTE tables, below a PMD table
     in_use = kernel.table_memory.tables_in_use
-    kernel._unmap(base, 5 * M)
+    kernel.vunmap_range(base, base + 5 * M)
     kernel.events.clear()
     kernel.vmap_page_range(base, base + G, 8 * G)
     assert kernel.leaves(base, base + G).tolist() == [(base, G, 8 * G // page)]
@@ -133,7 +133,7 @@ def test_freed_tables_are_used_again_and_are_empty():
     kernel = Kernel("x86_64")
     base = kernel.arch.vmalloc_start
     kernel.vmap_page_range(base, base + 2 * M, 4 * K)
-    kernel._unmap(base, 2 * M)
+    kernel.vunmap_range(base, base + 2 * M)
     kernel.vmap_page_range(base, base + 2 * M, 2 * M)
     size = len(kernel.table_memory.dump())
     kernel.vmap_page_range(base + 4 * M, base + 4 * M + 4 * K, 4 * K)
@@ -154,7 +154,7 @@ def test_unmapping_part_of_a_group_clears_all_of_it_and_warns_from_6_16_on():
     kernel = Kernel("arm64-4k", "linux-6.16")
     base = kernel.arch.vmalloc_start
     kernel.vmap_page_range(base, base + 64 * K, 64 * K)
-    kernel._unmap(base + 4 * K, 4 * K)
+    kernel.vunmap_range(base + 4 * K, base + 4 * K + 4 * K)
     assert kernel.warnings == ["unmapped part of a contiguous group or of a block"]
     assert len(kernel.leaves(base, base + 64 * K)) == 0
 
