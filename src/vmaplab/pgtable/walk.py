@@ -228,6 +228,27 @@ def free_lower_tables(tables: Tables, g: Geometry, level: int, word: int, addr: 
 
 
 @jit
+def vmap_try_huge(tables: Tables, g: Geometry, level: int, word: int, addr: int, pfn: int, prot: int) -> int:
+    """Put a block leaf at ``word``: 1 if that was done, 0 if lower levels must, or a negative errno.
+
+    ``vmap_try_huge_pmd()`` and ``vmap_try_huge_pud()``; the caller has checked support, size and address.
+    """
+    if (pfn << g.page_shift) & ((1 << g.shift[level]) - 1):
+        return 0
+    entry = load(tables, g, word)
+    if entry != g.none[level]:
+        if entry & g.leaf_mask == g.leaf_value:
+            return -EBUSY
+        if not free_lower_tables(tables, g, level, word, addr):
+            return 0
+    store(tables, g, word, (pfn << g.pfn_shift) | prot)
+    tables.cost[C_SETS] += 1
+    tables.cost[C_LEAVES] += 1
+    tables.cost[C_ENTRIES] += 1
+    return 1
+
+
+@jit
 def map_range(
     tables: Tables,
     g: Geometry,
@@ -266,26 +287,16 @@ def map_range(
             tables.state[STOPPED] = offset
             word = path[level] + ((addr >> above) & g.mask[level])
             entry = load(tables, g, word)
-            leaf_here = False
+            made = 0
             if level <= leaf_top and g.leaf[level] and shift >= above and stop - addr == 1 << above:
                 pfn = pages[first] + offset if contiguous else pages[first + offset]
-                if not contiguous:
-                    err = page_error(pfn, g)
-                    if err:
-                        return warn(tables, err)
-                if (pfn << g.page_shift) & ((1 << above) - 1) == 0:
-                    if entry == g.none[level]:
-                        leaf_here = True
-                    elif entry & g.leaf_mask == g.leaf_value:
-                        return warn(tables, EBUSY)
-                    else:
-                        leaf_here = free_lower_tables(tables, g, level, word, addr)
-                    if leaf_here:
-                        store(tables, g, word, (pfn << g.pfn_shift) | prots[level])
-                        tables.cost[C_SETS] += 1
-                        tables.cost[C_LEAVES] += 1
-                        tables.cost[C_ENTRIES] += 1
-            if not leaf_here:
+                err = 0 if contiguous else page_error(pfn, g)
+                if err:
+                    return warn(tables, err)
+                made = vmap_try_huge(tables, g, level, word, addr, pfn, prots[level])
+                if made < 0:
+                    return warn(tables, -made)
+            if not made:
                 tables.cost[C_WALK] += 1
                 if entry == g.none[level]:
                     lower = alloc_table(tables, g, level - 1)
