@@ -12,8 +12,9 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         echo "python3 has no venv module; as root: apt-get install python3-venv" >&2
         exit 1
     fi
+    echo "installing python3-venv"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
 fi
 echo "setting up .venv with the locked dependencies"
 rm -rf .venv
