@@ -375,6 +375,8 @@ class Kernel:
     def _mapping(self, area: VmArea, size: int, counters: Ints, seen: int) -> Mapping:
         addr = area.addr
         cost = Cost.of(size >> self.arch.page_shift, counters)
-        mapping = Mapping(addr, size, cost, self.events[seen:], lambda: self._mapper.leaves(addr, addr + size))
+        mapping = Mapping(
+            addr, size, cost, self.events[seen:], lambda: self._mapper.leaves(addr, addr + size, cost.leaves)
+        )
         self._mappings[addr] = mapping
         return mapping

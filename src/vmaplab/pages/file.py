@@ -131,8 +131,11 @@ def _joined(parts: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 def _read_txt(path: Path) -> NDArray[np.uint64]:
     parts: list[NDArray[np.uint64]] = []
     for first, lines in _lines(path):
-        words = [(first + index, line.split(b"#", 1)[0].strip()) for index, line in enumerate(lines)]
-        parts.append(np.array([_number(word, path, line) for line, word in words if word], dtype=np.uint64))
+        try:
+            parts.append(np.array([int(line, 0) for line in lines], dtype=np.uint64))
+        except (ValueError, OverflowError):  # comments, empty lines, or something that is no page frame number
+            words = [(first + index, line.split(b"#", 1)[0].strip()) for index, line in enumerate(lines)]
+            parts.append(np.array([_number(word, path, line) for line, word in words if word], dtype=np.uint64))
     return _joined(parts)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -76,13 +76,16 @@ def mapping(kernel: Kernel, made: Mapping, rows: int, events: bool) -> None:
     console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {_kernel_text(kernel)}")
     console.print()
     table = _table("address", "leaf", "leaves", "bytes", "first PFN", left=1)
-    lines = list(_leaf_lines(made))
-    for address, size, count, pfn in lines[:rows]:
-        table.add_row(f"{address:#x}", size_text(size), str(count), size_text(size * count), f"{pfn:#x}")
+    lines = _leaf_lines(made)
+    leaves = made.leaves
+    for start, stop in pairwise(lines[: rows + 1].tolist()):
+        va, size, pfn = leaves[start].item()
+        table.add_row(f"{va:#x}", size_text(size), str(stop - start), size_text(size * (stop - start)), f"{pfn:#x}")
     _print(console, table)
-    if len(lines) > rows:
-        rest = sum(count for _, _, count, _ in lines[rows:])
-        console.print(f"... and {len(lines) - rows} more lines with {rest} leaves (--rows {len(lines)} shows them)")
+    hidden = len(lines) - 1 - rows
+    if hidden > 0:
+        rest = len(leaves) - lines[rows]
+        console.print(f"... and {hidden} more lines with {rest} leaves (--rows {len(lines) - 1} shows them)")
     console.print()
     table = _table("cost", "", "")
     table.columns[2].justify = "left"
@@ -94,15 +97,12 @@ def mapping(kernel: Kernel, made: Mapping, rows: int, events: bool) -> None:
         _events(console, made.events)
 
 
-def _leaf_lines(made: Mapping) -> Iterator[tuple[int, int, int, int]]:
-    """(address, bytes of a leaf, leaves, first PFN) per stretch of equal leaves that are contiguous in memory."""
-    leaves = made.leaves
-    page = made.size // made.cost.pages
-    va, size, pfn = leaves["va"], leaves["size"], leaves["pfn"]
-    goes_on = (size[1:] == size[:-1]) & (pfn[1:] == pfn[:-1] + size[:-1] // np.uint64(page))
-    starts = [0, *(np.flatnonzero(~goes_on) + 1).tolist()]
-    for start, stop in zip(starts, [*starts[1:], len(leaves)], strict=True):
-        yield int(va[start]), int(size[start]), stop - start, int(pfn[start])
+def _leaf_lines(made: Mapping) -> NDArray[np.int64]:
+    """Indices of leaves where a stretch of equal leaves that are contiguous in memory begins; then the end."""
+    page = np.uint64(made.size // made.cost.pages)
+    size, pfn = made.leaves["size"], made.leaves["pfn"]
+    goes_on = (size[1:] == size[:-1]) & (pfn[1:] == pfn[:-1] + size[:-1] // page)
+    return np.concatenate(([0], np.flatnonzero(~goes_on) + 1, [len(size)]))
 
 
 def _events(console: Console, events: list[Event]) -> None:

@@ -144,12 +144,16 @@ class Mapper:
         """The PFN that ``addr`` maps to, or -1."""
         return int(translate(self.memory.tables(), self.g, signed(addr)))
 
-    def leaves(self, start: int, end: int) -> NDArray[Any]:
-        """All leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending."""
-        most = min((end - start) >> self._arch.page_shift, self.memory.words_in_use) + 1
+    def leaves(self, start: int, end: int, most: int | None = None) -> NDArray[Any]:
+        """The leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending.
+
+        :param most: how many there can be, if the caller knows.
+        """
+        if most is None:
+            most = min((end - start) >> self._arch.page_shift, self.memory.words_in_use) + 1
         room = np.zeros((most, 3), dtype=np.int64)
         found = list_leaves(self.memory.tables(), self.g, signed(start), signed(start) + end - start, room)
-        return room[:found].copy().view(LEAF_DTYPE).reshape(-1)
+        return room[:found].view(LEAF_DTYPE).reshape(-1)
 
     def _why(self, tables: Tables, pages: Ints) -> str:
         """Why the walker stopped, and at which page."""
