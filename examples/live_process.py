@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from vmaplab import InputError, pages
@@ -39,11 +38,15 @@ def vmaplab(*words: str) -> None:
 
 def main() -> None:
     """Capture, map, compare."""
-    arch = next(name for name, arch in ARCHES.items() if arch.page_size == mmap.PAGESIZE)
+    same = [name for name, arch in ARCHES.items() if arch.page_size == mmap.PAGESIZE]
+    arch = same[0]
+    same = [name for name in same if name in ("x86_64", "riscv64-sv48")]
     child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin
     assert child.stdout
-    with tempfile.TemporaryDirectory() as folder, child.stdin:
+    Path("build").mkdir(exist_ok=True)
+    captured = "build/pages.parquet"
+    with child.stdin:
         source = f"pid:{child.pid},{child.stdout.readline().strip()}"
         try:
             pages.load(source, arch)
@@ -52,11 +55,13 @@ def main() -> None:
             source = f"heap:{SIZE >> 20}M,fragmentation=0.3"
         else:
             print(f"Process {child.pid} has touched {SIZE >> 20} MiB; the first half asked for huge pages.")
-            print(f"This machine has pages of {pid.page_size()} bytes, as {arch} has.")
-        captured = str(Path(folder) / "pages.parquet")
+            print(
+                f"Its pages have {pid.page_size()} bytes: any architecture with such pages can map them, {arch} first."
+            )
         vmaplab("capture", source, "-o", captured, "--arch", arch)
-        vmaplab("map", captured, "--arch", arch)
-        vmaplab("compare", captured, "--arch", arch)
+    vmaplab("map", captured, "--arch", arch)
+    vmaplab("compare", captured, "--arch", ",".join(dict.fromkeys([arch, *same])))
+    print(f"\nThe pages stay in {captured}. On your PATH: source .venv/bin/activate")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def test_heap_of_100m_needs_16_times_fewer_tlb_entries_with_series_v4():
 
 def test_map_shows_events():
     done = vmaplab("map", "heap:64K", "--events")
-    assert done.stdout.count("\nstore") == 3 + 16
+    assert done.stdout.count("\nstore  ") == 3 + 16
     assert "flush_cache_vmap" in done.stdout
     done = vmaplab("map", "heap:64K", "--events", "--json")
     assert json.loads(done.stdout)["events"][-1]["kind"] == "flush_cache_vmap"
@@ -116,7 +116,9 @@ def test_lists(command):
         ["map", "heap:1M", "--rows", "0"],
         ["map", "heap:1M", "--total-pages", "0"],
         ["map", "heap:1M", "--total-pages", "x"],
-        ["map", "heap:1M", "--page-size", "1000"],
+        ["map", "heap:1M", "--page-size", "4K"],
+        ["map", "nowhere.txt", "--page-size", "1000"],
+        ["map", "heap:1M,seed=1,seed=2"],
         ["map", "heap:oops"],
         ["map", "nowhere.txt"],
         ["map", "pid:4194305"],
@@ -157,7 +159,7 @@ def test_a_refusal_of_the_kernel_is_status_1():
 def test_output_to_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m vmaplab.cli map heap:1M --events | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=300)
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_plain_python_and_compiled_code_print_the_same():
@@ -175,3 +177,35 @@ def test_plain_python_and_compiled_code_print_the_same():
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
     done = vmaplab("map", "heap:40M", env=os.environ | {"XDG_CACHE_HOME": "/proc/none", "HOME": "/proc/none"})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_is_one_line_and_status_2():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "vmaplab.cli", "map", "heap:1M"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (2, "vmaplab: cannot write the output: No space left on device\n")
+
+
+def test_a_narrow_terminal_loses_no_column():
+    script = f"stty cols 40; {sys.executable} -m vmaplab.cli compare heap:100K"
+    done = subprocess.run(["script", "-qec", script, "/dev/null"], capture_output=True, text=True, timeout=300)
+    assert "fewer TLB" in done.stdout
+    assert "…" not in done.stdout
+
+
+def test_extreme_page_frame_numbers_are_refused_without_noise(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("0x7fffffffffffffff\n0x8000000000000000\n")
+    done = vmaplab("map", str(path))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert vmaplab("map", "heap:1M", "--total-pages", "18446744073709551615").returncode == 0
+
+
+def test_compare_has_no_ratio_to_a_baseline_that_refuses():
+    done = vmaplab("compare", "heap:1M", "--total-pages", "1048600", "--json")
+    rows = {row["release"]: row for row in json.loads(done.stdout)}
+    assert "refused" in rows["linux-6.12"]
+    assert rows["series-v4"]["tlb_ratio"] is None
+    text = vmaplab("compare", "heap:1M", "--total-pages", "1048600").stdout
+    assert "linux-6.12 refuses: ENOMEM" in text
+    assert vmaplab("compare", "heap:1M", "--total-pages", "10").returncode == 1

@@ -172,7 +172,7 @@ def test_more_pages_than_the_limit_are_refused_before_they_are_kept(tmp_path, mo
 def test_a_directory_and_a_missing_file_are_refused(tmp_path):
     (tmp_path / "d.txt").mkdir()
     for name in ("d.txt", "none.txt", "none.parquet"):
-        with pytest.raises(InputError, match="no file"):
+        with pytest.raises(InputError, match=r"no file|no regular file"):
             pages.load(str(tmp_path / name), "x86_64")
 
 
@@ -235,4 +235,4 @@ def test_unknown_sources_are_refused(source):
 @pytest.mark.parametrize("page_size", [0, 100, 4095, 5000, -4096])
 def test_bad_page_sizes_are_refused(page_size):
     with pytest.raises(InputError, match="page size"):
-        pages.load("heap:1M", "x86_64", page_size=page_size)
+        pages.load("pages.txt", "x86_64", page_size=page_size)

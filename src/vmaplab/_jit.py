@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _KEPT_CACHES = 3
-_plain = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+_plain = False
 _cache_dir: str | None = None
 
 
@@ -24,6 +26,11 @@ def stay_plain() -> None:
     """Compile nothing in this process; to be called before any module with compiled functions is imported."""
     global _plain
     _plain = True
+    np.seterr(over="ignore")  # compiled code wraps around silently
+
+
+if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+    stay_plain()
 
 
 def _source_tag(version: str) -> str:

@@ -44,8 +44,12 @@ BootArgs = Annotated[str, typer.Option("--boot-args", help="nohugeiomap, nohugev
 Config = Annotated[
     list[str] | None, typer.Option("--config", metavar="KEY=y|n", help="Kernel configuration, e.g. HUGETLB_PAGE=n.")
 ]
-TotalPages = Annotated[int | None, typer.Option("--total-pages", help="Pages of RAM; PFNs from there on are invalid.")]
-PageSize = Annotated[int | None, typer.Option("--page-size", help="Page size of a plain file, in bytes.")]
+TotalPages = Annotated[
+    str | None, typer.Option("--total-pages", metavar="N", help="Pages of RAM; PFNs from there on are invalid.")
+]
+PageSize = Annotated[
+    str | None, typer.Option("--page-size", metavar="SIZE", help="Page size of a plain file, e.g. 64K.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -57,6 +61,12 @@ def _config(words: list[str] | None) -> dict[str, bool]:
             raise InputError(f"'{word}' is no configuration; write KEY=y or KEY=n")
         config[key] = value == "y"
     return config
+
+
+def _number(text: str | None) -> int | None:
+    from vmaplab.pages.array import parse_size
+
+    return None if text is None else parse_size(text)
 
 
 def _names(text: str, known: dict[str, Any], what: str) -> list[str]:
@@ -107,8 +117,8 @@ def map_command(
         from vmaplab import pages
         from vmaplab.report import as_json as to_json
 
-        kernel = _kernel(arch, release, boot_args, config, total_pages=total_pages, record=events)
-        pfns = pages.load(source, arch, page_size)
+        kernel = _kernel(arch, release, boot_args, config, total_pages=_number(total_pages), record=events)
+        pfns = pages.load(source, arch, _number(page_size))
         try:
             mapping = kernel.vmap(pfns)
         except VmapError as error:
@@ -121,7 +131,7 @@ def map_command(
     else:
         from vmaplab.report import tables
 
-        tables.mapping(kernel, mapping, rows, events)
+        tables.mapping(kernel, mapping, _config(config), rows, events)
 
 
 @app.command("compare")
@@ -149,8 +159,8 @@ def compare_command(
             releases,
             boot_args=boot_args,
             config=_config(config),
-            total_pages=total_pages,
-            page_size=page_size,
+            total_pages=_number(total_pages),
+            page_size=_number(page_size),
             advance=advance,
         )
     if as_json:
@@ -160,7 +170,9 @@ def compare_command(
     else:
         from vmaplab.report import tables
 
-        tables.comparison(source, found)
+        tables.comparison(source, found, boot_args, _config(config))
+    if not any(row.cost for row in found):
+        raise typer.Exit(1)
 
 
 @app.command("capture")
@@ -177,7 +189,7 @@ def capture_command(
         from vmaplab import pages
         from vmaplab.pages.array import size_text
 
-        pfns = pages.load(source, arch, page_size)
+        pfns = pages.load(source, arch, _number(page_size))
         pages.save(output, pfns)
     page = pfns.page_size or 0
     if as_json:
@@ -225,6 +237,7 @@ def main() -> None:
     """Run the command line; every way it can end is one of the exit statuses above."""
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         status = _fail(str(error), 2)
     except VmapError as error:
@@ -236,9 +249,17 @@ def main() -> None:
     except MemoryError:
         status = _fail("not enough memory for this; take a smaller source", 2)
     except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         status = 0
+    except OSError as error:
+        _drop_output()
+        status = _fail(f"cannot write the output: {error.strerror}", 2)
     sys.exit(status or 0)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer of standard output goes nowhere, so that the interpreter can end quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:

@@ -19,7 +19,8 @@ class Row:
     """One release on one architecture.
 
     :param leaves_by_size: bytes of a leaf -> how many.
-    :param tlb_ratio: TLB entries of linux-6.12 for the same pages, divided by this release's.
+    :param release: "" if the architecture cannot take the source at all.
+    :param tlb_ratio: TLB entries of linux-6.12 for the same pages, divided by this release's; None if either refused.
     :param refused: why there is nothing to show, or "".
     """
 
@@ -88,8 +89,10 @@ def _compare_on(
         except VmapError as error:
             rows.append(Row(arch, release, {}, None, None, refused=str(error)))
             continue
-        base_entries = base_entries or mapping.cost.tlb_entries
+        if kernel.release.name == BASELINE:
+            base_entries = mapping.cost.tlb_entries
         sizes, counts = np.unique(mapping.leaves["size"], return_counts=True)
         by_size = {int(size): int(count) for size, count in zip(sizes, counts, strict=True)}
-        rows.append(Row(arch, release, by_size, mapping.cost, base_entries / mapping.cost.tlb_entries))
+        ratio = base_entries / mapping.cost.tlb_entries if base_entries else None
+        rows.append(Row(arch, release, by_size, mapping.cost, ratio))
     return rows[1:]

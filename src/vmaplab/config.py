@@ -27,7 +27,10 @@ def parse_boot_args(given: str | Iterable[str]) -> tuple[str, ...]:
 
     :raises InputError: for one that is not known.
     """
-    words = given.split() if isinstance(given, str) else [word for arg in given for word in arg.split()]
+    try:
+        words = given.split() if isinstance(given, str) else [word for arg in given for word in arg.split()]
+    except (TypeError, AttributeError):
+        raise InputError(f"boot arguments are a string or several, not {given!r}") from None
     for word in words:
         if word not in BOOT_ARGS:
             raise InputError(f"unknown boot argument '{word}'; known: {', '.join(BOOT_ARGS)}")
@@ -39,6 +42,8 @@ def complete_config(arch: Arch, given: Mapping[str, bool] | None) -> dict[str, b
 
     :raises InputError: for an option that is not known, no bool, or not to be had on ``arch``.
     """
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"the configuration is a dictionary of options, not {given!r}")
     for option, value in (given or {}).items():
         if option not in CONFIG:
             raise InputError(f"unknown configuration option '{option}'; known: {', '.join(CONFIG)}")
@@ -58,6 +63,7 @@ def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_
     :param total_pages: PFNs from there on are not valid; None for what the architecture can address.
     """
     huge = config["HAVE_ARCH_HUGE_VMAP"]
+    addressable = 1 << (arch.phys_bits - arch.page_shift)
     blocked = any(config[option] and change not in release.merged for option, change in arch.leaf_blockers.items())
     return geometry(
         arch,
@@ -65,7 +71,7 @@ def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_
         group_hooks=huge and (not arch.group_change or arch.group_change in release.merged),
         group_maps=config["HUGETLB_PAGE"],
         group_multi=bool(arch.multi_change) and arch.multi_change in release.merged,
-        pfn_limit=total_pages or 1 << (arch.phys_bits - arch.page_shift),
+        pfn_limit=min(total_pages or addressable, addressable),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 import weakref
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
@@ -78,10 +79,10 @@ class Kernel:
         self.release: Release = release if isinstance(release, Release) else releases.get(release)
         self.boot_args = parse_boot_args(boot_args)
         self.config = complete_config(self.arch, config)
-        if total_pages is not None and total_pages < 1:
-            raise InputError(f"total_pages is {total_pages}; a machine has at least one page")
-        if max_tables is not None and max_tables < 0:
-            raise InputError(f"max_tables is {max_tables}; it cannot be negative")
+        if total_pages is not None and not (isinstance(total_pages, int) and total_pages > 0):
+            raise InputError(f"total_pages is {total_pages!r}; a machine has a whole number of pages, at least one")
+        if max_tables is not None and not (isinstance(max_tables, int) and max_tables >= 0):
+            raise InputError(f"max_tables is {max_tables!r}; it is a natural number")
         self.total_pages = total_pages
         self._mapper = Mapper(self.arch, self.release, self.config, self.boot_args, total_pages, max_tables, record)
         self._g = self._mapper.g
@@ -256,6 +257,7 @@ class Kernel:
         :raises VmapError: EINVAL if nothing is mapped there.
         """
         pfn = -1
+        addr = operator.index(addr)
         if 0 <= addr < 1 << 64:
             pfn = self._mapper.translate(addr)
         if pfn < 0:
@@ -338,7 +340,7 @@ class Kernel:
             self._purge(space)
             area = space.alloc(size + guard, align, flags)
         if area is None:
-            raise VmapError(errno.ENOMEM, f"no {size + guard} bytes of address space aligned to {align:#x}")
+            raise VmapError(errno.ENOMEM, f"no {size} bytes of address space and a guard page, aligned to {align:#x}")
         return area
 
     def _remove_area(self, addr: int, call: str) -> VmArea:

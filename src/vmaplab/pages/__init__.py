@@ -28,6 +28,8 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     if page_size is not None and (page_size < 4096 or page_size & (page_size - 1)):
         raise InputError(f"page size {page_size} is no power of two from 4096 on")
     kind, _, rest = source.partition(":")
+    if page_size is not None and kind in ("heap", "pid"):
+        raise InputError(f"a page size is for plain files; a {kind} source has its own")
     if kind == "heap":
         return with_page_size(_heap(rest, target), target.page_size)
     if kind == "pid":
@@ -79,6 +81,8 @@ def _heap(text: str, arch: arches.Arch) -> PageArray:
         name, equals, value = word.partition("=")
         if name not in ("fragmentation", "seed", "orders", "clients") or not equals:
             raise InputError(f"unknown heap option '{word}'; known: fragmentation=, seed=, orders=, clients=")
+        if name in options:
+            raise InputError(f"heap option '{name}' is given twice")
         options[name] = value
     try:
         fragmentation = float(options.get("fragmentation", "0"))
@@ -113,7 +117,7 @@ def _pid(text: str) -> tuple[int, int, int]:
 
 def _natural(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise InputError(f"'{text}' is no natural number")
+        raise InputError(f"'{text}' is no natural number below 10^18")
     return int(text)
 
 

@@ -36,7 +36,7 @@ def load(path: Path) -> tuple[NDArray[np.uint64], int | None]:
     page_size = None
     try:
         if not path.is_file():
-            raise InputError(f"there is no file '{path}'")
+            raise InputError(f"'{path}' is no regular file" if path.exists() else f"there is no file '{path}'")
         if path.suffix == ".parquet":
             pfns, page_size = _read_parquet(path)
         else:
@@ -56,6 +56,7 @@ def save(path: Path, pfns: NDArray[np.uint64], page_size: int) -> None:
     writers = {".txt": _write_txt, ".csv": _write_csv, ".npy": _write_npy}
     if path.suffix not in SUFFIXES:
         raise InputError(f"cannot write '{path}'; known endings: {', '.join(SUFFIXES)}")
+    path = path.resolve()  # a symbolic link stays one
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as out:
@@ -165,8 +166,8 @@ def _read_csv(path: Path) -> NDArray[np.uint64]:
 def _read_npy(path: Path) -> NDArray[np.uint64]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
-        raise InputError(f"'{path}' is no NumPy array: {_one_line(error)}") from None
+    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError):
+        raise InputError(f"'{path}' is no NumPy array of numbers, or it is cut off") from None
     if not isinstance(array, np.ndarray) or array.dtype == object:
         raise InputError(f"'{path}' is no NumPy array of numbers")
     if array.size > MAX_PAGES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,11 @@ def load(pid: int, start: int = 0, end: int = 1 << 64) -> NDArray[np.uint64]:
                         raise InputError(f"process {pid} has more than {MAX_PAGES} pages; name a range start-end")
                     parts.append(present)
     except (FileNotFoundError, ProcessLookupError):
+        if Path(f"/proc/{pid}").exists():
+            raise InputError(f"process {pid} has no memory of its own: a kernel thread, or it is ending") from None
         raise InputError(f"there is no process {pid}") from None
     except PermissionError:
-        raise InputError(f"process {pid} is not yours to read; run as root") from None
+        raise InputError(f"the kernel does not let this user read process {pid}; try as root") from None
     pfns = np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
     if not len(pfns):
         raise InputError(f"process {pid} has no page in memory there")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import jit
+from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
 
 # Indices into Tables.state.
@@ -146,7 +147,10 @@ class TableMemory:
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
 
     def reserve(self, start: int, end: int) -> None:
-        """Have room for every table that mapping the (signed) addresses [start, end) can need."""
+        """Have room for every table that mapping the (signed) addresses [start, end) can need.
+
+        :raises InputError: if this machine has not so much memory.
+        """
         g = self._g
         need = int(self._state[NEXT])
         for level in range(g.top):
@@ -154,7 +158,11 @@ class TableMemory:
             tables = ((end - 1) >> above) - (start >> above) + 1
             need += (tables + 1) * int(g.words[level])
         if need > len(self._words):
-            grown = np.zeros(max(need, 2 * len(self._words)), dtype=self._dtype)
+            try:
+                grown = np.zeros(max(need, 2 * len(self._words)), dtype=self._dtype)
+            except (MemoryError, ValueError):
+                size = need * self._g.word_bytes
+                raise InputError(f"this mapping can need {size} bytes of table memory, more than there is") from None
             used = int(self._state[NEXT])
             grown[:used] = self._words[:used]
             self._words = grown

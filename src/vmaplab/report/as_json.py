@@ -39,7 +39,7 @@ def refusal(kernel: Kernel, error: VmapError) -> dict[str, Any]:
 def comparison(rows: list[Row]) -> list[dict[str, Any]]:
     """The rows of a comparison."""
     return [
-        {"arch": row.arch, "refused": row.refused} | ({"release": row.release} if row.release else {})
+        {"arch": row.arch, "release": row.release or None, "refused": row.refused}
         if row.cost is None
         else {
             "arch": row.arch,

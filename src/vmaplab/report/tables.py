@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
+from collections.abc import Mapping as Dict
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,15 @@ _COMPARED = {
 }
 
 
-def _console() -> Console:
-    """Standard output; as wide as it needs to be where it is no terminal."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 200)
+class _Output(Console):
+    """Standard output, as wide as the tables need: a narrow terminal wraps lines, it never loses columns."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, width=300)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line: no reader is no finding."""
+        raise BrokenPipeError
 
 
 def _print(console: Console, table: Table) -> None:
@@ -66,14 +73,17 @@ def _table(*columns: str, left: int = 1) -> Table:
     return table
 
 
-def _kernel_text(kernel: Kernel) -> str:
-    return ", ".join([kernel.arch.name, kernel.release.name, *kernel.boot_args])
+def _settings(boot_args: Iterable[str], config: Dict[str, bool]) -> str:
+    return "".join(
+        [*(f", {arg}" for arg in boot_args), *(f", CONFIG_{key}={'y' if on else 'n'}" for key, on in config.items())]
+    )
 
 
-def mapping(kernel: Kernel, made: Mapping, rows: int, events: bool) -> None:
+def mapping(kernel: Kernel, made: Mapping, config: Dict[str, bool], rows: int, events: bool) -> None:
     """Print a mapping: its leaves (at most ``rows`` lines), its cost, and its events if wanted."""
-    console = _console()
-    console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {_kernel_text(kernel)}")
+    console = _Output()
+    where = f"{kernel.arch.name}, {kernel.release.name}{_settings(kernel.boot_args, config)}"
+    console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {where}")
     console.print()
     table = _table("address", "leaf", "leaves", "bytes", "first PFN", left=1)
     lines = _leaf_lines(made)
@@ -106,18 +116,21 @@ def _leaf_lines(made: Mapping) -> NDArray[np.int64]:
 
 
 def _events(console: Console, events: list[Event]) -> None:
-    table = _table("event", "address", "value", "bytes")
-    for event in events:
-        if event.kind == "warn":
-            table.add_row(f"warn: {event.text}", "", "", "")
-        else:
-            table.add_row(event.kind, f"{event.addr:#x}", f"{event.value:#x}", str(event.size))
-    _print(console, table)
+    """Print events, without a table object: there can be millions."""
+    lines = [f"{'event':22}  {'address':>18}  {'value':>18}  {'bytes':>8}"]
+    for kind, addr, value, size, text in events:
+        lines.append(f"{kind:22}  {addr:#18x}  {value:#18x}  {size:8}" if kind != "warn" else f"warn: {text}")
+    console.file.write("\n".join(lines) + "\n")
+    console.print(
+        "store: value at a physical address. table_alloc: a table there; value is log2 of what one entry maps (0xc: a\n"
+        "PTE table of 4K pages). flush: the virtual range from address to value."
+    )
 
 
-def comparison(source: str, rows: list[Row]) -> None:
+def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, bool]) -> None:
     """Print a comparison, one block per architecture."""
-    console = _console()
+    console = _Output()
+    settings = _settings(boot_args.split(), config)
     for arch, of_arch in groupby(rows, key=lambda row: row.arch):
         block = list(of_arch)
         if block[0].refused and not block[0].release:
@@ -125,20 +138,23 @@ def comparison(source: str, rows: list[Row]) -> None:
             continue
         pages = next((row.cost.pages for row in block if row.cost), 0)
         page = ARCHES[arch].page_size
-        console.print(f"{arch}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
+        console.print(f"{arch}{settings}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
         sizes = sorted({size for row in block for size in row.leaves_by_size})
         table = _table("release", *(f"{size_text(size)} leaves" for size in sizes), *_COMPARED.values(), "fewer TLB")
         for row in block:
             if row.cost is None:
-                table.add_row(row.release, f"refused: {row.refused}")
+                table.add_row(row.release, *["-"] * (len(table.columns) - 1))
                 continue
             table.add_row(
                 row.release,
                 *(str(row.leaves_by_size.get(size, 0)) for size in sizes),
                 *(str(row.cost[name]) for name in _COMPARED),
-                f"{row.tlb_ratio:.1f}x",
+                f"{row.tlb_ratio:.1f}x" if row.tlb_ratio else "-",
             )
         _print(console, table)
+        for row in block:
+            if row.refused:
+                console.print(f"{row.release} refuses: {row.refused}")
         console.print()
     console.print(
         "TLB: TLB entries filled. stored: leaf entries written. tables: page tables allocated. steps: entries above\n"
@@ -149,7 +165,7 @@ def comparison(source: str, rows: list[Row]) -> None:
 
 def arches() -> None:
     """Print the architectures."""
-    console = _console()
+    console = _Output()
     table = _table("name", "page", "level shifts", "PMD leaf", "PUD leaf", "PTE groups", "VMALLOC_START", left=1)
     table.add_column("PAGE_KERNEL", justify="right", no_wrap=True)
     table.add_column("note", no_wrap=False)
@@ -180,4 +196,4 @@ def releases() -> None:
     table = _table("name", "vmap()", left=2)
     for release in RELEASES.values():
         table.add_row(release.name, release.title)
-    _print(_console(), table)
+    _print(_Output(), table)

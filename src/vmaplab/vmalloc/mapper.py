@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.config import LARGEST_SHIFT, batching_of, geometry_of
-from vmaplab.errors import VmapError
+from vmaplab.errors import InputError, VmapError
 from vmaplab.mapping import LEAF_DTYPE, Event, events_of
 from vmaplab.pgtable.geometry import Ints, signed, unsigned
 from vmaplab.pgtable.memory import (
@@ -168,7 +168,10 @@ class Mapper:
 
     def _prots(self, prot: int | None) -> Ints:
         """Per level, what surrounds the PFN in a leaf mapped with ``pgprot_nx(prot)``."""
-        nx = self._arch.pgprot_nx(self._arch.page_kernel if prot is None else prot)
+        prot = self._arch.page_kernel if prot is None else prot
+        if not 0 <= prot < 1 << 8 * self._arch.entry_bytes:
+            raise InputError(f"{prot:#x} is no protection value of {self._arch.name}")
+        nx = self._arch.pgprot_nx(prot)
         return np.array([signed(self._arch.leaf_prot(nx, level)) for level in range(self.g.top + 1)], dtype=np.int64)
 
     def _finish(self, tables: Tables) -> None:
