@@ -8,7 +8,6 @@ from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import Geometry, geometry
 from vmaplab.release import Release
-from vmaplab.vmalloc.batch import NO_SECTIONS, Batching
 
 BOOT_ARGS = ("nohugeiomap", "nohugevmalloc")
 CONFIG: dict[str, bool | None] = {
@@ -19,7 +18,6 @@ CONFIG: dict[str, bool | None] = {
     "PTDUMP_DEBUGFS": False,
     "SPARSEMEM_VMEMMAP": True,
 }
-LARGEST_SHIFT = 62  # stands for the 63 of ioremap_max_page_shift
 
 
 def parse_boot_args(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -72,23 +70,4 @@ def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_
         group_maps=config["HUGETLB_PAGE"],
         group_multi=bool(arch.multi_change) and arch.multi_change in release.merged,
         pfn_limit=min(total_pages or addressable, addressable),
-    )
-
-
-def batching_of(
-    arch: Arch, release: Release, config: Mapping[str, bool], boot_args: tuple[str, ...], pmd_shift: int
-) -> Batching:
-    """How vmap() batches on this kernel."""
-    huge_ioremap = "nohugeiomap" not in boot_args
-    allowed = config["HAVE_ARCH_HUGE_VMAP"] and (huge_ioremap or not release.needs_huge_ioremap)
-    sections = not config["SPARSEMEM_VMEMMAP"] and arch.section_shift is not None
-    return Batching(
-        on=int(release.batches and allowed),
-        scan_within_alignment=int(release.scan_within_alignment),
-        refuses_misaligned=int(release.refuses_misaligned),
-        gate_pte=int(release.gate == "arch_vmap_pte_supported_shift"),
-        gate_vm_shift=int(release.gate == "vm_shift"),
-        order_of_vm_shift=int(release.order_of_vm_shift),
-        shift_cap=pmd_shift if release.caps_at_pmd else LARGEST_SHIFT,
-        section_shift=(arch.section_shift or 0) - arch.page_shift if sections else NO_SECTIONS,
     )

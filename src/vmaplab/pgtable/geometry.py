@@ -19,6 +19,9 @@ Ints = NDArray[np.int64]
 i64 = cast(Callable[[Any], int], np.int64)
 """The signed 64-bit integer that compiled code counts in."""
 
+LARGEST_SHIFT = 62
+"""Stands for the 63 of ``ioremap_max_page_shift``: no limit."""
+
 NULL_PFN = 2**64 - 1
 """How a page array spells a NULL ``struct page *``."""
 

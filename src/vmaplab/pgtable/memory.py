@@ -89,6 +89,14 @@ def table_of(g: Geometry, entry: int) -> int:
 
 
 @jit
+def climb(g: Geometry, level: int, addr: int) -> int:
+    """The level, from ``level`` up, whose table in use still holds the entry of ``addr``, the next one to look at."""
+    while level < g.top and addr & ((1 << g.shift[level + 1]) - 1) == 0:
+        level += 1
+    return level
+
+
+@jit
 def alloc_table(tables: Tables, g: Geometry, level: int) -> int:
     """A table of ``level`` with every entry empty: its word index, or -1 if there is no memory.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from vmaplab._jit import jit
 from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints
-from vmaplab.pgtable.memory import W_PARTIAL, WARNED, Tables, load, store, table_of
+from vmaplab.pgtable.memory import W_PARTIAL, WARNED, Tables, climb, load, store, table_of
 
 
 @jit
@@ -69,9 +69,7 @@ def unmap_range(tables: Tables, g: Geometry, begin: int, end: int) -> None:
                     path[level] = table_of(g, entry)
                     continue
         addr = stop
-        level = max(level, 1)
-        while level < g.top and addr & ((1 << g.shift[level + 1]) - 1) == 0:
-            level += 1
+        level = climb(g, max(level, 1), addr)
 
 
 @jit
@@ -123,6 +121,5 @@ def list_leaves(tables: Tables, g: Geometry, begin: int, end: int, leaves: Ints)
             leaves[found, 0], leaves[found, 1], leaves[found, 2] = addr - inside, step, pfn
             found += 1
         addr = (addr & -step) + step
-        while level < g.top and addr & ((1 << g.shift[level + 1]) - 1) == 0:
-            level += 1
+        level = climb(g, level, addr)
     return found

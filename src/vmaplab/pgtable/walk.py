@@ -36,6 +36,7 @@ from vmaplab.pgtable.memory import (
     Tables,
     alloc_table,
     byteswap,
+    climb,
     free_table,
     load,
     note,
@@ -311,9 +312,6 @@ def map_range(
                 level -= 1
                 path[level] = lower
                 continue
-        # Climb to the level whose table holds the next entry.
         addr = stop
-        level = max(level, 1)
-        while level < g.top and addr & ((1 << g.shift[level + 1]) - 1) == 0:
-            level += 1
+        level = climb(g, max(level, 1), addr)
     return 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import Geometry, Ints
+from vmaplab.arch import Arch
+from vmaplab.pgtable.geometry import LARGEST_SHIFT, Geometry, Ints
 from vmaplab.pgtable.memory import C_SCANNED, STOPPED, Tables
 from vmaplab.pgtable.walk import floor_log2, map_range
+from vmaplab.release import Release
 
 NO_SECTIONS = 62
 """``section_shift`` of a kernel whose page array knows no sections: no PFN reaches the second one."""
@@ -24,6 +27,25 @@ class Batching(NamedTuple):
     order_of_vm_shift: int
     shift_cap: int
     section_shift: int  # log2 of the pages in a memory section
+
+
+def batching_of(
+    arch: Arch, release: Release, config: Mapping[str, bool], boot_args: tuple[str, ...], pmd_shift: int
+) -> Batching:
+    """How vmap() batches on this kernel."""
+    huge_ioremap = "nohugeiomap" not in boot_args
+    allowed = config["HAVE_ARCH_HUGE_VMAP"] and (huge_ioremap or not release.needs_huge_ioremap)
+    sections = not config["SPARSEMEM_VMEMMAP"] and arch.section_shift is not None
+    return Batching(
+        on=int(release.batches and allowed),
+        scan_within_alignment=int(release.scan_within_alignment),
+        refuses_misaligned=int(release.refuses_misaligned),
+        gate_pte=int(release.gate == "arch_vmap_pte_supported_shift"),
+        gate_vm_shift=int(release.gate == "vm_shift"),
+        order_of_vm_shift=int(release.order_of_vm_shift),
+        shift_cap=pmd_shift if release.caps_at_pmd else LARGEST_SHIFT,
+        section_shift=(arch.section_shift or 0) - arch.page_shift if sections else NO_SECTIONS,
+    )
 
 
 @jit
@@ -111,50 +133,25 @@ def vmap_batched(tables: Tables, g: Geometry, how: Batching, pages: Ints, start:
     At the first chunk of one page the scan stops: what is left is mapped as base pages. On an error
     ``state[STOPPED]`` is the index of the page where the walker stopped.
     """
-    count = (end - start) >> g.page_shift
-    batch = 0  # index of the first page of the open batch
-    batch_shift = 0
+    page_shift = g.page_shift
+    count = (end - start) >> page_shift
     index = 0
+    shift = page_shift + get_vmap_batch_order(tables, g, how, pages, 0, count)
     while index < count:
-        shift = g.page_shift + get_vmap_batch_order(tables, g, how, pages, index, count - index)
-        if index == 0:
-            batch_shift = shift
-        if shift != batch_shift:
-            err = map_range(
-                tables,
-                g,
-                pages,
-                batch,
-                False,
-                start + (batch << g.page_shift),
-                start + (index << g.page_shift),
-                min(batch_shift, how.shift_cap),
-                1,
-                prots,
-            )
-            if err:
-                tables.state[STOPPED] += batch
-                return err
-            batch_shift = shift
-            batch = index
-        if shift == g.page_shift:
-            break
-        index += 1 << (shift - g.page_shift)
-    err = map_range(
-        tables,
-        g,
-        pages,
-        batch,
-        False,
-        start + (batch << g.page_shift),
-        end,
-        min(batch_shift, how.shift_cap),
-        1,
-        prots,
-    )
-    if err:
-        tables.state[STOPPED] += batch
-    return err
+        batch, batch_shift = index, shift
+        if batch_shift == page_shift:
+            index = count
+        while index < count and shift == batch_shift:
+            index += 1 << (shift - page_shift)
+            if index < count:
+                shift = page_shift + get_vmap_batch_order(tables, g, how, pages, index, count - index)
+        addr, stop = start + (batch << page_shift), start + (index << page_shift)
+        cap = min(batch_shift, how.shift_cap)
+        err = map_range(tables, g, pages, batch, False, addr, stop, cap, 1, prots)
+        if err:
+            tables.state[STOPPED] += batch
+            return err
+    return 0
 
 
 @jit

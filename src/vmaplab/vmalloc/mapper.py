@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
-from vmaplab.config import LARGEST_SHIFT, batching_of, geometry_of
+from vmaplab.config import geometry_of
 from vmaplab.errors import InputError, VmapError
 from vmaplab.mapping import LEAF_DTYPE, Event, events_of
-from vmaplab.pgtable.geometry import Ints, signed, unsigned
+from vmaplab.pgtable.geometry import LARGEST_SHIFT, Ints, signed, unsigned
 from vmaplab.pgtable.memory import (
     LOGGED,
     STOPPED,
@@ -28,7 +28,7 @@ from vmaplab.pgtable.memory import (
 from vmaplab.pgtable.unmap import list_leaves, translate, unmap_range
 from vmaplab.pgtable.walk import map_range
 from vmaplab.release import Release
-from vmaplab.vmalloc.batch import vmap_batched, vmap_pages_range
+from vmaplab.vmalloc.batch import batching_of, vmap_batched, vmap_pages_range
 
 _WARNINGS = {
     W_BUSY: "an entry is already set",
