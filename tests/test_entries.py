@@ -13,6 +13,25 @@ from vmaplab.arch import ARCHES
 PAGE, TABLE, CONT = 0x00E8_0000_0000_0703, 0x1000_0000_0000_0003, 1 << 52
 
 
+@pytest.mark.parametrize(
+    ("arch", "prot", "start", "end"),
+    [
+        ("arm64-4k", 0xE8000000000703, 0xFFFF800080000000, 0xFFFFFDFFBF800000),
+        ("arm64-16k", 0xE8000000000703, 0xFFFF800080000000, 0xFFFFFF7FBF800000),
+        ("arm64-64k", 0xE8000000000703, 0xFFFF800080000000, 0xFFFFFFDFBF800000),
+        ("x86_64", 0x8000000000000163, 0xFFFFC90000000000, 0xFFFFE8FFFFFFFFFF),
+        ("riscv64-sv39", 231, 0xFFFFFFD600000000 - (1 << 36), 0xFFFFFFD600000000),
+        ("riscv64-sv48", 231, 0xFFFFAF8000000000 - (1 << 45), 0xFFFFAF8000000000),
+        ("riscv64-sv57", 231, 0xFF60000000000000 - (1 << 54), 0xFF60000000000000),
+        ("powerpc64-radix", 0x8000 << 48 | 398, 0xC008000000000000, 0xC00A000000000000),
+        ("powerpc-8xx-16k", 301, 0xC9000000, 0xFF000000),
+    ],
+)
+def test_constants_are_those_that_a_compiler_made_of_the_6_12_headers(arch, prot, start, end):
+    known = ARCHES[arch]
+    assert (known.pgprot_nx(known.page_kernel), known.vmalloc_start, known.vmalloc_end) == (prot, start, end)
+
+
 def stores(arch: str, pfns: list[int], release: str = "mm-unstable") -> list[int]:
     mapping = Kernel(arch, release=release, record=True).vmap(np.array(pfns, dtype=np.uint64))
     return [event.value for event in mapping.events if event.kind == "store"]

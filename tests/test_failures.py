@@ -94,6 +94,16 @@ def test_more_pages_than_the_machine_has_is_enomem():
     assert caught.value.errno == errno.ENOMEM
 
 
+@pytest.mark.parametrize("arch", sorted(ARCHES))
+@pytest.mark.parametrize("release", ["linux-6.16", "mm-unstable"])
+def test_more_ram_than_the_architecture_can_address_makes_no_pfn_valid(arch, release):
+    widest = 1 << (ARCHES[arch].phys_bits - ARCHES[arch].page_shift)
+    kernel = Kernel(arch, release, total_pages=2**63)
+    assert kernel.vmap([widest - 1]).leaves["pfn"].tolist() == [widest - 1]
+    with pytest.raises(VmapError, match="not valid"):
+        kernel.vmap(range(widest - 3, widest + 1))
+
+
 def test_no_pages_is_einval():
     with pytest.raises(VmapError) as caught:
         Kernel("x86_64").vmap([])
