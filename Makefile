@@ -15,8 +15,8 @@ test-long: .venv/.ready
 	HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest -n auto
 
 lint: .venv/.ready
-	$(PYTHON) -m ruff check src tests benchmarks examples
-	$(PYTHON) -m ruff format --check src tests benchmarks examples
+	$(PYTHON) -m ruff check src tests benchmarks examples tools
+	$(PYTHON) -m ruff format --check src tests benchmarks examples tools
 	$(PYTHON) -m mypy
 
 # Prints the tables of docs/performance.md and puts them there.

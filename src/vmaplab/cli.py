@@ -248,7 +248,7 @@ def main() -> None:
         status = _fail("interrupted", 130)
     except MemoryError:
         status = _fail("not enough memory for this; take a smaller source", 2)
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except (BrokenPipeError, SystemExit):  # the reader has seen enough; SystemExit is click's answer to that
         _drop_output()
         status = 0
     except OSError as error:

@@ -92,10 +92,10 @@ def warn(tables: Tables, err: int) -> int:
 
 
 @inlined
-def storable(slots: NDArray[Any], none: int, pages: Ints, pfn_limit: int, cells: int) -> int:
-    """How many base pages can be stored to ``slots``: up to an entry that is set or a page that is not valid.
+def storable(count: int, slots: NDArray[Any], none: int, pages: Ints, pfn_limit: int, cells: int) -> int:
+    """How many of ``count`` base pages can be stored: up to an entry that is set or a page that is not valid.
 
-    :param slots: the stored words to fill, ``cells`` per page.
+    :param slots: the words to fill, ``cells`` per page; empty if the table was just allocated, and so is.
     :param none: the word of an empty entry.
     :param pages: a PFN per page; empty if they need no look.
     """
@@ -106,11 +106,10 @@ def storable(slots: NDArray[Any], none: int, pages: Ints, pfn_limit: int, cells:
     last = pfn_limit - 1
     for pfn in pages:
         invalid |= pfn | (last - pfn)
-    count = len(slots) // cells
     if differ == 0 and invalid >= 0:
         return count
     for index in range(count):  # something is wrong: find where
-        if i64(slots[index * cells]) != none:
+        if index < len(slots) and i64(slots[index * cells]) != none:
             return index
         if index < len(pages) and not 0 <= pages[index] < pfn_limit:
             return index
@@ -125,6 +124,7 @@ def map_ptes(
     first: int,
     contiguous: bool,
     table: int,
+    fresh: bool,
     addr: int,
     stop: int,
     begin: int,
@@ -133,7 +133,8 @@ def map_ptes(
 ) -> int:
     """Fill the PTEs of [addr, stop), which lie in one table; returns 0 or an errno.
 
-    ``vmap_pte_range()`` and ``vmap_pages_pte_range()``. ``begin`` is the address of ``pages[first]``.
+    ``vmap_pte_range()`` and ``vmap_pages_pte_range()``. ``begin`` is the address of ``pages[first]``; ``fresh``
+    says that the table was allocated just now.
     """
     words, cost = tables.words, tables.cost
     page_shift, pfn_shift, cells, swap = g.page_shift, g.pfn_shift, g.cells, g.swap
@@ -159,7 +160,8 @@ def map_ptes(
         looked = count if group < 0 else 1
         left = 0 if contiguous else first + offset
         source = pages[left : left + (0 if contiguous else looked)]
-        good = storable(words[word : word + looked * cells], none, source, g.pfn_limit, cells)
+        taken = words[word : word + (0 if fresh else looked * cells)]
+        good = storable(looked, taken, none, source, g.pfn_limit, cells)
         if group < 0 or good == 0:
             count = good
         # Slices, so that every index below is a plain loop counter and the loops become vector code.
@@ -259,19 +261,20 @@ def map_range(
     begin: int,
     end: int,
     shift: int,
-    leaf_top: int,
     prots: Ints,
 ) -> int:
     """Map [begin, end) from ``pages[first]`` on; returns 0 or an errno.
 
-    :param contiguous: only ``pages[first]`` is read: the range is physically contiguous.
+    :param contiguous: only ``pages[first]`` is read: the range is physically contiguous. Leaves are tried at every
+        level then, and not only at the PMD.
     :param shift: log2 of the largest leaf; the pages are contiguous and aligned in chunks of that size.
-    :param leaf_top: highest level where a leaf is tried (1: PMD).
     :param prots: per level, the bits around the PFN of a leaf.
 
     On an error ``state[STOPPED]`` is the number of pages, from ``first``, that were mapped before it.
     """
     tables.cost[C_CALLS] += 1
+    leaf_top = g.top if contiguous else 1
+    fresh = False
     path = np.zeros(MAX_LEVELS, dtype=np.int64)
     level = g.top
     path[level] = g.root
@@ -280,7 +283,7 @@ def map_range(
         above = g.shift[max(level, 1)]
         stop = min(end, ((addr >> above) + 1) << above)
         if level == 0:
-            err = map_ptes(tables, g, pages, first, contiguous, path[0], addr, stop, begin, shift, prots[0])
+            err = map_ptes(tables, g, pages, first, contiguous, path[0], fresh, addr, stop, begin, shift, prots[0])
             if err:
                 return err
         else:
@@ -299,7 +302,8 @@ def map_range(
                     return warn(tables, -made)
             if not made:
                 tables.cost[C_WALK] += 1
-                if entry == g.none[level]:
+                fresh = entry == g.none[level]
+                if fresh:
                     lower = alloc_table(tables, g, level - 1)
                     if lower < 0:
                         return ENOMEM

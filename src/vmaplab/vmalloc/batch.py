@@ -135,6 +135,7 @@ def vmap_batched(tables: Tables, g: Geometry, how: Batching, pages: Ints, start:
     """
     page_shift = g.page_shift
     count = (end - start) >> page_shift
+    contiguous = count < 0  # never; a constant would have the walker compiled once more
     index = 0
     shift = page_shift + get_vmap_batch_order(tables, g, how, pages, 0, count)
     while index < count:
@@ -147,7 +148,7 @@ def vmap_batched(tables: Tables, g: Geometry, how: Batching, pages: Ints, start:
                 shift = page_shift + get_vmap_batch_order(tables, g, how, pages, index, count - index)
         addr, stop = start + (batch << page_shift), start + (index << page_shift)
         cap = min(batch_shift, how.shift_cap)
-        err = map_range(tables, g, pages, batch, False, addr, stop, cap, 1, prots)
+        err = map_range(tables, g, pages, batch, contiguous, addr, stop, cap, prots)
         if err:
             tables.state[STOPPED] += batch
             return err
@@ -170,12 +171,11 @@ def vmap_pages_range(
     ``__vmap_pages_range_noflush()``: one descent; with ``rewalk`` and a shift above PAGE_SHIFT, one descent per
     chunk, as before the series.
     """
-    if not rewalk or shift == g.page_shift:
-        return map_range(tables, g, pages, 0, False, start, end, shift, 1, prots)
-    chunk = 1 << shift
-    for addr in range(start, end, chunk):
+    by_chunk = rewalk and shift > g.page_shift
+    step = 1 << shift if by_chunk else end - start
+    for addr in range(start, end, step):
         index = (addr - start) >> g.page_shift
-        err = map_range(tables, g, pages, index, True, addr, addr + chunk, shift, g.top, prots)
+        err = map_range(tables, g, pages, index, by_chunk, addr, addr + step, shift, prots)
         if err:
             tables.state[STOPPED] += index
             return err

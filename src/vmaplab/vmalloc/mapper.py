@@ -114,7 +114,7 @@ class Mapper:
         tables = self._tables(start, stop)
         shift = self._ioremap_max_page_shift
         first = np.array([phys >> self._arch.page_shift], dtype=np.int64)
-        err = map_range(tables, self.g, first, 0, True, start, stop, shift, self.g.top, self._prots(prot))
+        err = map_range(tables, self.g, first, 0, True, start, stop, shift, self._prots(prot))
         self._finish(tables)
         self.flush("flush_cache_vmap", addr, end)
         if err:
