@@ -240,8 +240,12 @@ def test_unknown_names_and_values_are_refused(keywords):
 
 
 def test_what_is_no_protection_value_is_refused():
+    kernel = Kernel("powerpc-8xx", total_pages=np.int64(1000))
     with pytest.raises(InputError, match="no protection value"):
-        Kernel("powerpc-8xx").vmap([1], prot=1 << 32)
+        kernel.vmap([1], prot=1 << 32)
+    with pytest.raises(InputError, match="no protection value"):
+        kernel.ioremap(0, 4096, prot=-1)
+    assert kernel.areas == []
 
 
 def test_a_range_beyond_this_machines_memory_is_refused():

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "Kernel", "Mapping", "VmapError", "pages"]
+NULL_PFN = 2**64 - 1
+"""How a page array spells a NULL ``struct page *``."""
+
+__all__ = ["NULL_PFN", "InputError", "Kernel", "Mapping", "VmapError", "pages"]
 
 
 def __getattr__(name: str) -> Any:

@@ -79,11 +79,8 @@ class Kernel:
         self.release: Release = release if isinstance(release, Release) else releases.get(release)
         self.boot_args = parse_boot_args(boot_args)
         self.config = complete_config(self.arch, config)
-        if total_pages is not None and not (isinstance(total_pages, int) and total_pages > 0):
-            raise InputError(f"total_pages is {total_pages!r}; a machine has a whole number of pages, at least one")
-        if max_tables is not None and not (isinstance(max_tables, int) and max_tables >= 0):
-            raise InputError(f"max_tables is {max_tables!r}; it is a natural number")
-        self.total_pages = total_pages
+        self.total_pages = total_pages = _at_least("total_pages", total_pages, 1)
+        max_tables = _at_least("max_tables", max_tables, 0)
         self._mapper = Mapper(self.arch, self.release, self.config, self.boot_args, total_pages, max_tables, record)
         self._g = self._mapper.g
         vmalloc_end = self.arch.vmalloc_end
@@ -127,7 +124,7 @@ class Kernel:
         ints = array.view(np.int64)
         try:
             counters = self._mapper.map_array(area.addr, size, ints, prot, self.arch.page_shift, batch=True)
-        except VmapError:
+        except (VmapError, InputError):
             self.vunmap(area.addr)
             raise
         if flags & VM_MAP_PUT_PAGES:
@@ -198,7 +195,7 @@ class Kernel:
             raise VmapError(errno.ENOMEM, f"no pages of order {area.order} left")
         try:
             counters = self._mapper.map_array(area.addr, size, pages.view(np.int64), None, shift)
-        except VmapError:
+        except (VmapError, InputError):
             self.vfree(area.addr)
             raise
         return self._mapping(area, size, counters, seen)
@@ -220,7 +217,7 @@ class Kernel:
         value = self.arch.ioremap_prot if prot is None else prot
         try:
             counters = self._mapper.map_linear(area.addr, area.addr + length, start, value)
-        except VmapError:
+        except (VmapError, InputError):
             self.vunmap(area.addr)
             raise
         return self._mapping(area, length, counters, seen)
@@ -382,3 +379,14 @@ class Kernel:
         )
         self._mappings[addr] = mapping
         return mapping
+
+
+def _at_least(name: str, value: int | None, least: int) -> int | None:
+    """``value`` as an int, if it is one from ``least`` on, or None."""
+    try:
+        number = None if value is None else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number is not None and number < least:
+        raise InputError(f"{name} is {value!r}; it is a whole number, at least {least}")
+    return number

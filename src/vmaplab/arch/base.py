@@ -66,6 +66,8 @@ class Arch:
     :param page_kernel: PAGE_KERNEL.
     :param nx: ``(clear, set)``, what ``pgprot_nx()`` does.
     :param ioremap_prot: the protection of ``ioremap()``.
+    :param ioremap_start: where ``ioremap()`` looks for address space; 0 if in the vmalloc space.
+    :param ioremap_end: the end of that.
     :param groups: sizes that ``arch_vmap_pte_range_map_size()`` knows, largest first.
     :param group_mask: the entry bits that tell a group's size.
     :param group_change: name of the change that brought the PTE-level hooks, or "" if 6.12 has them.
@@ -77,6 +79,7 @@ class Arch:
     :param ioremap_max_order: IOREMAP_MAX_ORDER, log2 of the largest alignment of an ioremap area.
     :param phys_bits: width of a physical address.
     :param ram_base: where this project lets RAM start, for arrays made by the buddy allocator.
+    :param table_base: physical address where this project lets table memory start.
     :param free_clears_pmds: ``pud_free_pmd_page()`` clears each PMD entry before it frees.
     :param free_flush_per_table: it also flushes once per PTE table that it frees.
     :param free_flush_span: ``level shift -> bytes`` that freeing a lower table flushes.

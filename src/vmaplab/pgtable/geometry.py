@@ -22,9 +22,6 @@ i64 = cast(Callable[[Any], int], np.int64)
 LARGEST_SHIFT = 62
 """Stands for the 63 of ``ioremap_max_page_shift``: no limit."""
 
-NULL_PFN = 2**64 - 1
-"""How a page array spells a NULL ``struct page *``."""
-
 
 def signed(value: int) -> int:
     """The 64-bit two's complement reading of an unsigned ``value``."""
