@@ -75,6 +75,21 @@ def test_compare_with_one_release_still_relates_to_6_12():
     assert [(row["release"], row["tlb_ratio"]) for row in rows] == [("series-v4", 16.0)]
 
 
+def test_compare_advances_once_per_row_and_keeps_the_order_asked_for():
+    from vmaplab.compare import compare
+
+    steps = []
+    arches, releases = ["x86_64", "loongarch64"], ["series-v4", "linux-6.12"]
+    config = {"HAVE_ARCH_HUGE_VMAP": True}  # which loongarch64 cannot have
+    rows = compare("heap:64K", arches, releases, config=config, advance=lambda: steps.append(1))
+    assert len(steps) == 4
+    assert [(row.arch, row.release) for row in rows] == [
+        ("x86_64", "series-v4"),
+        ("x86_64", "linux-6.12"),
+        ("loongarch64", ""),
+    ]
+
+
 @pytest.mark.parametrize("suffix", ["txt", "csv", "npy", "parquet"])
 def test_capture_writes_what_map_reads(tmp_path, suffix):
     path = str(tmp_path / f"p.{suffix}")

@@ -51,48 +51,49 @@ def compare(
     :param advance: called after each mapping.
     :raises InputError: if no architecture can take the source.
     """
+    releases = list(releases)
     rows: list[Row] = []
     loaded: dict[tuple[int, int], pages.PageArray] = {}  # heaps depend on page size and RAM only
     for arch in arches:
+
+        def kernel_of(release: str, arch: str = arch) -> Kernel:
+            return Kernel(arch, release, boot_args, config=config, total_pages=total_pages)
+
         try:
-            rows += _compare_on(source, arch, list(releases), boot_args, config, total_pages, page_size, loaded)
+            described = kernel_of(BASELINE).arch
+            key = described.page_size, described.ram_base
+            if key not in loaded:
+                loaded[key] = pages.load(source, arch, page_size)
         except InputError as error:
             rows.append(Row(arch, "", {}, None, None, refused=str(error)))
-        for _ in releases:
-            advance()
+            for _ in releases:
+                advance()
+            continue
+        rows += _compare_on(kernel_of, releases, loaded[key], advance)
     if rows and all(row.refused and not row.release for row in rows):
         raise InputError(rows[0].refused)
     return rows
 
 
 def _compare_on(
-    source: str,
-    arch: str,
-    releases: list[str],
-    boot_args: str,
-    config: Mapping[str, bool] | None,
-    total_pages: int | None,
-    page_size: int | None,
-    loaded: dict[tuple[int, int], pages.PageArray],
+    kernel_of: Callable[[str], Kernel], releases: list[str], pfns: pages.PageArray, advance: Callable[[], None]
 ) -> list[Row]:
-    baseline = Kernel(arch, BASELINE, boot_args, config=config, total_pages=total_pages)
-    key = (baseline.arch.page_size, baseline.arch.ram_base)
-    if key not in loaded:
-        loaded[key] = pages.load(source, arch, page_size)
-    pfns = loaded[key]
+    """The rows of one architecture, in the order of ``releases``; the baseline is mapped once, first."""
+    rows: dict[str, Row] = {}
     base_entries = 0
-    rows = []
-    for release in [BASELINE, *releases]:
-        kernel = Kernel(arch, release, boot_args, config=config, total_pages=total_pages)
+    for release in dict.fromkeys([BASELINE, *releases]):
+        kernel = kernel_of(release)
         try:
             mapping = kernel.vmap(pfns)
         except VmapError as error:
-            rows.append(Row(arch, release, {}, None, None, refused=str(error)))
-            continue
-        if kernel.release.name == BASELINE:
-            base_entries = mapping.cost.tlb_entries
-        sizes, counts = np.unique(mapping.leaves["size"], return_counts=True)
-        by_size = {int(size): int(count) for size, count in zip(sizes, counts, strict=True)}
-        ratio = base_entries / mapping.cost.tlb_entries if base_entries else None
-        rows.append(Row(arch, release, by_size, mapping.cost, ratio))
-    return rows[1:]
+            rows[release] = Row(kernel.arch.name, release, {}, None, None, refused=str(error))
+        else:
+            if release == BASELINE:
+                base_entries = mapping.cost.tlb_entries
+            sizes, counts = np.unique(mapping.leaves["size"], return_counts=True)
+            by_size = {int(size): int(count) for size, count in zip(sizes, counts, strict=True)}
+            ratio = base_entries / mapping.cost.tlb_entries if base_entries else None
+            rows[release] = Row(kernel.arch.name, release, by_size, mapping.cost, ratio)
+        if release in releases:
+            advance()
+    return [rows[release] for release in releases]
