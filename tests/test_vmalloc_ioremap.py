@@ -67,6 +67,25 @@ def test_vfree_gives_the_pages_back():
     assert kernel.areas == []
 
 
+def test_vmalloc_whose_page_array_cannot_be_had_leaves_no_area():
+    kernel = Kernel("x86_64", max_tables=0)
+    with pytest.raises(VmapError) as caught:
+        kernel.vmalloc(4 * M)
+    assert (caught.value.errno, kernel.areas) == (errno.ENOMEM, [])
+
+
+def test_vmalloc_on_a_machine_with_more_pages_than_can_be_simulated():
+    assert Kernel("x86_64", total_pages=2**63).vmalloc(4 * K).cost.pages == 1
+
+
+def test_iounmap_takes_any_address_of_the_first_page_and_ignores_0():
+    kernel = Kernel("x86_64")
+    mapping = kernel.ioremap(0xFEDC_0010, 16)
+    kernel.iounmap(0)
+    kernel.iounmap(mapping.addr + 0x10)
+    assert (kernel.areas, kernel.warnings) == ([], [])
+
+
 @pytest.mark.parametrize("size", [0, -5])
 def test_vmalloc_of_nothing_is_einval(size):
     with pytest.raises(VmapError) as caught:

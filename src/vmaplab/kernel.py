@@ -43,6 +43,8 @@ from vmaplab.vmalloc.flags import (
 from vmaplab.vmalloc.mapper import Mapper
 
 LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
+DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pages does not say
+MAX_ZONE_PAGES = 1 << 22  # a page costs the simulated allocator 9 bytes of ours
 
 
 class Kernel:
@@ -186,7 +188,11 @@ class Kernel:
         count = size >> page_shift
         buddy = self._page_allocator()
         if count * 8 > self.arch.page_size:  # the array of struct page pointers is vmalloc'ed too
-            area.pages_addr = self._vmalloc(count * 8, page_shift, 0, seen).addr
+            try:
+                area.pages_addr = self._vmalloc(count * 8, page_shift, 0, seen).addr
+            except (VmapError, InputError):
+                self.vfree(area.addr)
+                raise
         area.order = shift - page_shift
         pages = buddy.alloc_pages(area.order, count)
         area.pages = pages
@@ -223,8 +229,8 @@ class Kernel:
         return self._mapping(area, length, counters, seen)
 
     def iounmap(self, addr: int) -> None:
-        """``iounmap(addr)``: as :meth:`vunmap`."""
-        self._remove_area(addr & -self.arch.page_size, "iounmap")
+        """``iounmap(addr)``: :meth:`vunmap` of the page that holds ``addr``."""
+        self.vunmap(addr & -self.arch.page_size)
 
     def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
         """``vmap_page_range()``: map a physical range at given addresses, without an area.
@@ -368,7 +374,7 @@ class Kernel:
         if self._buddy is None:
             first = 0 if self.total_pages else self.arch.ram_base >> self.arch.page_shift
             room = (1 << (self.arch.phys_bits - self.arch.page_shift)) - first
-            self._buddy = heap.Buddy(first, self.total_pages or min(1 << 18, room))
+            self._buddy = heap.Buddy(first, min(self.total_pages or DEFAULT_ZONE_PAGES, MAX_ZONE_PAGES, room))
         return self._buddy
 
     def _mapping(self, area: VmArea, size: int, counters: Ints, seen: int) -> Mapping:

@@ -196,36 +196,39 @@ def map_ptes(
 
 
 @jit
+def clear_and_flush(tables: Tables, g: Geometry, level: int, word: int, addr: int) -> None:
+    """Clear the table entry at ``word`` and flush what the MMU may have cached of it."""
+    store(tables, g, word, g.none[level])
+    note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])
+
+
+@jit
 def free_lower_tables(tables: Tables, g: Geometry, level: int, word: int, addr: int) -> bool:
     """Clear the entry at ``word`` and free the tables below it, so that a leaf can take its place.
 
     ``pmd_free_pte_page()`` (level 1) and ``pud_free_pmd_page()`` (level 2); false if it could not be done.
     """
     table = table_of(g, load(tables, g, word))
+    if level == 2 and g.free_needs_page and tables.state[TABLES] >= tables.state[LIMIT]:
+        return False
+    pmds_first = level == 2 and g.free_clears_pmds != 0
+    if not pmds_first:
+        clear_and_flush(tables, g, level, word, addr)
     if level == 2:
-        if g.free_needs_page and tables.state[TABLES] >= tables.state[LIMIT]:
-            return False
-        if not g.free_clears_pmds:
-            store(tables, g, word, g.none[level])
-            note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])
         for index in range(g.words[1]):
             entry = load(tables, g, table + index)
             if entry == g.none[1]:
                 continue
             below = addr + (index << g.shift[1])
-            if g.free_clears_pmds:
+            if pmds_first:
                 store(tables, g, table + index, g.none[1])
             if entry & g.leaf_mask == g.leaf_value:
                 continue
             if g.free_flush_per_table:
                 note(tables, L_FLUSH_TLB, below, below + g.free_flush[1], g.free_flush[1])
             free_table(tables, g, 0, table_of(g, entry))
-        if g.free_clears_pmds:
-            store(tables, g, word, g.none[level])
-            note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])
-    else:
-        store(tables, g, word, g.none[level])
-        note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])
+    if pmds_first:
+        clear_and_flush(tables, g, level, word, addr)
     free_table(tables, g, level - 1, table)
     return True
 
