@@ -1,4 +1,4 @@
-"""The two ways in which vmaplab says no."""
+"""The ways in which vmaplab says no."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ class VmapError(OSError):
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+
+class KernelFault(Exception):
+    """The kernel's own code, in the emulator, did what no kernel may do: a finding, in one line.
+
+    A BUG(), an endless loop, a jump to where no code is, an access outside its memory, a double free.
+    """

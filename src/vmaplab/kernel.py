@@ -18,13 +18,11 @@ from vmaplab.arch import Arch
 from vmaplab.config import complete_config, parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, VmapError
-from vmaplab.mapping import LEAF_DTYPE, Event, Mapping
+from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.pages import heap
 from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Ints
-from vmaplab.pgtable.memory import (
-    TableMemory,
-)
+from vmaplab.pgtable.memory import L_FLUSH_TLB, L_FLUSH_VUNMAP, TableMemory
 from vmaplab.release import Release
 from vmaplab.vmalloc.area import AddressSpace, VmArea
 from vmaplab.vmalloc.batch import (
@@ -250,9 +248,9 @@ class Kernel:
         :raises InputError: if an address is not page-aligned or the range is empty.
         """
         self._check_range(addr, end)
-        self._mapper.flush("flush_cache_vunmap", addr, end)
+        self._mapper.flush(L_FLUSH_VUNMAP, addr, end)
         self._mapper.unmap(addr, end - addr)
-        self._mapper.flush("flush_tlb_kernel_range", addr, end)
+        self._mapper.flush(L_FLUSH_TLB, addr, end)
 
     def vmalloc_to_pfn(self, addr: int) -> int:
         """``vmalloc_to_pfn(addr)``: the page frame that ``addr`` maps to.
@@ -303,7 +301,12 @@ class Kernel:
     @property
     def events(self) -> list[Event]:
         """Everything that happened so far, in order, if the kernel records."""
-        return self._mapper.events
+        return self._mapper.log.events()
+
+    @property
+    def log(self) -> EventLog:
+        """The same, in the compact form in which it is kept."""
+        return self._mapper.log
 
     @property
     def warnings(self) -> list[str]:
@@ -316,7 +319,7 @@ class Kernel:
 
     def _begin(self) -> int:
         """Where the events of a call that starts now begin."""
-        return len(self.events)
+        return len(self.log)
 
     def _vmap_area(self, size: int, flags: int) -> VmArea:
         """An area for vmap(): aligned so that batching can work, if the release cares for that."""
@@ -358,7 +361,7 @@ class Kernel:
         mapping = self._mappings.pop(area.addr, None)
         if mapping is not None:
             mapping.leaves  # noqa: B018 - the owner may ask for them later
-        self._mapper.flush("flush_cache_vunmap", area.addr, area.end)
+        self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end)
         self._mapper.unmap(area.addr, area.size)
         space = self._space if self._space.find(area.addr) is area else self._io_space
         if space.remove(area):
@@ -368,23 +371,33 @@ class Kernel:
     def _purge(self, space: AddressSpace) -> None:
         span = space.purge()
         if span:
-            self._mapper.flush("flush_tlb_kernel_range", *span)
+            self._mapper.flush(L_FLUSH_TLB, *span)
 
     def _page_allocator(self) -> heap.Buddy:
         if self._buddy is None:
-            first = 0 if self.total_pages else self.arch.ram_base >> self.arch.page_shift
-            room = (1 << (self.arch.phys_bits - self.arch.page_shift)) - first
-            self._buddy = heap.Buddy(first, min(self.total_pages or DEFAULT_ZONE_PAGES, MAX_ZONE_PAGES, room))
+            self._buddy = zone_of(self.arch, self.total_pages)
         return self._buddy
 
     def _mapping(self, area: VmArea, size: int, counters: Ints, seen: int) -> Mapping:
         addr = area.addr
         cost = Cost.of(size >> self.arch.page_shift, counters)
+        log, until = self._mapper.log, len(self._mapper.log)
         mapping = Mapping(
-            addr, size, cost, self.events[seen:], lambda: self._mapper.leaves(addr, addr + size, cost.leaves)
+            addr,
+            size,
+            cost,
+            lambda: self._mapper.leaves(addr, addr + size, cost.leaves),
+            lambda: log.events(seen, until),
         )
         self._mappings[addr] = mapping
         return mapping
+
+
+def zone_of(arch: Arch, total_pages: int | None) -> heap.Buddy:
+    """The page allocator that vmalloc() takes its pages from."""
+    first = 0 if total_pages else arch.ram_base >> arch.page_shift
+    room = (1 << (arch.phys_bits - arch.page_shift)) - first
+    return heap.Buddy(first, min(total_pages or DEFAULT_ZONE_PAGES, MAX_ZONE_PAGES, room))
 
 
 def _at_least(name: str, value: int | None, least: int) -> int | None:

@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.cost import Cost
-from vmaplab.pgtable.geometry import Ints, unsigned
-from vmaplab.pgtable.memory import L_FLUSH_TLB, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
+from vmaplab.pgtable.geometry import Ints, signed, unsigned
+from vmaplab.pgtable.memory import (
+    L_FLUSH_TLB,
+    L_FLUSH_VMAP,
+    L_FLUSH_VUNMAP,
+    L_STORE,
+    L_TABLE_ALLOC,
+    L_TABLE_FREE,
+    L_WARN,
+)
 
 LEAF_DTYPE = np.dtype([("va", "<u8"), ("size", "<u8"), ("pfn", "<u8")])
 """One leaf: virtual address, bytes, first PFN."""
@@ -41,12 +49,61 @@ _KINDS = {
     L_TABLE_ALLOC: "table_alloc",
     L_TABLE_FREE: "table_free",
     L_FLUSH_TLB: "flush_tlb_kernel_range",
+    L_FLUSH_VMAP: "flush_cache_vmap",
+    L_FLUSH_VUNMAP: "flush_cache_vunmap",
+    L_WARN: "warn",
 }
 
 
-def events_of(log: Ints) -> list[Event]:
-    """The events of a walker's log, shape (n, 4)."""
-    return [Event(_KINDS[kind], unsigned(addr), unsigned(value), size) for kind, addr, value, size in log.tolist()]
+class EventLog:
+    """What happened, in order: rows (kind, address, value, size) of signed ints, made :class:`Event` when asked for.
+
+    A warning's row has the number of its text as address.
+
+    :ivar texts: the warnings.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._parts: list[Ints | tuple[int, int, int, int]] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, kind: int, addr: int, value: int, size: int) -> None:
+        """Append one row; unsigned numbers will do."""
+        self._parts.append((kind, signed(addr), signed(value), size))
+        self._length += 1
+
+    def extend(self, rows: Ints) -> None:
+        """Append rows, shape (n, 4)."""
+        if len(rows):
+            self._parts.append(rows)
+            self._length += len(rows)
+
+    def warn(self, text: str) -> None:
+        """Append a warning."""
+        self.texts.append(text)
+        self.add(L_WARN, len(self.texts) - 1, 0, 0)
+
+    def rows(self, start: int = 0, end: int | None = None) -> Ints:
+        """The rows from ``start`` to ``end``, shape (n, 4)."""
+        if len(self._parts) > 1 or (self._parts and isinstance(self._parts[0], tuple)):
+            parts = [np.array([part]) if isinstance(part, tuple) else part for part in self._parts]
+            self._parts = [np.concatenate(parts)]
+        whole = self._parts[0] if self._parts else np.zeros((0, 4), dtype=np.int64)
+        assert not isinstance(whole, tuple)
+        return whole[start:end]
+
+    def events(self, start: int = 0, end: int | None = None) -> list[Event]:
+        """The same as events."""
+        return [
+            Event("warn", text=self.texts[addr])
+            if kind == L_WARN
+            else Event(_KINDS[kind], unsigned(addr), unsigned(value), size)
+            for kind, addr, value, size in self.rows(start, end).tolist()
+        ]
 
 
 @dataclass
@@ -56,15 +113,19 @@ class Mapping:
     :param addr: virtual address of the first page, unsigned.
     :param size: bytes mapped, without the guard page.
     :param cost: counters of the call that made it.
-    :param events: what happened, in order, if the kernel records.
     """
 
     addr: int
     size: int
     cost: Cost
-    events: list[Event]
     _list_leaves: Callable[[], NDArray[Any]] = field(repr=False)
+    _list_events: Callable[[], list[Event]] = field(repr=False)
     _leaves: NDArray[Any] | None = field(default=None, repr=False)
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened, in order, if the kernel records."""
+        return self._list_events()
 
     @property
     def leaves(self) -> NDArray[Any]:

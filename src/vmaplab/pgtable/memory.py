@@ -23,7 +23,7 @@ NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, FREE = 0, 1, 2, 3, 4, 5, 6
 C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = range(7)
 
 # Kinds of a line in Tables.log: (kind, address, value, size).
-L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB = range(4)
+L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_WARN = range(7)
 
 # Bits of Tables.state[WARNED].
 W_BUSY, W_NULL, W_INVALID, W_PARTIAL = 1, 2, 4, 8

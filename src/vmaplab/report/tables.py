@@ -99,7 +99,7 @@ def mapping(kernel: Kernel, made: Mapping, config: Dict[str, bool], rows: int, e
     console.print()
     table = _table("cost", "", "")
     table.columns[2].justify = "left"
-    for name in Cost.names():
+    for name in made.cost.keys():
         table.add_row(name, str(made.cost[name]), _COST_TEXT[name])
     _print(console, table)
     if events:

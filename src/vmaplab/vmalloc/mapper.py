@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from vmaplab.arch import Arch
 from vmaplab.config import geometry_of
 from vmaplab.errors import InputError, VmapError
-from vmaplab.mapping import LEAF_DTYPE, Event, events_of
+from vmaplab.mapping import LEAF_DTYPE, EventLog
 from vmaplab.pgtable.geometry import LARGEST_SHIFT, Ints, signed, unsigned
 from vmaplab.pgtable.memory import (
+    L_FLUSH_TLB,
+    L_FLUSH_VMAP,
     LOGGED,
     STOPPED,
     W_BUSY,
@@ -41,7 +43,7 @@ _WARNINGS = {
 class Mapper:
     """The page tables of a kernel, and the calls that change them. Addresses are unsigned, sizes in bytes.
 
-    :ivar events: what happened, in order, if ``record``.
+    :ivar log: what happened, in order, if ``record``.
     :ivar warnings: which WARN_ON() fired, in order.
     """
 
@@ -57,7 +59,7 @@ class Mapper:
     ) -> None:
         self._arch, self._release, self._kmsan = arch, release, config["KMSAN"]
         self.record = record
-        self.events: list[Event] = []
+        self.log = EventLog()
         self.warnings: list[str] = []
         self.g = geometry_of(arch, release, config, total_pages)
         self._meta_g = geometry_of(arch, release, config, None)
@@ -72,12 +74,12 @@ class Mapper:
         """Record that a WARN_ON() fired."""
         self.warnings.append(text)
         if self.record:
-            self.events.append(Event("warn", text=text))
+            self.log.warn(text)
 
-    def flush(self, kind: str, start: int, end: int) -> None:
+    def flush(self, kind: int, start: int, end: int) -> None:
         """Record a cache or TLB flush of [start, end)."""
         if self.record:
-            self.events.append(Event(kind, start, end, end - start))
+            self.log.add(kind, start, end, end - start)
 
     def map_array(
         self, addr: int, size: int, pages: Ints, prot: int | None, shift: int, *, batch: bool = False
@@ -99,7 +101,7 @@ class Mapper:
             else:
                 err = vmap_pages_range(tables, self.g, pages, start, end, shift, self._rewalk, prots)
             self._finish(tables)
-        self.flush("flush_cache_vmap", addr, addr + size)
+        self.flush(L_FLUSH_VMAP, addr, addr + size)
         assert tables is not None
         if err:
             raise VmapError(self._returned(err), self._why(tables, pages))
@@ -116,7 +118,7 @@ class Mapper:
         first = np.array([phys >> self._arch.page_shift], dtype=np.int64)
         err = map_range(tables, self.g, first, 0, True, start, stop, shift, self._prots(prot))
         self._finish(tables)
-        self.flush("flush_cache_vmap", addr, end)
+        self.flush(L_FLUSH_VMAP, addr, end)
         if err:
             busy = tables.state[WARNED] & W_BUSY
             raise VmapError(errno.EBUSY if busy else self._returned(err), self._why(tables, first))
@@ -129,7 +131,7 @@ class Mapper:
             for shadow in shadows:
                 self._clear(shadow, size)
             for shadow in shadows:
-                self.flush("flush_cache_vmap", shadow, shadow + size)
+                self.flush(L_FLUSH_VMAP, shadow, shadow + size)
         self._clear(addr, size)
 
     def _clear(self, addr: int, size: int) -> None:
@@ -177,7 +179,7 @@ class Mapper:
     def _finish(self, tables: Tables) -> None:
         """Take over what a walker logged and warned of."""
         if self.record:
-            self.events += events_of(tables.log[: tables.state[LOGGED]])
+            self.log.extend(tables.log[: tables.state[LOGGED]])
         for bit, text in _WARNINGS.items():
             if tables.state[WARNED] & bit and (bit != W_PARTIAL or self._release.warns_on_partial_unmap):
                 self.warn(text)
@@ -212,7 +214,7 @@ class Mapper:
             if err:
                 return err, tables
             ranges.append((unsigned(start), unsigned(start) + size))
-        for kind in ("flush_tlb_kernel_range", "flush_cache_vmap"):
+        for kind in (L_FLUSH_TLB, L_FLUSH_VMAP):
             for first, last in ranges:
                 self.flush(kind, first, last)
         return 0, tables

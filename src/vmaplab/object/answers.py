@@ -1,0 +1,327 @@
+"""What the rest of the kernel answers when the vmalloc code calls it: slab, page allocator, printk, workqueues.
+
+Names are the kernel's, without the ``_noprof`` that allocation profiling appends since 6.10.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vmaplab.arch import Arch
+from vmaplab.errors import KernelFault
+from vmaplab.pages import heap
+from vmaplab.pgtable.memory import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_TABLE_ALLOC, L_TABLE_FREE
+
+if TYPE_CHECKING:
+    from vmaplab.object.emulator import Emulator
+
+SILENT = frozenset(
+    """
+    mutex_lock mutex_unlock mutex_init __mutex_init down_read up_read down_write up_write
+    _raw_spin_lock _raw_spin_unlock _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
+    _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
+    queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched
+    synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock call_rcu flush_work
+    schedule_timeout_uninterruptible blocking_notifier_call_chain
+    shrinker_register split_page arch_sync_kernel_mappings dump_page mod_node_page_state
+    debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
+    _printk set_direct_map_default set_direct_map_invalid set_direct_map_default_noflush
+    set_direct_map_invalid_noflush
+    """.split()
+)
+"""Functions without an effect that vmalloc could see; they return 0."""
+
+TABLE_LEVELS = {"__pte_alloc_kernel": 0, "__pmd_alloc": 1, "__pud_alloc": 2, "__p4d_alloc": 3}
+"""Which level of table a function of mm/memory.c allocates, 0 being the PTE level."""
+
+HEAP_BYTES = 1 << 26
+_ALIGN = 64
+_FORMAT = re.compile(r"%(?:[-+ #0]*\d*(?:\.\d+)?)(?:hh|h|ll|l|z)?([a-zA-Z%])[A-Za-z]?")
+
+
+class Rest:
+    """The rest of the kernel, for one emulated machine.
+
+    :param arch: the architecture, for the size and place of page tables.
+    :param tables_end: first physical address after the page tables' memory.
+    :ivar heap_start: address of the slab memory; set by the owner, as is ``cpu``.
+    :ivar limit: how many page tables can exist.
+    :ivar work: work that waits to be run, addresses of ``struct work_struct``.
+    :ivar messages: what was printed with a WARN() since the owner last looked.
+    """
+
+    def __init__(self, arch: Arch, tables_end: int) -> None:
+        self._arch = arch
+        self._tables_end = tables_end
+        self.cpu: Emulator
+        self.heap_start = 0
+        self.gfp_zero = 0
+        self.first_table = 0  # physical address of the first table after the PGD
+        self.page_of: Callable[[int], int] = lambda pfn: 0
+        self.pfn_of: Callable[[int], int] = lambda page: 0
+        self.virt_of: Callable[[int], int] = lambda phys: 0
+        self.limit: int | None = None
+        self.buddy: heap.Buddy | None = None
+        self.make_buddy: Callable[[], heap.Buddy]
+        self._caches: dict[int, int] = {}
+        self._answers: dict[str, Callable[[], int | None]] = {
+            name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
+        }
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything allocated since :meth:`keep`."""
+        self.work: list[int] = []
+        self.messages: list[str] = []
+        self._objects: dict[int, int] = {}
+        self._free_objects: dict[int, list[int]] = {}
+        self._next_object = 0
+        self._next_table = self.first_table
+        self._tables: dict[int, int] = {}  # physical address -> level, -1 for a spare page
+        self._free_tables: dict[int, list[int]] = {}
+        self.allocated_tables = 0
+        self.buddy = None
+
+    def state(self) -> tuple[Any, ...]:
+        """What :meth:`restore` needs to come back to this moment."""
+        return dict(self._objects), {k: list(v) for k, v in self._free_objects.items()}, self._next_object
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Back to a moment before any page was allocated."""
+        self.reset()
+        objects, free, self._next_object = state
+        self._objects = dict(objects)
+        self._free_objects = {size: list(addresses) for size, addresses in free.items()}
+
+    @property
+    def tables(self) -> dict[int, int]:
+        """The page tables in use: physical address -> level."""
+        return self._tables
+
+    @property
+    def tables_end(self) -> int:
+        """First physical address after what was ever a table."""
+        return self._next_table
+
+    @property
+    def heap_used(self) -> int:
+        """Bytes of slab memory that were ever in use."""
+        return self._next_object
+
+    @property
+    def live_objects(self) -> int:
+        """Slab objects allocated now."""
+        return len(self._objects)
+
+    def answer(self, name: str) -> int:
+        """The result of the kernel's function ``name``, whose arguments are in the registers."""
+        return self._answers[_plain(name)]() or 0
+
+    # -- slab ---------------------------------------------------------------------------------------
+
+    def _alloc(self, size: int, gfp: int) -> int:
+        size = max(-(-size // _ALIGN), 1) * _ALIGN
+        free = self._free_objects.get(size)
+        if free:
+            offset = free.pop()
+        else:
+            offset = self._next_object
+            if offset + size > HEAP_BYTES:
+                return 0
+            self._next_object += size
+        address = self.heap_start + offset
+        self._objects[address] = size
+        self.cpu.view(address, size)[:] = 0 if gfp & self.gfp_zero else 0x5A
+        return address
+
+    def _free(self, address: int) -> None:
+        if not address:
+            return
+        size = self._objects.pop(address, 0)
+        if not size:
+            raise KernelFault(f"{self.cpu.caller()} frees {address:#x}, which is no object in use")
+        self._free_objects.setdefault(size, []).append(address - self.heap_start)
+
+    def _do___kmem_cache_create_args(self) -> int:
+        cache = self._alloc(_ALIGN, self.gfp_zero)
+        self._caches[cache] = self.cpu.argument(1)
+        return cache
+
+    def _from_cache(self) -> int:
+        cache, gfp = self.cpu.argument(0), self.cpu.argument(1)
+        if cache not in self._caches:
+            raise KernelFault(f"{self.cpu.caller()} allocates from {cache:#x}, which is no kmem_cache")
+        return self._alloc(self._caches[cache], gfp)
+
+    def _do_kmem_cache_alloc(self) -> int:
+        return self._from_cache()
+
+    def _do_kmem_cache_alloc_node(self) -> int:
+        return self._from_cache()
+
+    def _do_kmem_cache_alloc_lru(self) -> int:
+        return self._alloc(1024, self.cpu.argument(2))  # an xarray node, from a cache that boot made
+
+    def _do_kmem_cache_free(self) -> None:
+        self._free(self.cpu.argument(1))
+
+    def _do_kfree(self) -> None:
+        self._free(self.cpu.argument(0))
+
+    def _do_kvfree_call_rcu(self) -> None:
+        self._free(self.cpu.argument(1))
+
+    def _do___kmalloc(self) -> int:
+        return self._alloc(self.cpu.argument(0), self.cpu.argument(1))
+
+    def _do___kmalloc_node(self) -> int:
+        return self._alloc(self.cpu.argument(0), self.cpu.argument(1))
+
+    def _do___kmalloc_cache(self) -> int:
+        return self._alloc(self.cpu.argument(2), self.cpu.argument(1))
+
+    def _do___kmalloc_cache_node(self) -> int:
+        return self._alloc(self.cpu.argument(3), self.cpu.argument(1))
+
+    def _do_shrinker_alloc(self) -> int:
+        return self._alloc(4096, self.gfp_zero)
+
+    # -- pages --------------------------------------------------------------------------------------
+
+    def _table(self, level: int) -> int:
+        """A page for a table of ``level`` (-1: for other use), physical; 0 if there is none."""
+        if self.limit is not None and len(self._tables) >= self.limit:
+            return 0
+        size = self._arch.page_size
+        free = self._free_tables.get(level)
+        phys = free.pop() if free else self._next_table
+        if not free and phys == self._next_table:
+            if phys + size > self._tables_end:
+                return 0
+            self._next_table += size
+        self._tables[phys] = level
+        self.cpu.view(self.virt_of(phys), size)[:] = 0
+        if level >= 0:
+            self.allocated_tables += 1
+            self.cpu.log(L_TABLE_ALLOC, phys, self._arch.levels[level].shift, size)
+        return phys
+
+    def _free_table(self, phys: int) -> None:
+        level = self._tables.pop(phys)
+        self._free_tables.setdefault(level, []).append(phys)
+        if level >= 0:
+            self.cpu.log(L_TABLE_FREE, phys, self._arch.levels[level].shift, self._arch.page_size)
+
+    def _do___alloc_pages(self) -> int:
+        level = TABLE_LEVELS.get(self.cpu.caller())
+        if level is not None:
+            phys = self._table(level)
+            return self.page_of(phys >> self._arch.page_shift) if phys else 0
+        if self.buddy is None:
+            self.buddy = self.make_buddy()
+        pages = self.buddy.alloc_pages(self.cpu.argument(1), 1 << self.cpu.argument(1))
+        return self.page_of(int(pages[0])) if len(pages) else 0
+
+    def _do_alloc_pages(self) -> int:
+        return self._do___alloc_pages()
+
+    def _do_alloc_pages_bulk(self) -> int:
+        return 0  # the caller goes on one page at a time
+
+    def _do_get_free_pages(self) -> int:
+        phys = self._table(-1)
+        return self.virt_of(phys) if phys else 0
+
+    def _give_back(self, pfn: int, order: int) -> None:
+        phys = pfn << self._arch.page_shift
+        if phys in self._tables:
+            self._free_table(phys)
+        elif self.buddy is not None:
+            self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
+        else:
+            raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which it does not own")
+
+    def _do___free_pages(self) -> None:
+        self._give_back(self.pfn_of(self.cpu.argument(0)), self.cpu.argument(1) & 0xFF)
+
+    def _do_free_pages(self) -> None:
+        address = self.cpu.argument(0)
+        phys = (address - self.virt_of(0)) % (1 << 64)
+        if address:
+            self._give_back(phys >> self._arch.page_shift, self.cpu.argument(1) & 0xFF)
+
+    # -- what is seen -------------------------------------------------------------------------------
+
+    def _range(self, kind: int) -> None:
+        start, end = self.cpu.argument(0), self.cpu.argument(1)
+        self.cpu.log(kind, start, end, end - start)
+
+    def _do_flush_tlb_kernel_range(self) -> None:
+        self._range(L_FLUSH_TLB)
+
+    def _do_vmaplab_flush_tlb_kernel_range(self) -> None:
+        self._range(L_FLUSH_TLB)
+
+    def _do_vmaplab___flush_tlb_kernel_pgtable(self) -> None:
+        start = self.cpu.argument(0)
+        self.cpu.log(L_FLUSH_TLB, start, start, 0)
+
+    def _do_vmaplab_flush_cache_vmap(self) -> None:
+        self._range(L_FLUSH_VMAP)
+
+    def _do_vmaplab_flush_cache_vunmap(self) -> None:
+        self._range(L_FLUSH_VUNMAP)
+
+    def _do___warn_printk(self) -> None:
+        self.messages.append(self._formatted(0))
+
+    def _do_warn_alloc(self) -> None:
+        return None
+
+    def _formatted(self, first: int) -> str:
+        """The message of a printk whose format is argument ``first``, with what its registers hold."""
+        number = first
+
+        def value(match: re.Match[str]) -> str:
+            nonlocal number
+            kind = match[1]
+            if kind == "%":
+                return "%"
+            number += 1
+            if number >= len(self.cpu.family.arguments):
+                return "..."
+            given = self.cpu.argument(number)
+            if kind == "s":
+                return self.cpu.text(given)
+            return f"{given:#x}" if kind == "p" else f"{given:x}" if kind == "x" else str(given)
+
+        return _FORMAT.sub(value, self.cpu.text(self.cpu.argument(first))).strip().lstrip("\x01234567")
+
+    # -- the rest -----------------------------------------------------------------------------------
+
+    def _do_down_read_trylock(self) -> int:
+        return 1
+
+    def _do_mutex_trylock(self) -> int:
+        return 1
+
+    def _do_queue_work_on(self) -> int:
+        work = self.cpu.argument(2)
+        if work not in self.work:
+            self.work.append(work)
+        return 1
+
+    def _do_panic(self) -> None:
+        raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(0)}")
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix("_noprof")
+
+
+ANSWERED = frozenset(name.removeprefix("_do_") for name in dir(Rest) if name.startswith("_do_"))
+"""Functions that :class:`Rest` answers."""

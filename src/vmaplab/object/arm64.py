@@ -1,0 +1,55 @@
+"""arm64 in Unicorn."""
+
+from __future__ import annotations
+
+import capstone
+import unicorn
+from unicorn import arm64_const as reg
+
+from vmaplab.object.family import Family, Target
+
+
+def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
+    """Loads and stores by mnemonic; LSE atomics (``swp``, ``cas``, ``ldadd``...) are both."""
+    atomic = mnemonic.startswith(("swp", "cas", "ldadd", "ldclr", "ldset", "ldeor", "ldsmax", "ldsmin", "ldumax"))
+    load = atomic or mnemonic.startswith("ld")
+    store = atomic or mnemonic.startswith("st") or (mnemonic == "dc" and operands.startswith("zva"))
+    return load, store, mnemonic in ("dsb", "dmb", "isb")
+
+
+FAMILY = Family(
+    name="arm64",
+    kbuild_arch="arm64",
+    host="aarch64",
+    cross="aarch64-linux-gnu-",
+    cross_package="gcc-aarch64-linux-gnu",
+    config=("ARM64_VA_BITS_48=y", "ARM64_PA_BITS_48=y"),
+    objects=(
+        "arch/arm64/mm/mmu.o",
+        "arch/arm64/lib/memcpy.o",
+        "arch/arm64/lib/memset.o",
+        "arch/arm64/lib/clear_page.o",
+    ),
+    marks={"flush_tlb_kernel_range": 2, "__flush_tlb_kernel_pgtable": 1},
+    marked=("arch/arm64/mm/mmu.c",),
+    image_base=0xFFFF_8000_1000_0000,  # among the modules: nothing of vmalloc lies there
+    uc=(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM),
+    cpu=reg.UC_CPU_ARM64_MAX,
+    arguments=tuple(reg.UC_ARM64_REG_X0 + number for number in range(8)),
+    result=reg.UC_ARM64_REG_X0,
+    stack=reg.UC_ARM64_REG_SP,
+    link=reg.UC_ARM64_REG_X30,
+    program_counter=reg.UC_ARM64_REG_PC,
+    task=reg.UC_ARM64_REG_SP_EL0,
+    ret=bytes.fromhex("c0035fd6"),
+    ret_zero=bytes.fromhex("000080d2c0035fd6"),
+    nop={4: bytes.fromhex("1f2003d5")},
+    disassembler=(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
+    classify=_classify,
+)
+
+TARGETS = (
+    Target("arm64-4k", FAMILY, 4, ("ARM64_4K_PAGES=y",)),
+    Target("arm64-16k", FAMILY, 4, ("ARM64_16K_PAGES=y",)),
+    Target("arm64-64k", FAMILY, 3, ("ARM64_64K_PAGES=y",)),
+)

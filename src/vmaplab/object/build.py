@@ -1,0 +1,463 @@
+"""Build and link the kernel's own vmalloc code: kbuild out of tree, then the cross ``ld``; cached.
+
+What comes out is one ELF file that holds mm/vmalloc.c and what it calls, as the tree and its configuration
+compile it, bound to addresses at which :mod:`vmaplab.object.emulator` answers for the rest of the kernel.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmaplab.errors import InputError
+from vmaplab.object.answers import ANSWERED, SILENT
+from vmaplab.object.family import Family, Target
+
+DEFAULT_PACKAGE = "linux-source-6.12"
+SUPPORT = Path(__file__).parent / "support"
+
+CONFIG = (
+    "EXPERT=y",
+    "BUG=y",
+    "DEBUG_KERNEL=y",
+    "DEBUG_BUGVERBOSE=y",
+    "CC_OPTIMIZE_FOR_PERFORMANCE=y",
+)
+"""What every build has: WARN() with file and line, and the optimisation of distribution kernels."""
+
+OBJECTS = (
+    "mm/memory.o",
+    "mm/init-mm.o",
+    "mm/pgtable-generic.o",
+    "lib/rbtree.o",
+    "lib/find_bit.o",
+    "lib/xarray.o",
+    "lib/radix-tree.o",
+    "lib/llist.o",
+    "lib/bitmap.o",
+    "lib/hweight.o",
+)
+MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2}
+
+# Where things are bound, relative to the image's base.
+ANSWERS = 0x100_0000  # code: 16 bytes per function
+STEP = 16
+ZEROES = 0x110_0000  # data that nobody defines: ZEROES_STEP bytes each
+ZEROES_STEP = 0x1_0000
+NOWHERE = 0x200_0000  # functions that nobody answers: not mapped
+
+_FAILED = re.compile(r"^.*(?:error:|Error \d|\*\*\*|not clean|command not found|No such file).*$", re.MULTILINE)
+_KEPT_BUILDS = 24
+
+
+@dataclass(frozen=True)
+class Built:
+    """A linked object, in the cache.
+
+    :param image: the ELF file.
+    :param target: what it was built for.
+    :param tree: the kernel tree.
+    :param version: its version, e.g. ``6.12.117``.
+    :param fresh: it was compiled just now, not found in the cache.
+    :param call: the function that stands for ``vmap()``.
+    :param zeroes: data that nothing defines; it reads as zero.
+    """
+
+    image: Path
+    target: Target
+    tree: Path
+    version: str
+    fresh: bool
+    call: str
+    zeroes: tuple[str, ...]
+
+
+def cache_root() -> Path:
+    """Where builds and unpacked trees are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vmaplab"
+
+
+def default_tree() -> Path:
+    """Debian's linux-source-6.12, unpacked into the cache.
+
+    :raises InputError: if the package is not installed; says how to get it.
+    """
+    archive = Path(f"/usr/src/{DEFAULT_PACKAGE}.tar.xz")
+    if not archive.exists():
+        raise InputError(f"{archive} is missing; apt-get install {DEFAULT_PACKAGE}, or name a kernel tree with --tree")
+    stat = archive.stat()
+    tree = cache_root() / "trees" / f"{DEFAULT_PACKAGE}-{stat.st_size:x}-{int(stat.st_mtime):x}"
+    if not tree.is_dir():
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(tree.with_suffix(".lock")):
+            if not tree.is_dir():
+                room = Path(tempfile.mkdtemp(prefix="unpacking-", dir=tree.parent))
+                try:
+                    _run(["tar", "-xJf", str(archive), "-C", str(room), "--strip-components=1"], room, "unpacking")
+                    room.rename(tree)
+                finally:
+                    shutil.rmtree(room, ignore_errors=True)
+    return tree
+
+
+def check_tree(tree: Path) -> str:
+    """The version of the kernel in ``tree``.
+
+    :raises InputError: if that is no kernel tree.
+    """
+    makefile = tree / "Makefile"
+    try:
+        head = makefile.read_text(errors="replace")[:400]
+    except OSError:
+        head = ""
+    fields = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(.*)$", head, re.MULTILINE))
+    if "VERSION" not in fields or not (tree / "mm" / "vmalloc.c").exists():
+        raise InputError(f"{tree} is no kernel tree: it has no Makefile with a VERSION, or no mm/vmalloc.c")
+    numbers = ".".join(fields.get(name, "0") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
+    return numbers + fields.get("EXTRAVERSION", "")
+
+
+def parse_config(words: Iterable[str]) -> tuple[str, ...]:
+    """``KEY=value`` words, without ``CONFIG_``.
+
+    :raises InputError: for a word of another form.
+    """
+    options = []
+    for word in words:
+        plain = word.removeprefix("CONFIG_")
+        if not re.fullmatch(r"[A-Z0-9_a-z]+=[-\w\"/. ]*", plain):
+            raise InputError(f"'{word}' is no kernel configuration; write KEY=y, KEY=n or KEY=value")
+        options.append(plain)
+    return tuple(options)
+
+
+def build(
+    target: Target,
+    tree: Path | None = None,
+    config: Iterable[str] = (),
+    snippet: Path | None = None,
+    call: str = "vmap",
+) -> Built:
+    """Build mm/vmalloc.o and what it needs from ``tree`` for ``target``, or take it from the cache.
+
+    :param tree: a kernel tree with no configuration in it; Debian's linux-source-6.12 if None.
+    :param config: options beyond the smallest configuration, ``KEY=value``.
+    :param snippet: a C file to compile at the end of mm/vmalloc.c.
+    :param call: a function with the arguments of ``vmap()``, called in its place.
+    :raises InputError: with the kernel's own error if its build fails, or the tools are missing.
+    """
+    tree = default_tree() if tree is None else tree.expanduser().resolve()
+    version = check_tree(tree)
+    options = target.options + CONFIG + parse_config(config)
+    if snippet is not None and not snippet.is_file():
+        raise InputError(f"there is no file {snippet}")
+    tools = Tools(target.family)
+    kernel_build = _KernelBuild(tree, target.family, tools, options)
+    key = _digest([kernel_build.recipe, _own_state(target.family), snippet.read_bytes() if snippet else b""])
+    images = cache_root() / "object" / "images" / key
+    found = _find(images, tree)
+    fresh = found is None
+    if found is None:
+        with kernel_build.locked():
+            found = _find(images, tree)  # another process may have been faster
+            if found is None:
+                found = kernel_build.image(images, snippet)
+    zeroes = tuple(json.loads((found / "manifest.json").read_text())["zeroes"])
+    return Built(found / "image.elf", target, tree, version, fresh, call, zeroes)
+
+
+class Tools:
+    """The compiler and binutils for one family: the host's where they build for it, else the cross tools."""
+
+    def __init__(self, family: Family) -> None:
+        native = platform.machine() == family.host
+        self.prefix = "" if native else family.cross
+        package = "gcc" if native else family.cross_package
+        needed = {f"{self.prefix}gcc": package, f"{self.prefix}ld": f"{package} binutils"}
+        needed |= {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
+        missing = [tool for tool in needed if shutil.which(tool) is None]
+        if missing:
+            packages = " ".join(dict.fromkeys(word for tool in missing for word in needed[tool].split()))
+            raise InputError(f"{', '.join(missing)} missing to build for {family.name}; apt-get install {packages}")
+        self.version = subprocess.run(
+            [f"{self.prefix}gcc", "--version"], capture_output=True, text=True, check=False
+        ).stdout.partition("\n")[0]
+
+
+class _KernelBuild:
+    """One build directory: a tree, a family and a configuration. Kept, so that the next change compiles fast."""
+
+    def __init__(self, tree: Path, family: Family, tools: Tools, options: tuple[str, ...]) -> None:
+        self.tree, self.family, self.tools, self.options = tree, family, tools, options
+        self.recipe = "\n".join([family.name, tools.version, *options])
+        self.dir = cache_root() / "object" / "builds" / _digest([self.recipe, str(tree)])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process builds here."""
+        self.dir.mkdir(parents=True, exist_ok=True)
+        with _lock(self.dir.with_suffix(".lock")):
+            yield
+        _forget(self.dir.parent, _KEPT_BUILDS)
+
+    def image(self, images: Path, snippet: Path | None) -> Path:
+        """Compile and link; returns the new entry of ``images``."""
+        self._configure()
+        objects = [name for name in (*OBJECTS, *self.family.objects) if self._has_source(name)]
+        self._make("mm/vmalloc.o", *objects)
+        units = {name: self.dir / name for name in objects}
+        own = self.dir / "vmaplab"
+        own.mkdir(exist_ok=True)
+        marks = own / "marks.h"
+        marks.write_text(_marks({**MARKS, **self.family.marks}))
+        parts = [f'#include "{marks}"', f'#include "{self.tree}/mm/vmalloc.c"']
+        if snippet:
+            parts.append(f'#include "{snippet.resolve()}"')
+        units["mm/vmalloc.o"] = self._compile(own / "vmalloc.c", parts, "mm/vmalloc.o")
+        for source in self.family.marked:
+            name = str(Path(source).with_suffix(".o"))
+            wrapper = own / Path(source).name
+            units[name] = self._compile(wrapper, [f'#include "{marks}"', f'#include "{self.tree}/{source}"'], name)
+        support = SUPPORT / f"{self.family.name}.c"
+        units["support"] = self._compile(own / "support.c", [f'#include "{support}"'], "mm/vmalloc.o")
+        zeroes = self._link(own, list(units.values()))
+        manifest = {"files": self._inputs([*objects, "mm/vmalloc.o"]), "zeroes": zeroes}
+        images.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(dir=images))
+        shutil.copy(own / "image.elf", room)
+        (room / "manifest.json").write_text(json.dumps(manifest))
+        final = images / _digest([json.dumps(manifest, sort_keys=True)])
+        if final.exists():
+            shutil.rmtree(room)
+        else:
+            room.rename(final)
+        return final
+
+    def _configure(self) -> None:
+        """``allnoconfig`` with our options; kept as long as they stay the same."""
+        stamp = self.dir / "vmaplab-config"
+        wanted = "".join(f"CONFIG_{option}\n" for option in self.options)
+        if (self.dir / ".config").exists() and stamp.exists() and stamp.read_text() == wanted:
+            return
+        stamp.unlink(missing_ok=True)
+        asked = self.dir / "vmaplab.config"
+        asked.write_text(wanted)
+        self._make("allnoconfig", f"KCONFIG_ALLCONFIG={asked}")
+        got = (self.dir / ".config").read_text()
+        values = dict(option.split("=", 1) for option in self.options)
+        for key, value in values.items():
+            line = f"# CONFIG_{key} is not set" if value == "n" else f"CONFIG_{key}={value}"
+            if value == "n" and f"CONFIG_{key}=" not in got:
+                continue
+            if line not in got.splitlines():
+                raise InputError(
+                    f"CONFIG_{key}={value} does not hold in this tree for {self.family.kbuild_arch}: unknown there, "
+                    "or something that it depends on is off"
+                )
+        stamp.write_text(wanted)
+
+    def _make(self, *goals: str) -> None:
+        jobs = len(os.sched_getaffinity(0))
+        command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
+        if self.tools.prefix:
+            command.append(f"CROSS_COMPILE={self.tools.prefix}")
+        _run([*command, *goals], self.tree, "the kernel's build")
+
+    def _has_source(self, name: str) -> bool:
+        stem = self.tree / name
+        return any(stem.with_suffix(suffix).exists() for suffix in (".c", ".S"))
+
+    def _command(self, name: str) -> list[str]:
+        """How kbuild compiled the object ``name``, without its source and output."""
+        path = Path(name)
+        saved = (self.dir / path.parent / f".{path.name}.cmd").read_text().partition("\n")[0]
+        words = shlex.split(saved.partition(":=")[2].partition(" ; ")[0])
+        return [word for word in words[: words.index("-o")] if not word.startswith("-Wp,-MMD")]
+
+    def _compile(self, wrapper: Path, parts: list[str], like: str) -> Path:
+        """Compile ``parts`` with the command of the tree's object ``like``."""
+        wrapper.write_text("\n".join(parts) + "\n")
+        output = wrapper.with_suffix(".o")
+        _run([*self._command(like), "-o", str(output), str(wrapper)], self.dir, "compiling")
+        return output
+
+    def _link(self, own: Path, units: list[Path]) -> list[str]:
+        """Join ``units``, bind what stays undefined, and write image.elf; returns the data that nobody defines."""
+        from elftools.elf.elffile import ELFFile
+
+        ld = f"{self.tools.prefix}ld"
+        joined = own / "joined.o"
+        _run([ld, "-r", "-o", str(joined), *map(str, units)], own, "linking")
+        with joined.open("rb") as file:
+            elf = ELFFile(file)
+            symbols = elf.get_section_by_name(".symtab")
+            undefined = {i: s.name for i, s in enumerate(symbols.iter_symbols()) if s["st_shndx"] == "SHN_UNDEF"}
+            called = _called(elf, undefined)
+        base = self.family.image_base
+        bound, answered, zeroes, lost = [], 0, [], 0
+        for name in undefined.values():
+            plain = name.removesuffix("_noprof")
+            if name in self.family.aliases:
+                bound.append(f"{name} = {self.family.aliases[name]};")
+                continue
+            if not name or f" {name} = ." in _SCRIPT:
+                continue
+            if plain in ANSWERED or plain in SILENT or plain.startswith("vmaplab_"):
+                answered += 1
+                where = ANSWERS + STEP * answered
+            elif name in called:
+                where = NOWHERE + STEP * lost
+                lost += 1
+            else:
+                where = ZEROES + ZEROES_STEP * len(zeroes)
+                zeroes.append(name)
+            bound.append(f"{name} = {base + where:#x};")
+        script = own / "image.lds"
+        script.write_text(_SCRIPT.format(base=f"{base:#x}", bound="\n".join(bound)))
+        quiet = ["--no-relax", "--no-warn-rwx-segments"]
+        _run([ld, *quiet, "-T", str(script), "-o", str(own / "image.elf"), str(joined)], own, "linking")
+        return zeroes
+
+    def _inputs(self, objects: list[str]) -> dict[str, str]:
+        """The tree's files that went into ``objects`` and the configuration, with the digests of their contents."""
+        names = {"Makefile", f"arch/{'x86' if self.family.name == 'x86' else self.family.kbuild_arch}/Makefile"}
+        names |= {"mm/Makefile", "lib/Makefile"}
+        for path in (self.tree / "scripts").glob("Makefile.*"):
+            names.add(str(path.relative_to(self.tree)))
+        config = (self.dir / "include/config/auto.conf.cmd").read_text()
+        names |= set(re.findall(r"^\t(\S+) \\$", config, re.MULTILINE))
+        for name in objects:
+            path = Path(name)
+            text = (self.dir / path.parent / f".{path.name}.cmd").read_text()
+            names |= set(re.findall(r"^ +(\S+) \\$", text, re.MULTILINE))
+        inside = {}
+        for name in sorted(names):
+            path = Path(name)
+            relative = path.relative_to(self.tree) if path.is_relative_to(self.tree) else path
+            if not relative.is_absolute() and (self.tree / relative).is_file():
+                inside[str(relative)] = _file_digest(self.tree / relative)
+        return inside
+
+
+_SCRIPT = """
+{bound}
+SECTIONS {{
+  . = {base};
+  .text : {{ *(.text .text.* .init.text .exit.text .ref.text .noinstr.text .sched.text .altinstr_aux .altinstr_replacement) }}
+  . = ALIGN(0x10000);
+  .rodata : {{ *(.rodata .rodata.* .init.rodata) }}
+  __bug_table : {{ __start___bug_table = .; *(__bug_table) __stop___bug_table = .; }}
+  .init.setup : {{ __setup_start = .; KEEP(*(.init.setup)) __setup_end = .; }}
+  . = ALIGN(0x10000);
+  .data : {{ *(.data .data.* .init.data .ref.data) }}
+  .bss : {{ *(.bss .bss.* COMMON) }}
+  /DISCARD/ : {{ *(.comment .note* .modinfo .discard* .eh_frame* __ksymtab* .export_symbol .init_array*) }}
+}}
+"""
+
+
+def _called(elf: object, undefined: dict[int, str]) -> set[str]:
+    """The undefined symbols that some instruction calls or jumps to."""
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64, ENUM_RELOC_TYPE_x64
+    from elftools.elf.relocation import RelocationSection
+
+    assert isinstance(elf, ELFFile)
+    branches = {
+        "EM_AARCH64": {ENUM_RELOC_TYPE_AARCH64["R_AARCH64_CALL26"], ENUM_RELOC_TYPE_AARCH64["R_AARCH64_JUMP26"]},
+        "EM_X86_64": {ENUM_RELOC_TYPE_x64["R_X86_64_PLT32"]},
+        "EM_RISCV": {17, 18, 19},  # R_RISCV_JAL, R_RISCV_CALL, R_RISCV_CALL_PLT
+    }[elf["e_machine"]]
+    found = set()
+    for section in elf.iter_sections():
+        if isinstance(section, RelocationSection):
+            for relocation in section.iter_relocations():
+                if relocation["r_info_type"] in branches and relocation["r_info_sym"] in undefined:
+                    found.add(undefined[relocation["r_info_sym"]])
+    return found
+
+
+def _marks(functions: dict[str, int]) -> str:
+    """A header after which each call of the ``functions`` is told to the engine, and then made."""
+    lines = ["#include <linux/mm.h>", "#include <linux/vmalloc.h>", "#include <asm/cacheflush.h>"]
+    lines += ["#include <asm/tlbflush.h>"]
+    for name, count in functions.items():
+        arguments = ", ".join(f"unsigned long a{number}" for number in range(count))
+        values = ", ".join(f"a{number}" for number in range(count))
+        lines += [
+            f"void vmaplab_{name}({arguments});",
+            f"static inline void told_{name}({arguments}) {{ vmaplab_{name}({values}); {name}({values}); }}",
+            f"#undef {name}",
+            f"#define {name} told_{name}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _find(images: Path, tree: Path) -> Path | None:
+    """The entry of ``images`` whose input files have the contents that they have in ``tree``."""
+    known: dict[str, str] = {}
+    for entry in sorted(images.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        for name, digest in json.loads(entry.read_text())["files"].items():
+            if name not in known:
+                path = tree / name
+                known[name] = _file_digest(path) if path.is_file() else ""
+            if known[name] != digest:
+                break
+        else:
+            return entry.parent
+    return None
+
+
+def _own_state(family: Family) -> bytes:
+    """The part of an image that is vmaplab's own."""
+    ours = [Path(__file__), Path(__file__).parent / "answers.py", SUPPORT / "common.h", SUPPORT / f"{family.name}.c"]
+    return b"".join(path.read_bytes() for path in ours) + repr((family.objects, family.marks)).encode()
+
+
+def _digest(parts: Iterable[str | bytes]) -> str:
+    state = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        state.update((part.encode() if isinstance(part, str) else part) + b"\0")
+    return state.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _forget(builds: Path, keep: int) -> None:
+    """Remove the build directories that were not used for longest."""
+    directories = sorted((d for d in builds.iterdir() if d.is_dir()), key=lambda d: d.stat().st_mtime)
+    for old in directories[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _run(command: list[str], where: Path, what: str) -> None:
+    """Run ``command``; its own error, in one line, if it fails."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "KBUILD_OUTPUT", "ARCH", "CROSS_COMPILE"):
+        environment.pop(name, None)
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        said = done.stderr + done.stdout
+        lines = [line.strip() for line in _FAILED.findall(said)] or [" ".join(said.split())[-400:]]
+        raise InputError(f"{what} failed: {' | '.join(dict.fromkeys(lines[:3]))}")

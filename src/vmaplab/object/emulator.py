@@ -1,0 +1,386 @@
+"""A CPU that runs the linked object: memory, calls, traps, limits. Unicorn does the work.
+
+No MMU is on: the image, the linear map and this project's own data lie at the addresses where the kernel's
+code expects them. Every store to the page tables and every basic block passes a hook compiled by numba.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import capstone
+import numpy as np
+import unicorn
+from numba import carray, cfunc, types
+from numpy.typing import NDArray
+from unicorn.unicorn_py3.unicorn import uclib
+
+from vmaplab.errors import KernelFault
+from vmaplab.object.answers import SILENT
+from vmaplab.object.build import ANSWERS, NOWHERE, ZEROES, ZEROES_STEP, Built
+from vmaplab.object.image import Image
+from vmaplab.pgtable.geometry import Ints, signed
+from vmaplab.pgtable.memory import L_STORE, L_WARN
+
+EXIT = ANSWERS  # where a call returns to
+STACK = 0x3000_0000  # relative to the image's base, as those below
+STACK_BYTES = 1 << 16
+OWN_DATA = 0x4000_0000
+PAGE = 1 << 12  # granularity of what is mapped
+
+BLOCKS = 1 << 26
+"""How many basic blocks one call may execute before it counts as a loop."""
+
+# Indices into the control array, which the log follows.
+_BUDGET, _LOGGED, _ROOM, _OFFSET = range(4)
+_LOG = 8
+
+_NATIVE_BLOCK = types.void(types.voidptr, types.uint64, types.uint32, types.voidptr)
+_NATIVE_WRITE = types.void(types.voidptr, types.int32, types.uint64, types.int32, types.int64, types.voidptr)
+_stop = uclib.uc_emu_stop
+
+
+class Emulator:
+    """One CPU with the image of ``built`` loaded.
+
+    :param answer: called with the name of a function that is not in the image; gives its result.
+    :param log_lines: room for table stores and other events of one call.
+    :ivar image: symbols and bug table of what is loaded.
+    """
+
+    def __init__(
+        self, built: Built, answer: Callable[[str], int], log_lines: int = 1 << 16
+    ) -> None:
+        self.family = family = built.target.family
+        self.base = family.image_base
+        self.image = Image(built.image)
+        self._answer = answer
+        self._uc = uc = unicorn.Uc(*family.uc, family.cpu)
+        uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
+        self._memory: list[tuple[int, NDArray[np.uint8]]] = []
+        self._callbacks: list[Any] = []
+        self._fault: KernelFault | None = None
+        self._texts: list[str] = []
+        self._writable: list[NDArray[np.uint8]] = []
+        self._counter: Ints = np.zeros(0, dtype=np.int64)
+        self._blocks: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+        self._load()
+        self._stack_top = self.base + STACK + STACK_BYTES
+        self.map(self.base + STACK, STACK_BYTES)
+        self._control: Ints = np.zeros(0, dtype=np.int64)
+        self._write_hook = ctypes.c_size_t()
+        self._tables: tuple[int, int, int] | None = None
+        self._block_hook = ctypes.c_size_t()
+        self.set_log_room(log_lines)
+        self._registers = (ctypes.c_int * 6)(*family.arguments[:6])
+        self._values = (ctypes.c_uint64 * 6)()
+        self._pointers = (ctypes.c_void_p * 6)(
+            *(ctypes.addressof(self._values) + 8 * number for number in range(6))
+        )
+        uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_memory)
+        uc.hook_add(unicorn.UC_HOOK_INTR, self._on_interrupt)
+        uc.hook_add(unicorn.UC_HOOK_INSN_INVALID, self._on_invalid_instruction)
+        self.on_unmapped: Callable[[int, int, bool], bool] = lambda address, size, write: False
+
+    # -- memory -------------------------------------------------------------------------------------
+
+    def map(self, address: int, size: int, rights: int = unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE) -> NDArray[Any]:
+        """Put zeroed memory at ``address``; returns it, shape (size,), uint8, shared with the CPU."""
+        size = -(-size // PAGE) * PAGE
+        spare = np.zeros(size + PAGE, dtype=np.uint8)
+        skip = -spare.ctypes.data % PAGE
+        room = spare[skip : skip + size]
+        self._uc.mem_map_ptr(address, size, rights, room.ctypes.data)
+        self._memory.append((address, room))
+        return room
+
+    def unmap(self, address: int) -> None:
+        """Take away what :meth:`map` put there."""
+        for index, (start, room) in enumerate(self._memory):
+            if start == address:
+                self._uc.mem_unmap(start, len(room))
+                del self._memory[index]
+                return
+
+    def view(self, address: int, size: int) -> NDArray[np.uint8]:
+        """The memory at ``address``, shared with the CPU.
+
+        :raises KernelFault: if nothing is mapped there.
+        """
+        for start, room in self._memory:
+            if start <= address and address + size <= start + len(room):
+                return room[address - start : address - start + size]
+        raise KernelFault(f"a pointer to {address:#x}, where no memory is")
+
+    def text(self, address: int, most: int = 256) -> str:
+        """The C string at ``address``; empty if there is none."""
+        for start, room in self._memory:
+            if start <= address < start + len(room):
+                return bytes(room[address - start : address - start + most]).split(b"\0")[0].decode(errors="replace")
+        return ""
+
+    def _load(self) -> None:
+        family, base = self.family, self.base
+        for start, data, writable, executable in self.image.segments:
+            rights = unicorn.UC_PROT_READ
+            rights |= unicorn.UC_PROT_WRITE if writable else 0
+            rights |= unicorn.UC_PROT_EXEC if executable else 0
+            room = self.map(start, len(data), rights)
+            room[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+            if writable:
+                self._writable.append(room)
+        answers = self.map(base + ANSWERS, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+        stubs = self.image.stubs(base + ANSWERS, base + ANSWERS + PAGE)
+        for address, name in stubs.items():
+            silent = name.removesuffix("_noprof") in SILENT
+            code = family.ret_zero if silent else family.ret
+            answers[address - base - ANSWERS :][: len(code)] = np.frombuffer(code, dtype=np.uint8)
+            if not silent:
+                self._on_code(address, lambda name=name: self._answered(name))  # type: ignore[misc]
+        zeroes = self.image.stubs(base + ZEROES, base + NOWHERE)
+        if zeroes:
+            self._writable.append(self.map(base + ZEROES, ZEROES_STEP * len(zeroes)))
+        self._lost = self.image.stubs(base + NOWHERE, base + STACK)
+
+    def _on_code(self, address: int, action: Callable[[], None]) -> None:
+        self._uc.hook_add(unicorn.UC_HOOK_CODE, lambda *_: self._guard(action), begin=address, end=address)
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except KernelFault as fault:
+            self._stop(fault)
+
+    def _stop(self, fault: KernelFault) -> None:
+        self._fault = self._fault or fault
+        self._uc.emu_stop()
+
+    # -- calls --------------------------------------------------------------------------------------
+
+    def call(self, function: str | int, *arguments: int) -> int:
+        """Call ``function`` and return its result, unsigned.
+
+        :raises KernelFault: if it does not come back, or does what no kernel may do.
+        """
+        family, uc = self.family, self._uc
+        start = self.image.address(function) if isinstance(function, str) else function
+        stack = self._stack_top - 64
+        for register, value in zip(family.arguments, arguments, strict=False):
+            uc.reg_write(register, value)
+        if family.link is None:
+            stack -= 8
+            self.view(stack, 8).view("<u8")[0] = self.base + EXIT
+        else:
+            uc.reg_write(family.link, self.base + EXIT)
+        uc.reg_write(family.stack, stack)
+        self._control[_BUDGET] = BLOCKS
+        self._counter[2 : 2 + len(self._counter) // 2] = 0
+        self._fault = None
+        try:
+            uc.emu_start(start, self.base + EXIT)
+        except unicorn.UcError as error:
+            if self._fault is None:
+                self._fault = KernelFault(f"{error} in {self.where()}")
+        if self._fault is None and self._control[_BUDGET] < 0:
+            self._fault = KernelFault(f"{BLOCKS} basic blocks and no end: a loop in {self.where()}")
+        if self._fault is not None:
+            raise self._fault
+        return int(uc.reg_read(family.result))
+
+    def argument(self, number: int) -> int:
+        """Argument ``number`` of the function that is being answered, unsigned."""
+        return int(self._uc.reg_read(self.family.arguments[number]))
+
+    def caller(self) -> str:
+        """The function that called what is being answered."""
+        link = self.family.link
+        if link is None:
+            address = int(self.view(int(self._uc.reg_read(self.family.stack)), 8).view("<u8")[0])
+        else:
+            address = int(self._uc.reg_read(link))
+        return self.image.symbol(address)[0]
+
+    def where(self) -> str:
+        """The function, and the offset in it, at which the CPU stands."""
+        address = int(self._uc.reg_read(self.family.program_counter))
+        name, offset = self.image.symbol(address)
+        return f"{name}+{offset:#x}" if name else f"{address:#x}"
+
+    def set_register(self, register: int, value: int) -> None:
+        """Set a register for the calls to come."""
+        self._uc.reg_write(register, value)
+
+    def patch(self, address: int, code: bytes) -> None:
+        """Replace instructions."""
+        self._uc.mem_write(address, code)
+
+    def _answered(self, name: str) -> None:
+        self._uc.reg_write(self.family.result, self._answer(name) & (1 << 64) - 1)
+
+    # -- what is seen -------------------------------------------------------------------------------
+
+    def set_log_room(self, lines: int) -> None:
+        """Have room for ``lines`` events of one call."""
+        old = self._control
+        self._control = np.zeros(_LOG + 4 * lines, dtype=np.int64)
+        self._control[: min(_LOG, len(old))] = old[:_LOG]
+        self._control[_ROOM] = lines
+        self._control[_LOGGED] = 0
+        self._hook_natively(self._block_hook, unicorn.UC_HOOK_BLOCK, _on_block, 1, 0)
+        if self._tables:
+            self.watch_tables(*self._tables)
+
+    def watch_tables(self, address: int, size: int, phys: int) -> None:
+        """Log each store to [address, address + size), which lies at physical address ``phys``."""
+        self._tables = address, size, phys
+        self._control[_OFFSET] = signed((phys - address) % (1 << 64))
+        self._hook_natively(self._write_hook, unicorn.UC_HOOK_MEM_WRITE, _on_write, address, address + size - 1)
+
+    def _hook_natively(
+        self, handle: ctypes.c_size_t, kind: int, callback: Any, begin: int, end: int, data: Ints | None = None
+    ) -> None:
+        if handle.value:
+            self._uc.hook_del(handle.value)
+        status = uclib.uc_hook_add(
+            self._uc._uch, ctypes.byref(handle), kind, callback.address, (self._control if data is None else data).ctypes.data,
+            ctypes.c_uint64(begin), ctypes.c_uint64(end),
+        )
+        if status:
+            raise unicorn.UcError(status)
+
+    def log(self, kind: int, address: int, value: int, size: int) -> None:
+        """Add an event to the log, in order with the stores."""
+        control = self._control
+        line = int(control[_LOGGED])
+        control[_LOGGED] += 1
+        if line < control[_ROOM]:
+            control[_LOG + 4 * line : _LOG + 4 * line + 4] = kind, signed(address), signed(value), size
+
+    def log_text(self, text: str) -> None:
+        """Add a warning to the log."""
+        self._texts.append(text)
+        self.log(L_WARN, len(self._texts) - 1, 0, 0)
+
+    def take_log(self) -> tuple[Ints, list[str]]:
+        """What was logged since the last time: rows (kind, address, value, size), shape (n, 4), and warnings.
+
+        :raises KernelFault: if it was more than there is room for.
+        """
+        lines, room = int(self._control[_LOGGED]), int(self._control[_ROOM])
+        self._control[_LOGGED] = 0
+        texts, self._texts = self._texts, []
+        if lines > room:
+            raise KernelFault(f"{lines} events in one call; there is room for {room}")
+        return self._control[_LOG : _LOG + 4 * lines].reshape(-1, 4).copy(), texts
+
+    # -- state --------------------------------------------------------------------------------------
+
+    def image_state(self) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """The image's writable memory as it is now, for :meth:`restore_image`."""
+        return [(room, room.copy()) for room in self._writable]
+
+    def restore_image(self, state: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> None:
+        """Put back what :meth:`image_state` saw."""
+        for room, kept in state:
+            room[:] = kept
+
+    # -- counting -----------------------------------------------------------------------------------
+
+    def count_instructions(self) -> None:
+        """Count what each call executes, for :meth:`counts`."""
+        start, end = self.image.text
+        self._counter = np.zeros(2 + 2 * (end - start), dtype=np.int64)
+        self._counter[:2] = signed(start), end - start
+        self._hook_natively(ctypes.c_size_t(), unicorn.UC_HOOK_BLOCK, _on_counted_block, start, end - 1, self._counter)
+
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """Instructions, loads, stores and barriers that the last call executed, stubs aside; None if not counted."""
+        if not len(self._counter):
+            return None
+        start, length = self.image.text[0], int(self._counter[1])
+        times, sizes = self._counter[2 : 2 + length], self._counter[2 + length :]
+        total = [0, 0, 0, 0]
+        for offset in np.flatnonzero(times).tolist():
+            block = self._block(start + offset, int(sizes[offset]))
+            for index, number in enumerate(block):
+                total[index] += number * int(times[offset])
+        return total[0], total[1], total[2], total[3]
+
+    def _block(self, address: int, size: int) -> tuple[int, int, int, int]:
+        """Instructions, loads, stores and barriers of a basic block."""
+        known = self._blocks.get((address, size))
+        if known is None:
+            code = bytes(self.view(address, size))
+            found = [
+                self.family.classify(mnemonic, operands)
+                for _, _, mnemonic, operands in capstone.Cs(*self.family.disassembler).disasm_lite(code, address)
+            ]
+            loads, stores, barriers = (sum(kinds) for kinds in zip(*found, strict=True)) if found else (0, 0, 0)
+            known = self._blocks[address, size] = len(found), loads, stores, barriers
+        return known
+
+    # -- traps --------------------------------------------------------------------------------------
+
+    def trap_at(self, address: int, action: Callable[[], None], goes_on: bool) -> None:
+        """Run ``action`` when the CPU reaches the trapping instruction at ``address``; it can then do nothing."""
+        if goes_on:
+            length = next(iter(capstone.Cs(*self.family.disassembler).disasm_lite(bytes(self.view(address, 4)), 0)))[1]
+            self.patch(address, self.family.nop[length])
+        self._on_code(address, action)
+
+    def _on_invalid_memory(self, _uc: Any, access: int, address: int, size: int, _value: int, _data: Any) -> bool:
+        fetch = access in (unicorn.UC_MEM_FETCH_UNMAPPED, unicorn.UC_MEM_FETCH_PROT)
+        write = access in (unicorn.UC_MEM_WRITE_UNMAPPED, unicorn.UC_MEM_WRITE_PROT)
+        protected = access in (unicorn.UC_MEM_FETCH_PROT, unicorn.UC_MEM_WRITE_PROT, unicorn.UC_MEM_READ_PROT)
+        name = self._lost.get(address)
+        if fetch and name:
+            self._fault = KernelFault(f"{self.caller()} calls {name}(), which nothing here answers")
+        elif fetch:
+            self._fault = KernelFault(f"{self.caller()} jumps to {address:#x}, where no code is")
+        elif not protected and self.on_unmapped(address, size, write):
+            return True
+        else:
+            verb = "writes to" if write else "reads from"
+            what = "which is read-only" if protected else "where no memory is"
+            self._fault = KernelFault(f"{self.where()} {verb} {address:#x}, {what}")
+        return False
+
+    def _on_interrupt(self, _uc: Any, number: int, _data: Any) -> None:
+        self._stop(KernelFault(f"exception {number} in {self.where()}"))
+
+    def _on_invalid_instruction(self, _uc: Any, _data: Any) -> bool:
+        self._fault = KernelFault(f"an instruction that the CPU does not know in {self.where()}")
+        return False
+
+
+@cfunc(_NATIVE_BLOCK)  # type: ignore[untyped-decorator]
+def _on_block(uc: Any, _address: int, _size: int, data: Any) -> None:
+    control = carray(data, (1,), np.int64)
+    control[0] -= 1
+    if control[0] < 0:
+        _stop(uc)
+
+
+@cfunc(_NATIVE_WRITE)  # type: ignore[untyped-decorator]
+def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data: Any) -> None:
+    control = carray(data, (8,), np.int64)
+    line = control[1]
+    control[1] += 1
+    if line < control[2]:
+        log = carray(data, (8 + 4 * (line + 1),), np.int64)
+        at = 8 + 4 * line
+        log[at] = L_STORE
+        log[at + 1] = np.int64(address) + control[3]
+        log[at + 2] = value
+        log[at + 3] = size
+
+
+@cfunc(_NATIVE_BLOCK)  # type: ignore[untyped-decorator]
+def _on_counted_block(_uc: Any, address: int, size: int, data: Any) -> None:
+    head = carray(data, (2,), np.int64)
+    offset, length = np.int64(address) - head[0], head[1]
+    counter = carray(data, (2 + 2 * length,), np.int64)
+    counter[2 + offset] += 1
+    counter[2 + length + offset] = size

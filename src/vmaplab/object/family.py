@@ -1,0 +1,87 @@
+"""What differs between the architecture families when the kernel's own code is built, linked and run.
+
+One file each: :mod:`~vmaplab.object.arm64`, :mod:`~vmaplab.object.x86`, :mod:`~vmaplab.object.riscv`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kbuild architecture in Unicorn.
+
+    :param name: also the name of the C file in ``support/``.
+    :param kbuild_arch: ``ARCH=`` of the kernel's makefile.
+    :param host: ``platform.machine()`` where the plain tools build for this architecture.
+    :param cross: ``CROSS_COMPILE=`` elsewhere.
+    :param cross_package: the Debian package that has those tools.
+    :param config: what the smallest configuration (``allnoconfig``) lacks, ``KEY=value``.
+    :param objects: the tree's objects to link, besides :data:`vmaplab.object.build.OBJECTS`.
+    :param marks: functions inlined by headers whose calls the engine must see, with the number of their
+        arguments; and the sources beside mm/vmalloc.c to compile so.
+    :param image_base: address of the linked object.
+    :param uc: Unicorn's architecture and mode.
+    :param cpu: Unicorn's CPU model, or None for its default.
+    :param arguments: the registers of integer arguments, in order.
+    :param result: the register of the returned value.
+    :param stack: the stack pointer.
+    :param program_counter: where the CPU stands.
+    :param link: the register of the return address, or None where a call pushes it.
+    :param task: the register that holds ``current``, or None.
+    :param aliases: symbols that the kernel's own linker script defines as another name of a symbol.
+    :param packages: further Debian packages that the kernel's build needs.
+    :param ret: encoding of a return instruction.
+    :param ret_zero: code that returns 0.
+    :param nop: length of a trapping WARN instruction -> an instruction of that length that does nothing.
+    :param disassembler: Capstone's architecture and mode.
+    :param classify: mnemonic and operands of an instruction -> ``(loads, stores, barrier)``.
+    """
+
+    name: str
+    kbuild_arch: str
+    host: str
+    cross: str
+    cross_package: str
+    config: tuple[str, ...]
+    objects: tuple[str, ...]
+    marks: Mapping[str, int]
+    marked: tuple[str, ...]
+    image_base: int
+    uc: tuple[int, int]
+    arguments: tuple[int, ...]
+    result: int
+    stack: int
+    link: int | None
+    program_counter: int
+    ret: bytes
+    ret_zero: bytes
+    nop: Mapping[int, bytes]
+    disassembler: tuple[int, int]
+    classify: Callable[[str, str], tuple[bool, bool, bool]]
+    cpu: int | None = None
+    task: int | None = None
+    packages: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """An architecture that the object engine runs.
+
+    :param arch: its name, as in ``vmaplab arches``.
+    :param config: configuration beyond the family's.
+    :param levels: levels of the page table, for kernels that choose at boot.
+    """
+
+    arch: str
+    family: Family
+    levels: int
+    config: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The whole configuration asked for, ``KEY=value`` without ``CONFIG_``."""
+        return self.family.config + self.config

@@ -1,0 +1,79 @@
+"""The linked ELF file: segments and symbols."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from pathlib import Path
+
+from elftools.elf.elffile import ELFFile
+
+from vmaplab.errors import InputError
+
+
+class Image:
+    """What is in an image.
+
+    :ivar segments: (address, bytes, writable, executable), ascending, ``.bss`` included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            elf = ELFFile(file)
+            self._addresses: dict[str, int] = {}
+            functions: list[tuple[int, str]] = []
+            for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+                kind, place = symbol["st_info"]["type"], symbol["st_shndx"]
+                if not symbol.name or place == "SHN_UNDEF":
+                    continue
+                self._addresses.setdefault(symbol.name, symbol["st_value"])
+                if kind == "STT_FUNC" and place != "SHN_ABS":
+                    functions.append((symbol["st_value"], symbol.name))
+            functions.sort()
+            self._starts = [start for start, _ in functions]
+            self._names = [name for _, name in functions]
+            self._absolute = {value: name for name, value in self._addresses.items()}
+            self.segments = self._segments(elf)
+        text = next(segment for segment in self.segments if segment[3])
+        self.text = text[0], text[0] + len(text[1])
+
+    def _segments(self, elf: ELFFile) -> list[tuple[int, bytes, bool, bool]]:
+        parts: list[tuple[int, bytes, bool, bool]] = []
+        boundaries: dict[tuple[bool, bool], list[tuple[int, bytes]]] = {}
+        data_start = elf.get_section_by_name(".data")["sh_addr"]
+        for section in elf.iter_sections():
+            if not section["sh_flags"] & 2 or not section["sh_size"]:  # SHF_ALLOC
+                continue
+            executable = bool(section["sh_flags"] & 4)
+            writable = not executable and section["sh_addr"] >= data_start
+            data = bytes(section["sh_size"]) if section["sh_type"] == "SHT_NOBITS" else section.data()
+            boundaries.setdefault((writable, executable), []).append((section["sh_addr"], data))
+        for (writable, executable), pieces in boundaries.items():
+            pieces.sort()
+            start = pieces[0][0]
+            room = bytearray(max(address + len(data) for address, data in pieces) - start)
+            for address, data in pieces:
+                room[address - start : address - start + len(data)] = data
+            parts.append((start, bytes(room), writable, executable))
+        parts.sort()
+        return parts
+
+    def address(self, name: str) -> int:
+        """The address of the symbol ``name``.
+
+        :raises InputError: if there is no such symbol.
+        """
+        try:
+            return self._addresses[name]
+        except KeyError:
+            raise InputError(f"the object has no symbol {name}") from None
+
+    def symbol(self, address: int) -> tuple[str, int]:
+        """The function that holds ``address``, and how far into it that is; ("", 0) if there is none."""
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or not self.text[0] <= address < self.text[1]:
+            return self._absolute.get(address, ""), 0
+        return self._names[index], address - self._starts[index]
+
+    def stubs(self, start: int, end: int) -> dict[int, str]:
+        """The symbols bound to addresses in [start, end)."""
+        return {value: name for value, name in self._absolute.items() if start <= value < end}

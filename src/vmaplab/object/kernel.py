@@ -1,0 +1,395 @@
+"""The kernel's own code as a :class:`~vmaplab.kernel.Kernel`: the same calls, the same :class:`Mapping`."""
+
+from __future__ import annotations
+
+import errno
+import operator
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vmaplab import arch as arches
+from vmaplab.arch import Arch
+from vmaplab.config import geometry_of, parse_boot_args
+from vmaplab.cost import Cost
+from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.kernel import zone_of
+from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
+from vmaplab.object.answers import HEAP_BYTES, Rest
+from vmaplab.object.build import Built
+from vmaplab.object.emulator import OWN_DATA, Emulator
+from vmaplab import NULL_PFN
+from vmaplab.pages.array import check_page_size, page_array
+from vmaplab.pgtable.geometry import Geometry, Ints, signed, unsigned
+from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
+from vmaplab.pgtable.unmap import list_leaves, translate
+from vmaplab.release import RELEASES
+from vmaplab.vmalloc.flags import VM_MAP
+
+TABLE_BYTES = 1 << 26
+MAX_PAGES = 1 << 22
+_INPUT = OWN_DATA + 0x1000_0000
+_ROOTS = OWN_DATA + 0x2000_0000
+_SCRATCH = 4096
+_DEMAND = 1 << 16
+_MAX_DEMAND = 4096
+_NEWEST = RELEASES["mm-unstable"]  # reads every leaf that any release can make
+VALUES = (
+    "gfp_zero",
+    "page_kernel",
+    "ioremap_prot",
+    "vmalloc_start",
+    "vmalloc_end",
+    "page_shift",
+    "warning",
+    "section_pages",
+    "task",
+    "roots_bytes",
+    "root_bytes",
+    "phys_bits",
+)
+
+
+class ObjectKernel:
+    """One machine that runs the object ``built``, booted as far as ``vmalloc_init()``.
+
+    Calls, units and errors are those of :class:`vmaplab.Kernel`; besides, any call may raise
+    :class:`~vmaplab.errors.KernelFault`. ``vmap()`` returns NULL without an errno: ENOMEM stands for that.
+
+    :param built: what :func:`vmaplab.object.build.build` gave.
+    :param boot_args: any that the object itself parses.
+    :param total_pages: pages of RAM, as for :class:`vmaplab.Kernel`, in whole memory sections.
+    :param max_tables: page tables that can exist before the kernel runs out of memory.
+    :param count: count instructions, loads, stores and barriers.
+    :param log_lines: room for the stores, allocations and flushes of one call.
+    """
+
+    def __init__(
+        self,
+        built: Built,
+        boot_args: str | Iterable[str] = (),
+        *,
+        total_pages: int | None = None,
+        max_tables: int | None = None,
+        count: bool = False,
+        log_lines: int = 1 << 16,
+    ) -> None:
+        self.built = built
+        self.arch: Arch = arches.get(built.target.arch)
+        self.boot_args = parse_boot_args(boot_args)
+        self.total_pages = total_pages
+        config = {"HAVE_ARCH_HUGE_VMAP": True, "PTDUMP_DEBUGFS": False, "HUGETLB_PAGE": True}
+        self._g: Geometry = geometry_of(self.arch, _NEWEST, config, None)
+        base = self.arch.table_base
+        self._rest = rest = Rest(self.arch, base + TABLE_BYTES)
+        rest.make_buddy = lambda: zone_of(self.arch, total_pages)
+        self._cpu = rest.cpu = cpu = Emulator(built, rest.answer, log_lines)
+        cpu.on_unmapped = self._demand
+        self._demanded: list[int] = []
+        self._boot(count)
+        self.log = EventLog()
+        self.warnings: list[str] = []
+        rest.limit = max_tables
+
+    # -- boot ---------------------------------------------------------------------------------------
+
+    def _boot(self, count: bool) -> None:
+        cpu, rest, arch, base = self._cpu, self._rest, self.arch, self._cpu.base
+        rest.heap_start = base + OWN_DATA
+        cpu.map(rest.heap_start, HEAP_BYTES)
+        self._input = cpu.map(base + _INPUT, MAX_PAGES * 8 + _SCRATCH)
+        cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
+        self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
+        rest.gfp_zero = values["gfp_zero"]
+        if cpu.family.task is not None:
+            cpu.set_register(cpu.family.task, values["task"])
+        if 1 << values["page_shift"] != arch.page_size:
+            raise InputError(f"the object has pages of {1 << values['page_shift']} bytes, {arch.name} has others")
+        cpu.map(base + _ROOTS, values["roots_bytes"] + 2 * values["root_bytes"] + _SCRATCH)
+        addressable = 1 << (values["phys_bits"] - arch.page_shift)
+        valid = -(-min(self.total_pages or addressable, addressable) // values["section_pages"])
+        room = base + _ROOTS + values["roots_bytes"]
+        cpu.call("vmaplab_memory", valid * values["section_pages"], self.total_pages or addressable, base + _ROOTS, room)
+        self._page0 = cpu.call("vmaplab_pfn_to_page", 0)
+        self._page_bytes = (cpu.call("vmaplab_pfn_to_page", 1) - self._page0) % (1 << 64)
+        rest.page_of = lambda pfn: (self._page0 + pfn * self._page_bytes) % (1 << 64)
+        rest.pfn_of = self._pfn_of
+        offset = (cpu.call("vmaplab_phys_to_virt", arch.table_base) - arch.table_base) % (1 << 64)
+        rest.virt_of = lambda phys: (phys + offset) % (1 << 64)
+        start = rest.virt_of(arch.table_base)
+        self._table_bytes = cpu.map(start, TABLE_BYTES)
+        self._words = self._table_bytes.view(np.int64)
+        used = int(self._g.words[self._g.top]) * 8
+        rest.first_table = arch.table_base + -(-used // arch.page_size) * arch.page_size
+        rest.reset()
+        self._set_up_warnings()
+        for arg in self.boot_args:
+            cpu.view(base + _INPUT, len(arg) + 1)[:] = np.frombuffer(arg.encode() + b"\0", dtype=np.uint8)
+            if not cpu.call("vmaplab_boot_arg", base + _INPUT):
+                raise InputError(f"this kernel does not parse the boot argument {arg}")
+        cpu.call("vmalloc_init")
+        cpu.watch_tables(start, TABLE_BYTES, arch.table_base)
+        if count:
+            cpu.count_instructions()
+        cpu.take_log()
+        self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
+
+    def reset(self, max_tables: int | None = None) -> None:
+        """Back to the moment after boot; everything mapped is forgotten."""
+        cpu, rest = self._cpu, self._rest
+        state, objects, heap = self._kept
+        self._table_bytes[: rest.tables_end - self.arch.table_base] = 0
+        cpu.restore_image(state)
+        rest.restore(objects)
+        cpu.view(rest.heap_start, len(heap))[:] = heap
+        rest.limit = max_tables
+        for address in self._demanded:
+            cpu.unmap(address)
+        self._demanded.clear()
+        self.log = EventLog()
+        self.warnings = []
+        cpu.take_log()
+
+    def _set_up_warnings(self) -> None:
+        """WARN() goes on and is told; BUG() ends the call."""
+        cpu, out = self._cpu, self._cpu.base + _INPUT
+        lines: dict[str, list[str]] = {}
+        number = 0
+        while cpu.call("vmaplab_bug", number, out):
+            address, file, line, flags = (int(value) for value in cpu.view(out, 32).view("<u8"))
+            name = cpu.text(file)
+            if name not in lines:
+                path = self.built.tree / name
+                lines[name] = path.read_text(errors="replace").splitlines() if path.is_file() else []
+            source = lines[name][line - 1].strip() if 0 < line <= len(lines[name]) else ""
+            text = f"{name}:{line} {cpu.image.symbol(address)[0]}: {source}"
+            warning = bool(flags & self.values["warning"])
+            cpu.trap_at(address, lambda text=text, warning=warning: self._trapped(text, warning), warning)  # type: ignore[misc]
+            number += 1
+
+    def _trapped(self, text: str, warning: bool) -> None:
+        said = "; ".join(self._rest.messages)
+        self._rest.messages.clear()
+        if not warning:
+            raise KernelFault(f"BUG at {text}")
+        self._cpu.log_text(f"{text} [{said}]" if said else text)
+
+    def _demand(self, address: int, size: int, write: bool) -> bool:
+        """Memory that is there only if somebody looks: page structs, and what the page tables map."""
+        if len(self._demanded) >= _MAX_DEMAND:
+            return False
+        page = address & -self.arch.page_size
+        if self._is_vmalloc(address):
+            if translate(self._tables(), self._g, signed(page)) < 0:
+                return False
+            chunk, length = page, self.arch.page_size
+        elif 0 <= (address - self._page0) % (1 << 64) < (self._page_bytes << (self.arch.phys_bits - self.arch.page_shift)):
+            chunk, length = address & -_DEMAND, _DEMAND
+        else:
+            return False
+        self._cpu.map(chunk, length)
+        self._demanded.append(chunk)
+        return True
+
+    def _is_vmalloc(self, address: int) -> bool:
+        return bool(self.values["vmalloc_start"] <= address < self.values["vmalloc_end"])
+
+    # -- the calls ----------------------------------------------------------------------------------
+
+    def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
+        """``vmap(pages, count, flags, prot)``, or what stands for it."""
+        array = page_array(pfns)
+        check_page_size(pfns, self.arch)
+        pages = self._put_pages(array)
+        value = self.values["page_kernel"] if prot is None else prot
+        seen = len(self.log)
+        addr = self._call(self.built.call, pages, len(array), flags, value)
+        if not addr:
+            raise VmapError(errno.ENOMEM, f"{self.built.call}() returned NULL")
+        return self._mapping(addr, len(array) << self.arch.page_shift, seen)
+
+    def vunmap(self, addr: int) -> None:
+        """``vunmap(addr)``."""
+        self._call("vunmap", addr)
+
+    def vfree(self, addr: int) -> None:
+        """``vfree(addr)``."""
+        self._call("vfree", addr)
+
+    def vmalloc(self, size: int, flags: int = 0) -> Mapping:
+        """``__vmalloc_node_range(size, 1, VMALLOC_START, VMALLOC_END, GFP_KERNEL, PAGE_KERNEL, flags, ...)``."""
+        seen = len(self.log)
+        addr = self._call("vmaplab_vmalloc", size, flags)
+        if not addr:
+            raise VmapError(errno.ENOMEM, "vmalloc() returned NULL")
+        return self._mapping(addr, -(-size // self.arch.page_size) * self.arch.page_size, seen)
+
+    def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
+        """What ``ioremap()`` does: an area with VM_IOREMAP, and ``ioremap_page_range()``."""
+        start = phys & -self.arch.page_size
+        length = -(-(phys + size - start) // self.arch.page_size) * self.arch.page_size
+        value = self.values["ioremap_prot"] if prot is None else prot
+        seen = len(self.log)
+        out = self._cpu.base + _INPUT
+        self._cpu.view(out, 8).view("<i8")[0] = 0
+        addr = self._call("vmaplab_ioremap", start, length, value, out)
+        if not addr:
+            err = -int(self._cpu.view(out, 8).view("<i8")[0]) or errno.ENOMEM
+            raise VmapError(err, "ioremap() failed")
+        return self._mapping(addr, length, seen)
+
+    def iounmap(self, addr: int) -> None:
+        """What ``iounmap()`` does: ``vunmap()`` of the page."""
+        self.vunmap(addr & -self.arch.page_size)
+
+    def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
+        """``vmap_page_range(addr, end, phys, prot)``."""
+        self._errno("vmap_page_range", addr, end, phys, self.values["page_kernel"] if prot is None else prot)
+
+    def vmap_pages_range(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
+        """``vmap_pages_range_noflush(addr, end, PAGE_KERNEL, pages, shift)``."""
+        array = page_array(pfns)
+        pages = self._put_pages(array)
+        end = addr + (len(array) << self.arch.page_shift)
+        shift = self.arch.page_shift if shift is None else shift
+        self._errno("vmap_pages_range_noflush", addr, end, self.values["page_kernel"], pages, shift)
+
+    def vunmap_range(self, addr: int, end: int) -> None:
+        """``vunmap_range(addr, end)``."""
+        self._call("vunmap_range", addr, end)
+
+    def vmalloc_to_pfn(self, addr: int) -> int:
+        """``vmalloc_to_page(addr)``, as a PFN."""
+        page = self._call("vmalloc_to_page", operator.index(addr) % (1 << 64))
+        if not page:
+            raise VmapError(errno.EINVAL, f"nothing is mapped at {addr:#x}")
+        return self._pfn_of(page)
+
+    def get_vm_area(self, size: int, flags: int = VM_MAP) -> int:
+        """``get_vm_area(size, flags)``; returns the address of the area."""
+        addr = self._call("vmaplab_get_vm_area", size, flags)
+        if not addr:
+            raise VmapError(errno.ENOMEM, f"no area of {size} bytes")
+        return addr
+
+    # -- what they left -----------------------------------------------------------------------------
+
+    @property
+    def events(self) -> list[Event]:
+        """Everything that happened so far, in order."""
+        return self.log.events()
+
+    def dump(self) -> NDArray[np.uint8]:
+        """The table memory from the PGD on, as bytes."""
+        return self._table_bytes[: self._rest.tables_end - self.arch.table_base]
+
+    @property
+    def tables_in_use(self) -> dict[int, int]:
+        """The page tables that exist: physical address -> level."""
+        return {phys: level for phys, level in self._rest.tables.items() if level >= 0}
+
+    @property
+    def live_objects(self) -> int:
+        """Slab objects that the vmalloc code holds now."""
+        return self._rest.live_objects
+
+    def set_limit(self, max_tables: int | None) -> None:
+        """Let at most ``max_tables`` tables exist from now on."""
+        self._rest.limit = max_tables
+
+    def leaves(self, start: int, end: int) -> NDArray[Any]:
+        """All leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending."""
+        room = np.zeros(((end - start) >> self.arch.page_shift, 3), dtype=np.int64)
+        found = list_leaves(self._tables(), self._g, signed(start), signed(start) + end - start, room)
+        return room[:found].view(LEAF_DTYPE).reshape(-1)
+
+    # -- shared -------------------------------------------------------------------------------------
+
+    def _pfn_of(self, page: int) -> int:
+        distance = (page - self._page0) % (1 << 64)
+        return (distance - (1 << 64) if distance >> 63 else distance) // self._page_bytes
+
+    def _put_pages(self, array: NDArray[np.uint64]) -> int:
+        """Write ``struct page *`` for each PFN to the machine's memory; returns the address of the array."""
+        if len(array) > MAX_PAGES:
+            raise InputError(f"{len(array)} pages; the emulated machine takes {MAX_PAGES} in a call")
+        room = self._input[: 8 * len(array)].view(np.uint64)
+        with np.errstate(over="ignore"):
+            np.multiply(array, np.uint64(self._page_bytes), out=room)
+            room += np.uint64(self._page0)
+        room[array == NULL_PFN] = 0
+        return self._cpu.base + _INPUT
+
+    def _call(self, function: str, *arguments: int) -> int:
+        """Call ``function``, then what it queued; log what happened."""
+        cpu, rest = self._cpu, self._rest
+        try:
+            result = cpu.call(function, *arguments)
+            while rest.work:
+                cpu.call("vmaplab_run_work", rest.work.pop(0))
+        finally:
+            self._take_log()
+        if self._demanded:
+            self._drop_stale()
+        return result
+
+    def _take_log(self) -> None:
+        rows, texts = self._cpu.take_log()
+        first = len(self.log.texts)
+        if texts:
+            rows[rows[:, 0] == L_WARN, 1] += first
+            self.log.texts += texts
+            self.warnings += texts
+        self.log.extend(rows)
+
+    def _drop_stale(self) -> None:
+        """Memory in vmalloc space goes with its mapping."""
+        for address in list(self._demanded):
+            if self._is_vmalloc(address) and translate(self._tables(), self._g, signed(address)) < 0:
+                self._cpu.unmap(address)
+                self._demanded.remove(address)
+
+    def _errno(self, function: str, *arguments: int) -> None:
+        result = self._call(function, *arguments) & 0xFFFF_FFFF  # an int
+        err = (1 << 32) - result if result >> 31 else 0
+        if err:
+            raise VmapError(err, f"{function}() returned -{err}")
+
+    def _tables(self) -> Tables:
+        nothing = np.zeros((0, 4), dtype=np.int64)
+        return Tables(self._words, np.zeros(16, dtype=np.int64), np.zeros(8, dtype=np.int64), nothing)
+
+    def _mapping(self, addr: int, size: int, seen: int) -> Mapping:
+        log, until = self.log, len(self.log)
+        leaves = self.leaves(addr, addr + size)
+        rows = log.rows(seen, until)
+        return Mapping(
+            addr,
+            size,
+            Cost.measured(
+                size >> self.arch.page_shift,
+                len(leaves),
+                self._entries(rows),
+                int((rows[:, 0] == L_TABLE_ALLOC).sum()),
+                self._cpu.counts(),
+            ),
+            lambda: leaves,
+            lambda: log.events(seen, until),
+            leaves,
+        )
+
+    def _entries(self, rows: Ints) -> int:
+        """How many of the stores were to leaf entries."""
+        stores = rows[rows[:, 0] == L_STORE]
+        page = self.arch.page_size
+        tables = self._rest.tables
+        mask, value = self.arch.leaf_test
+        count = 0
+        for where, number in zip((stores[:, 1] & -page).tolist(), np.arange(len(stores)), strict=True):
+            level = tables.get(where, self._g.top)
+            if level == 0 or unsigned(int(stores[number, 2])) & mask == value:
+                count += bool(stores[number, 2])
+        return count

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the linked object needs besides the kernel's own code: the state that boot leaves behind, and entry
+ * points whose arguments fit registers. Compiled in the tree under test, so that every type, size and
+ * constant is the tree's own. An architecture's file includes this one and defines arch_boot().
+ */
+#include <linux/bug.h>
+#include <linux/cpumask.h>
+#include <linux/gfp.h>
+#include <linux/init.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/vmalloc.h>
+#include <linux/workqueue.h>
+
+/* The ABI of vmaplab_*() is the engine's alone: no prototypes are wanted. */
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
+struct task_struct vmaplab_task;
+
+#ifdef CONFIG_SPARSEMEM_EXTREME
+__weak struct mem_section **mem_section;
+#endif
+#if NR_CPUS > 1
+__weak struct cpumask __cpu_possible_mask, __cpu_online_mask, __cpu_present_mask, __cpu_active_mask;
+__weak atomic_t __num_online_cpus;
+#endif
+#if defined(CONFIG_SMP) && !defined(nr_cpu_ids)
+__weak unsigned int nr_cpu_ids;
+#endif
+__weak atomic_long_t _totalram_pages;
+
+/* kmalloc_array() and friends end here; kvfree() lives in a file that is too large to link. */
+void __weak kvfree(const void *addr)
+{
+	if (is_vmalloc_addr(addr))
+		vfree(addr);
+	else
+		kfree(addr);
+}
+
+/*
+ * The values that the engine cannot know, one per call: 0 __GFP_ZERO, 1 PAGE_KERNEL, 2 the protection of
+ * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
+ * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
+ * 11 physical address bits.
+ */
+unsigned long vmaplab_value(unsigned long which)
+{
+	switch (which) {
+	case 0: return (__force unsigned long)__GFP_ZERO;
+	case 1: return pgprot_val(PAGE_KERNEL);
+	case 2: return pgprot_val(VMAPLAB_IOREMAP_PROT);
+	case 3: return VMALLOC_START;
+	case 4: return VMALLOC_END;
+	case 5: return PAGE_SHIFT;
+	case 6: return BUGFLAG_WARNING;
+	case 7: return PAGES_PER_SECTION;
+	case 8: return (unsigned long)&vmaplab_task;
+#ifdef CONFIG_SPARSEMEM_EXTREME
+	case 9: return NR_SECTION_ROOTS * sizeof(struct mem_section *);
+	case 10: return SECTIONS_PER_ROOT * sizeof(struct mem_section);
+#endif
+	case 11: return MAX_PHYSMEM_BITS;
+	}
+	return 0;
+}
+
+static void section_is_there(struct mem_section *section)
+{
+	section->section_mem_map = SECTION_MARKED_PRESENT | SECTION_HAS_MEM_MAP | SECTION_IS_ONLINE | SECTION_IS_EARLY;
+}
+
+/* Page frames [0, pages) exist. Full roots share one array of sections at @room; the last may be partial. */
+static void set_up_sections(unsigned long pages, void *roots, void *room)
+{
+	unsigned long sections = pages / PAGES_PER_SECTION, i;
+#ifdef CONFIG_SPARSEMEM_EXTREME
+	struct mem_section *full = room, *partial = full + SECTIONS_PER_ROOT;
+
+	mem_section = roots;
+	for (i = 0; i < SECTIONS_PER_ROOT; i++) {
+		section_is_there(full + i);
+		if (i < sections % SECTIONS_PER_ROOT)
+			section_is_there(partial + i);
+	}
+	for (i = 0; i < sections / SECTIONS_PER_ROOT; i++)
+		mem_section[i] = full;
+	if (sections % SECTIONS_PER_ROOT)
+		mem_section[i] = partial;
+#else
+	for (i = 0; i < sections; i++)
+		section_is_there(__nr_to_section(i));
+#endif
+}
+
+static void arch_boot(unsigned long ram, unsigned long levels);
+
+/* @ram: where RAM with the page tables starts; @root: physical address of an empty PGD; @room: zeroed memory. */
+void vmaplab_boot(unsigned long ram, unsigned long root, unsigned long levels)
+{
+	arch_boot(ram, levels);
+	init_mm.pgd = __va(root);
+#if defined(CONFIG_SMP) && !defined(nr_cpu_ids)
+	nr_cpu_ids = 1;
+#endif
+#if NR_CPUS > 1
+	cpumask_set_cpu(0, &__cpu_possible_mask);
+	cpumask_set_cpu(0, &__cpu_online_mask);
+	atomic_set(&__num_online_cpus, 1);
+#endif
+}
+
+void vmaplab_memory(unsigned long valid, unsigned long total, void *roots, void *room)
+{
+	set_up_sections(valid, roots, room);
+	atomic_long_set(&_totalram_pages, total);
+}
+
+void *vmaplab_phys_to_virt(unsigned long phys)
+{
+	return __va(phys);
+}
+
+struct page *vmaplab_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+/* Boot arguments, as start_kernel() finds those of __setup() and early_param(). */
+extern const struct obs_kernel_param __setup_start[], __setup_end[];
+
+int vmaplab_boot_arg(const char *arg)
+{
+	const struct obs_kernel_param *p;
+
+	for (p = __setup_start; p < __setup_end; p++) {
+		const char *a = p->str, *b = arg;
+
+		while (*a && *a == *b)
+			a++, b++;
+		if (*a == *b) {
+			p->setup_func((char *)b);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+extern struct bug_entry __start___bug_table[], __stop___bug_table[];
+
+/* Entry @i of the bug table: address, file name, line, flags. Returns 0 past the end. */
+int vmaplab_bug(unsigned long i, unsigned long *out)
+{
+	struct bug_entry *bug = __start___bug_table + i;
+
+	if (bug >= __stop___bug_table)
+		return 0;
+#ifdef CONFIG_GENERIC_BUG_RELATIVE_POINTERS
+	out[0] = (unsigned long)&bug->bug_addr_disp + bug->bug_addr_disp;
+	out[1] = (unsigned long)&bug->file_disp + bug->file_disp;
+#else
+	out[0] = bug->bug_addr;
+	out[1] = (unsigned long)bug->file;
+#endif
+	out[2] = bug->line;
+	out[3] = bug->flags;
+	return 1;
+}
+
+void vmaplab_run_work(struct work_struct *work)
+{
+	work->func(work);
+}
+
+void *vmaplab_vmalloc(unsigned long size, unsigned long flags)
+{
+	return __vmalloc_node_range(size, 1, VMALLOC_START, VMALLOC_END, GFP_KERNEL, PAGE_KERNEL, flags,
+				    NUMA_NO_NODE, __builtin_return_address(0));
+}
+
+void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)
+{
+	struct vm_struct *area = get_vm_area(size, flags);
+
+	return area ? area->addr : NULL;
+}
+
+/* What ioremap() does once it has checked its arguments. @err: what ioremap_page_range() returned. */
+void *vmaplab_ioremap(unsigned long phys, unsigned long size, unsigned long prot, long *err)
+{
+	struct vm_struct *area = get_vm_area_caller(size, VM_IOREMAP, __builtin_return_address(0));
+
+	if (!area)
+		return NULL;
+	area->phys_addr = phys;
+	*err = ioremap_page_range((unsigned long)area->addr, (unsigned long)area->addr + size, phys, __pgprot(prot));
+	if (*err) {
+		free_vm_area(area);
+		return NULL;
+	}
+	return area->addr;
+}

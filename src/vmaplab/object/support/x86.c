@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include <linux/mm.h>
+#include <linux/version.h>
+#include <asm/cpufeature.h>
+#include <asm/current.h>
+#include <asm/pgtable.h>
+#define VMAPLAB_IOREMAP_PROT __pgprot(pgprot_val(PAGE_KERNEL_IO) | _PAGE_PCD)
+#include "common.h"
+
+__weak struct cpuinfo_x86 boot_cpu_data;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+#define TASK pcpu_hot.current_task
+DEFINE_PER_CPU_ALIGNED(struct pcpu_hot, pcpu_hot);
+#else
+#define TASK current_task
+DEFINE_PER_CPU(struct task_struct *, current_task);
+#endif
+__weak pteval_t __supported_pte_mask, __default_kernel_pte_mask;
+__weak unsigned long page_offset_base, vmalloc_base, vmemmap_base, phys_base;
+__weak unsigned int __pgtable_l5_enabled, pgdir_shift, ptrs_per_p4d;
+
+/* No KASLR, no KPTI; a CPU with 1 GiB pages. */
+static void arch_boot(unsigned long ram, unsigned long levels)
+{
+	bool l5 = levels > 4;
+
+	page_offset_base = l5 ? __PAGE_OFFSET_BASE_L5 : __PAGE_OFFSET_BASE_L4;
+	vmalloc_base = l5 ? __VMALLOC_BASE_L5 : __VMALLOC_BASE_L4;
+	vmemmap_base = l5 ? __VMEMMAP_BASE_L5 : __VMEMMAP_BASE_L4;
+	__pgtable_l5_enabled = l5;
+	pgdir_shift = l5 ? 48 : 39;
+	ptrs_per_p4d = l5 ? 512 : 1;
+	__supported_pte_mask = __default_kernel_pte_mask = ~0UL;
+	set_cpu_cap(&boot_cpu_data, X86_FEATURE_PSE);
+	set_cpu_cap(&boot_cpu_data, X86_FEATURE_GBPAGES);
+	set_cpu_cap(&boot_cpu_data, X86_FEATURE_NX);
+	if (l5)
+		set_cpu_cap(&boot_cpu_data, X86_FEATURE_LA57);
+	boot_cpu_data.x86_phys_bits = MAX_PHYSMEM_BITS;
+	this_cpu_write(TASK, &vmaplab_task);
+}
