@@ -61,7 +61,6 @@ def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_
     :param total_pages: PFNs from there on are not valid; None for what the architecture can address.
     """
     huge = config["HAVE_ARCH_HUGE_VMAP"]
-    addressable = 1 << (arch.phys_bits - arch.page_shift)
     blocked = any(config[option] and change not in release.merged for option, change in arch.leaf_blockers.items())
     return geometry(
         arch,
@@ -69,5 +68,5 @@ def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_
         group_hooks=huge and (not arch.group_change or arch.group_change in release.merged),
         group_maps=config["HUGETLB_PAGE"],
         group_multi=bool(arch.multi_change) and arch.multi_change in release.merged,
-        pfn_limit=min(total_pages or addressable, addressable),
+        pfn_limit=min(total_pages or arch.addressable_pages, arch.addressable_pages),
     )

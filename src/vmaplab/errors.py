@@ -14,11 +14,12 @@ class VmapError(OSError):
     """The kernel would have refused: ``.errno`` is what its functions return, positive.
 
     Where the kernel returns NULL without an errno, ENOMEM stands for "no memory, no address space, more
-    pages than the machine has" and EINVAL for arguments that it refuses.
+    pages than the machine has" and EINVAL for arguments that it refuses. ``.bug``: the kernel has a BUG() there.
     """
 
-    def __init__(self, errno: int, reason: str) -> None:
+    def __init__(self, errno: int, reason: str, bug: bool = False) -> None:
         super().__init__(errno, f"{_errno.errorcode[errno]} ({os.strerror(errno)}): {reason}")
+        self.bug = bug
 
     def __str__(self) -> str:
         return str(self.strerror)

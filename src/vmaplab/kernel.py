@@ -7,6 +7,7 @@ import operator
 import weakref
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -86,12 +87,11 @@ class Kernel:
         vmalloc_end = self.arch.vmalloc_end
         if self.config["KMSAN"]:
             vmalloc_end = self.arch.vmalloc_start + self._mapper.quarter
-        self._space = AddressSpace(self.arch.vmalloc_start, vmalloc_end, LAZY_MAX_BYTES)
-        self._io_space = (
-            AddressSpace(self.arch.ioremap_start, self.arch.ioremap_end, LAZY_MAX_BYTES)
-            if self.arch.ioremap_start
-            else self._space
-        )
+        self._space = AddressSpace(self.arch.page_shift, LAZY_MAX_BYTES)
+        self._vmalloc_range = self.arch.vmalloc_start, vmalloc_end
+        self._ioremap_range = self._vmalloc_range
+        if self.arch.ioremap_start:
+            self._ioremap_range = self.arch.ioremap_start, self.arch.ioremap_end
         self._mappings: weakref.WeakValueDictionary[int, Mapping] = weakref.WeakValueDictionary()
         self._buddy: heap.Buddy | None = None
 
@@ -217,7 +217,7 @@ class Kernel:
             raise VmapError(errno.EINVAL, f"no physical range of {size} bytes at {phys:#x}")
         start = phys & -self.arch.page_size
         length = -(-(phys + size - start) >> self.arch.page_shift) << self.arch.page_shift
-        area = self._area(length, 1, VM_IOREMAP, self._io_space)
+        area = self._area(length, 1, VM_IOREMAP, self._ioremap_range)
         value = self.arch.ioremap_prot if prot is None else prot
         try:
             counters = self._mapper.map_linear(area.addr, area.addr + length, start, value)
@@ -241,6 +241,18 @@ class Kernel:
             raise InputError(f"{phys:#x} is no page-aligned physical address")
         value = self.arch.page_kernel if prot is None else prot
         self._mapper.map_linear(addr, end, phys, value)
+
+    def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
+        """``vmap_pages_range_noflush()``: map pages at a given address, without an area and without batching.
+
+        :param shift: log2 of the chunks in which the pages are contiguous and aligned; PAGE_SHIFT if None.
+        :raises VmapError: as the walker stops; what was mapped before stays.
+        """
+        array = page_array(pfns)
+        size = len(array) << self.arch.page_shift
+        self._check_range(addr, addr + size)
+        shift = self.arch.page_shift if shift is None else shift
+        self._mapper.map_array(addr, size, array.view(np.int64), None, shift, flush=False)
 
     def vunmap_range(self, addr: int, end: int) -> None:
         """``vunmap_range()``: clear every entry of [addr, end) and flush, without an area.
@@ -267,7 +279,7 @@ class Kernel:
 
     def find_vm_area(self, addr: int) -> VmArea | None:
         """``find_vm_area(addr)``: the area that holds ``addr``, or None."""
-        return self._space.find(addr) or self._io_space.find(addr)
+        return self._space.find(addr)
 
     def get_vm_area(self, size: int, flags: int = VM_MAP) -> VmArea:
         """``get_vm_area(size, flags)``: reserve address space without mapping anything.
@@ -282,8 +294,15 @@ class Kernel:
     @property
     def areas(self) -> list[VmArea]:
         """The areas in use, ascending."""
-        spaces = [self._space] if self._io_space is self._space else [self._space, self._io_space]
-        return [area for space in spaces for area in space.areas]
+        return self._space.areas
+
+    def set_limit(self, max_tables: int | None) -> None:
+        """Let at most ``max_tables`` page tables exist from now on."""
+        self._mapper.memory.set_limit(max_tables)
+
+    def live_tables(self) -> NDArray[np.uint8]:
+        """The page tables in use, as bytes from the PGD on; free ones are zeroes."""
+        return self._mapper.memory.live()
 
     @property
     def table_memory(self) -> TableMemory:
@@ -333,18 +352,18 @@ class Kernel:
                 continue
         return self._area(size, aligns[-1], flags)
 
-    def _area(self, size: int, align: int, flags: int, space: AddressSpace | None = None) -> VmArea:
+    def _area(self, size: int, align: int, flags: int, bounds: tuple[int, int] | None = None) -> VmArea:
         """``__get_vm_area_node()``; ENOMEM when no address space is left even after a purge."""
-        space = space or self._space
+        start, end = bounds or self._vmalloc_range
         if flags & VM_IOREMAP:
             order = (size - 1).bit_length()
             align = 1 << min(max(order, self.arch.page_shift), self.arch.ioremap_max_order)
         guard = 0 if flags & VM_NO_GUARD else self.arch.page_size
         align = max(align, self.arch.page_size)
-        area = space.alloc(size + guard, align, flags)
+        area = self._space.alloc(size + guard, align, flags, start, end)
         if area is None:
-            self._purge(space)
-            area = space.alloc(size + guard, align, flags)
+            self._purge()
+            area = self._space.alloc(size + guard, align, flags, start, end)
         if area is None:
             raise VmapError(errno.ENOMEM, f"no {size} bytes of address space and a guard page, aligned to {align:#x}")
         return area
@@ -363,13 +382,12 @@ class Kernel:
             mapping.leaves  # noqa: B018 - the owner may ask for them later
         self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end)
         self._mapper.unmap(area.addr, area.size)
-        space = self._space if self._space.find(area.addr) is area else self._io_space
-        if space.remove(area):
-            self._purge(space)
+        if self._space.remove(area):
+            self._purge()
         return area
 
-    def _purge(self, space: AddressSpace) -> None:
-        span = space.purge()
+    def _purge(self) -> None:
+        span = self._space.purge()
         if span:
             self._mapper.flush(L_FLUSH_TLB, *span)
 
@@ -385,19 +403,25 @@ class Kernel:
         mapping = Mapping(
             addr,
             size,
-            cost,
+            lambda _: cost,
             lambda: self._mapper.leaves(addr, addr + size, cost.leaves),
             lambda: log.events(seen, until),
+            _cost=cost,
         )
         self._mappings[addr] = mapping
         return mapping
 
 
 def zone_of(arch: Arch, total_pages: int | None) -> heap.Buddy:
-    """The page allocator that vmalloc() takes its pages from."""
+    """The page allocator that vmalloc() takes its pages from, all free."""
     first = 0 if total_pages else arch.ram_base >> arch.page_shift
     room = (1 << (arch.phys_bits - arch.page_shift)) - first
-    return heap.Buddy(first, min(total_pages or DEFAULT_ZONE_PAGES, MAX_ZONE_PAGES, room))
+    return _free_zone(first, min(total_pages or DEFAULT_ZONE_PAGES, MAX_ZONE_PAGES, room), arch.max_page_order).copy()
+
+
+@lru_cache(maxsize=2)
+def _free_zone(first: int, pages: int, max_order: int) -> heap.Buddy:
+    return heap.Buddy(first, pages, max_order)
 
 
 def _at_least(name: str, value: int | None, least: int) -> int | None:

@@ -112,15 +112,22 @@ class Mapping:
 
     :param addr: virtual address of the first page, unsigned.
     :param size: bytes mapped, without the guard page.
-    :param cost: counters of the call that made it.
     """
 
     addr: int
     size: int
-    cost: Cost
+    _count: Callable[[NDArray[Any]], Cost] = field(repr=False)
     _list_leaves: Callable[[], NDArray[Any]] = field(repr=False)
     _list_events: Callable[[], list[Event]] = field(repr=False)
     _leaves: NDArray[Any] | None = field(default=None, repr=False)
+    _cost: Cost | None = field(default=None, repr=False)
+
+    @property
+    def cost(self) -> Cost:
+        """Counters of the call that made it."""
+        if self._cost is None:
+            self._cost = self._count(self.leaves)
+        return self._cost
 
     @property
     def events(self) -> list[Event]:

@@ -76,6 +76,7 @@ def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool) -> Arch:
         free_clears_pmds=True,
         free_flush_per_table=True,
         free_flush_span=lambda shift: 0,
+        max_page_order={12: 10, 14: 11, 16: 13}[page_shift],
         note="48-bit VA; nG clear, as without KPTI",
     )
 

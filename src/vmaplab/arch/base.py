@@ -77,7 +77,9 @@ class Arch:
     :param huge_vmap: whether the architecture selects CONFIG_HAVE_ARCH_HUGE_VMAP and _HUGE_VMALLOC.
     :param section_shift: SECTION_SIZE_BITS, or None where there is no SPARSEMEM.
     :param ioremap_max_order: IOREMAP_MAX_ORDER, log2 of the largest alignment of an ioremap area.
+    :param max_page_order: MAX_PAGE_ORDER, the largest block of the page allocator.
     :param phys_bits: width of a physical address.
+    :param max_physmem_bits: MAX_PHYSMEM_BITS, to where ``pfn_valid()`` can hold; 0 if that is ``phys_bits``.
     :param ram_base: where this project lets RAM start, for arrays made by the buddy allocator.
     :param table_base: physical address where this project lets table memory start.
     :param free_clears_pmds: ``pud_free_pmd_page()`` clears each PMD entry before it frees.
@@ -118,7 +120,9 @@ class Arch:
     huge_vmap: bool = True
     section_shift: int | None = 27
     ioremap_max_order: int = 0
+    max_page_order: int = 10
     phys_bits: int = 48
+    max_physmem_bits: int = 0
     ram_base: int = 1 << 32
     table_base: int = 1 << 40
     free_clears_pmds: bool = False
@@ -131,6 +135,11 @@ class Arch:
     def page_size(self) -> int:
         """PAGE_SIZE in bytes."""
         return 1 << self.page_shift
+
+    @property
+    def addressable_pages(self) -> int:
+        """How many page frames RAM can have."""
+        return 1 << ((self.max_physmem_bits or self.phys_bits) - self.page_shift)
 
     def pgprot_nx(self, prot: int) -> int:
         """``pgprot_nx()``: the protection value without the right to execute."""

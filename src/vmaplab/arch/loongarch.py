@@ -34,6 +34,7 @@ ARCHES = (
         invalid_tables=True,
         ioremap_prot=PAGE_KERNEL & ~CACHE_CC,
         huge_vmap=False,
+        max_page_order=11,
         section_shift=29,
         ioremap_max_order=7 + 14,
         note="CONFIG_HAVE_ARCH_HUGE_VMAP not selected: base pages only",

@@ -53,6 +53,8 @@ def _radix() -> Arch:
         section_shift=24,
         ioremap_max_order=30,
         phys_bits=53,
+        max_physmem_bits=51,
+        max_page_order=8,
         note="64 KiB pages, radix MMU",
     )
 
@@ -89,6 +91,7 @@ def _8xx(name: str, page_shift: int) -> Arch:
         section_shift=None,
         ioremap_max_order=7 + page_shift,
         phys_bits=32,
+        max_page_order=8 if large else 10,
         ram_base=16 << 20,
         table_base=4 << 20,
         note="VMALLOC_START of a board with 128 MiB of RAM; VMALLOC_END moves with early ioremaps",

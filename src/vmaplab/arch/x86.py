@@ -26,7 +26,7 @@ def _leaf_prot(prot: int, level: int) -> int:
     return (prot & ~PAT_4K) | pat | PS
 
 
-def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb: int) -> Arch:
+def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb: int, max_physmem_bits: int) -> Arch:
     levels = tuple(
         Level(
             name=level_name,
@@ -53,6 +53,7 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
         section_shift=27,
         ioremap_max_order=30,
         phys_bits=52,
+        max_physmem_bits=max_physmem_bits,
         free_clears_pmds=True,
         free_flush_span=lambda shift: (1 << 12) - 1,
         pud_free_needs_page=True,
@@ -61,6 +62,6 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
 
 
 ARCHES = (
-    _x86("x86_64", ("PTE", "PMD", "PUD", "PGD"), 0xFFFF_C900_0000_0000, vmalloc_tb=32),
-    _x86("x86_64-la57", ("PTE", "PMD", "PUD", "P4D", "PGD"), 0xFFA0_0000_0000_0000, vmalloc_tb=12800),
+    _x86("x86_64", ("PTE", "PMD", "PUD", "PGD"), 0xFFFF_C900_0000_0000, vmalloc_tb=32, max_physmem_bits=46),
+    _x86("x86_64-la57", ("PTE", "PMD", "PUD", "P4D", "PGD"), 0xFFA0_0000_0000_0000, vmalloc_tb=12800, max_physmem_bits=52),
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.errors import KernelFault
@@ -56,10 +57,12 @@ class Rest:
 
     def __init__(self, arch: Arch, tables_end: int) -> None:
         self._arch = arch
-        self._tables_end = tables_end
+        self._memory_end = tables_end
         self.cpu: Emulator
         self.heap_start = 0
         self.gfp_zero = 0
+        self.bulk_array = 0
+        self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
         self.first_table = 0  # physical address of the first table after the PGD
         self.page_of: Callable[[int], int] = lambda pfn: 0
         self.pfn_of: Callable[[int], int] = lambda page: 0
@@ -101,6 +104,11 @@ class Rest:
     def tables(self) -> dict[int, int]:
         """The page tables in use: physical address -> level."""
         return self._tables
+
+    @property
+    def free_tables(self) -> list[int]:
+        """The page tables that were freed and wait to be used again, physical addresses."""
+        return [phys for level, free in self._free_tables.items() if level >= 0 for phys in free]
 
     @property
     def tables_end(self) -> int:
@@ -200,7 +208,7 @@ class Rest:
         free = self._free_tables.get(level)
         phys = free.pop() if free else self._next_table
         if not free and phys == self._next_table:
-            if phys + size > self._tables_end:
+            if phys + size > self._memory_end:
                 return 0
             self._next_table += size
         self._tables[phys] = level
@@ -221,19 +229,30 @@ class Rest:
         if level is not None:
             phys = self._table(level)
             return self.page_of(phys >> self._arch.page_shift) if phys else 0
+        pages = self._buddy().alloc_pages(self.cpu.argument(1), 1 << self.cpu.argument(1))
+        return self.page_of(int(pages[0])) if len(pages) else 0
+
+    def _buddy(self) -> heap.Buddy:
         if self.buddy is None:
             self.buddy = self.make_buddy()
-        pages = self.buddy.alloc_pages(self.cpu.argument(1), 1 << self.cpu.argument(1))
-        return self.page_of(int(pages[0])) if len(pages) else 0
+        return self.buddy
 
     def _do_alloc_pages(self) -> int:
         return self._do___alloc_pages()
 
     def _do_alloc_pages_bulk(self) -> int:
-        return 0  # the caller goes on one page at a time
+        count = self.cpu.argument(3)
+        array = self.cpu.view(self.cpu.argument(self.bulk_array), 8 * count).view("<u8")
+        pages = self._buddy().alloc_pages(0, count)
+        array[: len(pages)] = self.pages_of(pages)
+        return len(pages)
 
     def _do_get_free_pages(self) -> int:
         phys = self._table(-1)
+        return self.virt_of(phys) if phys else 0
+
+    def _do_get_zeroed_page(self) -> int:
+        phys = self._table(TABLE_LEVELS.get(self.cpu.caller(), -1))
         return self.virt_of(phys) if phys else 0
 
     def _give_back(self, pfn: int, order: int) -> None:

@@ -58,6 +58,7 @@ class Emulator:
         self.image = Image(built.image)
         self._answer = answer
         self._uc = uc = unicorn.Uc(*family.uc, family.cpu)
+        self._uch = uc._uch  # Unicorn's binding takes 5 us for a register, the library 0.5
         uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
         self._memory: list[tuple[int, NDArray[np.uint8]]] = []
         self._callbacks: list[Any] = []
@@ -74,11 +75,8 @@ class Emulator:
         self._tables: tuple[int, int, int] | None = None
         self._block_hook = ctypes.c_size_t()
         self.set_log_room(log_lines)
-        self._registers = (ctypes.c_int * 6)(*family.arguments[:6])
-        self._values = (ctypes.c_uint64 * 6)()
-        self._pointers = (ctypes.c_void_p * 6)(
-            *(ctypes.addressof(self._values) + 8 * number for number in range(6))
-        )
+        self._value = ctypes.c_uint64()
+        self._value_at = ctypes.byref(self._value)
         uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_memory)
         uc.hook_add(unicorn.UC_HOOK_INTR, self._on_interrupt)
         uc.hook_add(unicorn.UC_HOOK_INSN_INVALID, self._on_invalid_instruction)
@@ -141,7 +139,7 @@ class Emulator:
                 self._on_code(address, lambda name=name: self._answered(name))  # type: ignore[misc]
         zeroes = self.image.stubs(base + ZEROES, base + NOWHERE)
         if zeroes:
-            self._writable.append(self.map(base + ZEROES, ZEROES_STEP * len(zeroes)))
+            self.map(base + ZEROES, ZEROES_STEP * len(zeroes))
         self._lost = self.image.stubs(base + NOWHERE, base + STACK)
 
     def _on_code(self, address: int, action: Callable[[], None]) -> None:
@@ -168,13 +166,13 @@ class Emulator:
         start = self.image.address(function) if isinstance(function, str) else function
         stack = self._stack_top - 64
         for register, value in zip(family.arguments, arguments, strict=False):
-            uc.reg_write(register, value)
+            self.set_register(register, value)
         if family.link is None:
             stack -= 8
             self.view(stack, 8).view("<u8")[0] = self.base + EXIT
         else:
-            uc.reg_write(family.link, self.base + EXIT)
-        uc.reg_write(family.stack, stack)
+            self.set_register(family.link, self.base + EXIT)
+        self.set_register(family.stack, stack)
         self._control[_BUDGET] = BLOCKS
         self._counter[2 : 2 + len(self._counter) // 2] = 0
         self._fault = None
@@ -187,37 +185,43 @@ class Emulator:
             self._fault = KernelFault(f"{BLOCKS} basic blocks and no end: a loop in {self.where()}")
         if self._fault is not None:
             raise self._fault
-        return int(uc.reg_read(family.result))
+        return self.register(family.result)
 
     def argument(self, number: int) -> int:
         """Argument ``number`` of the function that is being answered, unsigned."""
-        return int(self._uc.reg_read(self.family.arguments[number]))
+        return self.register(self.family.arguments[number])
 
     def caller(self) -> str:
         """The function that called what is being answered."""
         link = self.family.link
         if link is None:
-            address = int(self.view(int(self._uc.reg_read(self.family.stack)), 8).view("<u8")[0])
+            address = int(self.view(self.register(self.family.stack), 8).view("<u8")[0])
         else:
-            address = int(self._uc.reg_read(link))
+            address = self.register(link)
         return self.image.symbol(address)[0]
 
     def where(self) -> str:
         """The function, and the offset in it, at which the CPU stands."""
-        address = int(self._uc.reg_read(self.family.program_counter))
+        address = self.register(self.family.program_counter)
         name, offset = self.image.symbol(address)
         return f"{name}+{offset:#x}" if name else f"{address:#x}"
 
     def set_register(self, register: int, value: int) -> None:
         """Set a register for the calls to come."""
-        self._uc.reg_write(register, value)
+        self._value.value = value
+        uclib.uc_reg_write(self._uch, register, self._value_at)
+
+    def register(self, register: int) -> int:
+        """A register of 64 bits, unsigned."""
+        uclib.uc_reg_read(self._uch, register, self._value_at)
+        return self._value.value
 
     def patch(self, address: int, code: bytes) -> None:
         """Replace instructions."""
         self._uc.mem_write(address, code)
 
     def _answered(self, name: str) -> None:
-        self._uc.reg_write(self.family.result, self._answer(name) & (1 << 64) - 1)
+        self.set_register(self.family.result, self._answer(name) & (1 << 64) - 1)
 
     # -- what is seen -------------------------------------------------------------------------------
 
@@ -244,7 +248,7 @@ class Emulator:
         if handle.value:
             self._uc.hook_del(handle.value)
         status = uclib.uc_hook_add(
-            self._uc._uch, ctypes.byref(handle), kind, callback.address, (self._control if data is None else data).ctypes.data,
+            self._uch, ctypes.byref(handle), kind, callback.address, (self._control if data is None else data).ctypes.data,
             ctypes.c_uint64(begin), ctypes.c_uint64(end),
         )
         if status:

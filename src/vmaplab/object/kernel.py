@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import operator
-from collections.abc import Iterable
-from pathlib import Path
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ VALUES = (
     "roots_bytes",
     "root_bytes",
     "phys_bits",
+    "bulk_array",
 )
 
 
@@ -89,9 +90,11 @@ class ObjectKernel:
         self._cpu = rest.cpu = cpu = Emulator(built, rest.answer, log_lines)
         cpu.on_unmapped = self._demand
         self._demanded: list[int] = []
+        self._page_structs = 0
         self._boot(count)
         self.log = EventLog()
         self.warnings: list[str] = []
+        self._mappings: weakref.WeakValueDictionary[int, Mapping] = weakref.WeakValueDictionary()
         rest.limit = max_tables
 
     # -- boot ---------------------------------------------------------------------------------------
@@ -103,7 +106,7 @@ class ObjectKernel:
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8 + _SCRATCH)
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
-        rest.gfp_zero = values["gfp_zero"]
+        rest.gfp_zero, rest.bulk_array = values["gfp_zero"], values["bulk_array"]
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
         if 1 << values["page_shift"] != arch.page_size:
@@ -117,6 +120,7 @@ class ObjectKernel:
         self._page_bytes = (cpu.call("vmaplab_pfn_to_page", 1) - self._page0) % (1 << 64)
         rest.page_of = lambda pfn: (self._page0 + pfn * self._page_bytes) % (1 << 64)
         rest.pfn_of = self._pfn_of
+        rest.pages_of = self._page_pointers
         offset = (cpu.call("vmaplab_phys_to_virt", arch.table_base) - arch.table_base) % (1 << 64)
         rest.virt_of = lambda phys: (phys + offset) % (1 << 64)
         start = rest.virt_of(arch.table_base)
@@ -146,11 +150,10 @@ class ObjectKernel:
         rest.restore(objects)
         cpu.view(rest.heap_start, len(heap))[:] = heap
         rest.limit = max_tables
-        for address in self._demanded:
-            cpu.unmap(address)
-        self._demanded.clear()
+        self._drop(lambda address: True)
         self.log = EventLog()
         self.warnings = []
+        self._mappings.clear()
         cpu.take_log()
 
     def _set_up_warnings(self) -> None:
@@ -179,20 +182,20 @@ class ObjectKernel:
 
     def _demand(self, address: int, size: int, write: bool) -> bool:
         """Memory that is there only if somebody looks: page structs, and what the page tables map."""
-        if len(self._demanded) >= _MAX_DEMAND:
+        if len(self._demanded) + self._page_structs >= _MAX_DEMAND:
             return False
         page = address & -self.arch.page_size
         if self._is_vmalloc(address):
             if translate(self._tables(), self._g, signed(page)) < 0:
                 return False
-            chunk, length = page, self.arch.page_size
-        elif 0 <= (address - self._page0) % (1 << 64) < (self._page_bytes << (self.arch.phys_bits - self.arch.page_shift)):
-            chunk, length = address & -_DEMAND, _DEMAND
-        else:
-            return False
-        self._cpu.map(chunk, length)
-        self._demanded.append(chunk)
-        return True
+            self._cpu.map(page, self.arch.page_size)
+            self._demanded.append(page)
+            return True
+        if (address - self._page0) % (1 << 64) < self._page_bytes << (self.arch.phys_bits - self.arch.page_shift):
+            self._cpu.map(address & -_DEMAND, _DEMAND)
+            self._page_structs += 1
+            return True
+        return False
 
     def _is_vmalloc(self, address: int) -> bool:
         return bool(self.values["vmalloc_start"] <= address < self.values["vmalloc_end"])
@@ -213,10 +216,12 @@ class ObjectKernel:
 
     def vunmap(self, addr: int) -> None:
         """``vunmap(addr)``."""
+        self._see(addr)
         self._call("vunmap", addr)
 
     def vfree(self, addr: int) -> None:
         """``vfree(addr)``."""
+        self._see(addr)
         self._call("vfree", addr)
 
     def vmalloc(self, size: int, flags: int = 0) -> Mapping:
@@ -249,7 +254,7 @@ class ObjectKernel:
         """``vmap_page_range(addr, end, phys, prot)``."""
         self._errno("vmap_page_range", addr, end, phys, self.values["page_kernel"] if prot is None else prot)
 
-    def vmap_pages_range(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
+    def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
         """``vmap_pages_range_noflush(addr, end, PAGE_KERNEL, pages, shift)``."""
         array = page_array(pfns)
         pages = self._put_pages(array)
@@ -282,9 +287,16 @@ class ObjectKernel:
         """Everything that happened so far, in order."""
         return self.log.events()
 
-    def dump(self) -> NDArray[np.uint8]:
-        """The table memory from the PGD on, as bytes."""
-        return self._table_bytes[: self._rest.tables_end - self.arch.table_base]
+    def live_tables(self) -> NDArray[np.uint8]:
+        """The page tables in use, as bytes from the PGD on; free ones are zeroes. A view while none is free."""
+        base, page = self.arch.table_base, self.arch.page_size
+        found = self._table_bytes[: self._rest.tables_end - base]
+        free = self._rest.free_tables
+        if free:
+            found = found.copy()
+            for phys in free:
+                found[phys - base : phys - base + page] = 0
+        return found
 
     @property
     def tables_in_use(self) -> dict[int, int]:
@@ -308,6 +320,12 @@ class ObjectKernel:
 
     # -- shared -------------------------------------------------------------------------------------
 
+    def _see(self, addr: int) -> None:
+        """The owner of a mapping may ask for its leaves when it is gone."""
+        mapping = self._mappings.pop(addr, None)
+        if mapping is not None:
+            mapping.cost  # noqa: B018
+
     def _pfn_of(self, page: int) -> int:
         distance = (page - self._page0) % (1 << 64)
         return (distance - (1 << 64) if distance >> 63 else distance) // self._page_bytes
@@ -317,11 +335,14 @@ class ObjectKernel:
         if len(array) > MAX_PAGES:
             raise InputError(f"{len(array)} pages; the emulated machine takes {MAX_PAGES} in a call")
         room = self._input[: 8 * len(array)].view(np.uint64)
-        with np.errstate(over="ignore"):
-            np.multiply(array, np.uint64(self._page_bytes), out=room)
-            room += np.uint64(self._page0)
-        room[array == NULL_PFN] = 0
+        room[:] = self._page_pointers(array)
         return self._cpu.base + _INPUT
+
+    def _page_pointers(self, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        with np.errstate(over="ignore"):
+            pointers = pfns * np.uint64(self._page_bytes) + np.uint64(self._page0)
+        pointers[pfns == NULL_PFN] = 0
+        return pointers
 
     def _call(self, function: str, *arguments: int) -> int:
         """Call ``function``, then what it queued; log what happened."""
@@ -333,7 +354,7 @@ class ObjectKernel:
         finally:
             self._take_log()
         if self._demanded:
-            self._drop_stale()
+            self._drop(lambda address: translate(self._tables(), self._g, signed(address)) < 0)
         return result
 
     def _take_log(self) -> None:
@@ -345,12 +366,11 @@ class ObjectKernel:
             self.warnings += texts
         self.log.extend(rows)
 
-    def _drop_stale(self) -> None:
+    def _drop(self, gone: Callable[[int], bool]) -> None:
         """Memory in vmalloc space goes with its mapping."""
-        for address in list(self._demanded):
-            if self._is_vmalloc(address) and translate(self._tables(), self._g, signed(address)) < 0:
-                self._cpu.unmap(address)
-                self._demanded.remove(address)
+        for address in [address for address in self._demanded if gone(address)]:
+            self._cpu.unmap(address)
+            self._demanded.remove(address)
 
     def _errno(self, function: str, *arguments: int) -> None:
         result = self._call(function, *arguments) & 0xFFFF_FFFF  # an int
@@ -363,29 +383,23 @@ class ObjectKernel:
         return Tables(self._words, np.zeros(16, dtype=np.int64), np.zeros(8, dtype=np.int64), nothing)
 
     def _mapping(self, addr: int, size: int, seen: int) -> Mapping:
-        log, until = self.log, len(self.log)
-        leaves = self.leaves(addr, addr + size)
-        rows = log.rows(seen, until)
-        return Mapping(
-            addr,
-            size,
-            Cost.measured(
-                size >> self.arch.page_shift,
-                len(leaves),
-                self._entries(rows),
-                int((rows[:, 0] == L_TABLE_ALLOC).sum()),
-                self._cpu.counts(),
-            ),
-            lambda: leaves,
-            lambda: log.events(seen, until),
-            leaves,
-        )
+        log, until, pages = self.log, len(self.log), size >> self.arch.page_shift
+        executed = self._cpu.counts()
+        levels = self._rest.tables
 
-    def _entries(self, rows: Ints) -> int:
+        def cost(leaves: NDArray[Any]) -> Cost:
+            rows = log.rows(seen, until)
+            tables = int((rows[:, 0] == L_TABLE_ALLOC).sum())
+            return Cost.measured(pages, len(leaves), self._entries(rows, levels), tables, executed)
+
+        mapping = Mapping(addr, size, cost, lambda: self.leaves(addr, addr + size), lambda: log.events(seen, until))
+        self._mappings[addr] = mapping
+        return mapping
+
+    def _entries(self, rows: Ints, tables: dict[int, int]) -> int:
         """How many of the stores were to leaf entries."""
         stores = rows[rows[:, 0] == L_STORE]
         page = self.arch.page_size
-        tables = self._rest.tables
         mask, value = self.arch.leaf_test
         count = 0
         for where, number in zip((stores[:, 1] & -page).tolist(), np.arange(len(stores)), strict=True):

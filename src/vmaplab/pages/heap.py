@@ -65,7 +65,7 @@ def _pop(zone: Zone, page: int) -> None:
 @jit
 def alloc_block(zone: Zone, order: int) -> int:
     """``__rmqueue_smallest()``: the number of the first page of a block, or NONE."""
-    for current in range(order, MAX_PAGE_ORDER + 1):
+    for current in range(order, len(zone.head)):
         page = i64(zone.head[current])
         if page != NONE:
             _pop(zone, page)
@@ -82,7 +82,7 @@ def free_block(zone: Zone, page: int, order: int) -> None:
     """``__free_one_page()``: coalesce with free buddies as far as that goes."""
     zone.free[0] += 1 << order
     pages = len(zone.order)
-    while order < MAX_PAGE_ORDER:
+    while order < len(zone.head) - 1:
         buddy = ((page + zone.first) ^ (1 << order)) - zone.first
         if buddy < 0 or buddy + (1 << order) > pages or zone.order[buddy] != order:
             break
@@ -97,7 +97,7 @@ def fill_zone(zone: Zone) -> None:
     """Free all memory, as ``memblock_free_all()`` does; lowest addresses first in each list."""
     page = len(zone.order)
     while page > 0:
-        order = MAX_PAGE_ORDER
+        order = len(zone.head) - 1
         while (page + zone.first) & ((1 << order) - 1) or page < 1 << order:
             order -= 1
         page -= 1 << order
@@ -180,18 +180,25 @@ class Buddy:
 
     :param first: PFN of the first page.
     :param pages: how many pages the zone has.
+    :param max_order: MAX_PAGE_ORDER, the largest block.
     """
 
-    def __init__(self, first: int, pages: int) -> None:
+    def __init__(self, first: int, pages: int, max_order: int = MAX_PAGE_ORDER) -> None:
         self.zone = Zone(
             first=first,
             next=np.full(pages, NONE, dtype=np.int32),
             prev=np.full(pages, NONE, dtype=np.int32),
             order=np.full(pages, NONE, dtype=np.int8),
-            head=np.full(MAX_PAGE_ORDER + 1, NONE, dtype=np.int64),
+            head=np.full(max_order + 1, NONE, dtype=np.int64),
             free=np.zeros(1, dtype=np.int64),
         )
         fill_zone(self.zone)
+
+    def copy(self) -> Buddy:
+        """Another zone in the same state."""
+        other = Buddy.__new__(Buddy)
+        other.zone = Zone(*(value.copy() if isinstance(value, np.ndarray) else value for value in self.zone))
+        return other
 
     @property
     def free(self) -> int:

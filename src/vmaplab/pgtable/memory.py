@@ -209,6 +209,19 @@ class TableMemory:
         """The table memory as the machine's RAM would hold it."""
         return self._words[: int(self._state[NEXT])].tobytes()
 
+    def live(self) -> NDArray[np.uint8]:
+        """As :meth:`dump`, with the tables that are free now as zeroes."""
+        words = self._words[: int(self._state[NEXT])]
+        if self._state[FREE:].any():
+            words = words.copy()
+            for level in range(MAX_LEVELS):
+                table = int(self._state[FREE + level]) - 1
+                while table >= 0:
+                    after = int(words[table]) - 1
+                    words[table : table + int(self._g.words[level])] = 0
+                    table = after
+        return words.view(np.uint8)
+
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` tables exist from now on."""
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables

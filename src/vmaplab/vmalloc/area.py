@@ -1,15 +1,17 @@
-"""Areas of kernel address space: lowest fit with alignment, guard pages, lazy freeing.
+"""Areas of kernel address space: the kernel's search with alignment, guard pages, lazy freeing.
 
-``alloc_vmap_area()`` and ``free_vmap_area_noflush()`` of one CPU and one node, with a sorted list of free blocks.
+``alloc_vmap_area()`` and ``free_vmap_area_noflush()`` of one CPU and one node.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vmaplab.vmalloc.tree import give, grown, new_tree, room, take
 
 
 @dataclass
@@ -36,41 +38,36 @@ class VmArea:
         return self.addr + self.size
 
 
-@dataclass
 class AddressSpace:
     """The vmalloc address space: which areas are free, in use, or waiting for a TLB flush.
 
-    :param start: VMALLOC_START.
-    :param end: VMALLOC_END.
+    :param page_shift: log2 of the page size, the grain of everything here.
     :param lazy_max: bytes that may wait before they are purged (``lazy_max_pages()``).
     """
 
-    start: int
-    end: int
-    lazy_max: int
-    _free: list[tuple[int, int]] = field(default_factory=list)
-    _busy: dict[int, VmArea] = field(default_factory=dict)
-    _busy_starts: list[int] = field(default_factory=list)
-    _lazy: list[tuple[int, int]] = field(default_factory=list)
-    _lazy_bytes: int = 0
+    def __init__(self, page_shift: int, lazy_max: int) -> None:
+        self._unit = page_shift - 1  # log2 of half a page
+        self._lazy_max = lazy_max
+        self._free = new_tree(64)
+        give(self._free, 2, 1 << (64 - self._unit))  # vmap_init_free_space(): all but the first page
+        self._busy: dict[int, VmArea] = {}
+        self._busy_starts: list[int] = []
+        self._lazy: list[tuple[int, int]] = []
+        self._lazy_bytes = 0
 
-    def __post_init__(self) -> None:
-        self._free = [(self.start, self.end)]
-
-    def alloc(self, size: int, align: int, flags: int, vstart: int = 0, vend: int = 0) -> VmArea | None:
-        """The lowest free area of ``size`` bytes (guard included) aligned to ``align``; None if there is none."""
-        vstart, vend = vstart or self.start, vend or self.end
-        for index, (start, end) in enumerate(self._free):
-            addr = -(-max(start, vstart) // align) * align
-            if addr + size <= min(end, vend):
-                self._free[index : index + 1] = [
-                    block for block in ((start, addr), (addr + size, end)) if block[0] < block[1]
-                ]
-                area = VmArea(addr, size, flags)
-                self._busy[addr] = area
-                insort(self._busy_starts, addr)
-                return area
-        return None
+    def alloc(self, size: int, align: int, flags: int, vstart: int, vend: int) -> VmArea | None:
+        """An area of ``size`` bytes (guard included) in [vstart, vend) aligned to ``align``; None if there is none."""
+        if room(self._free) < 2:
+            self._free = grown(self._free)
+        unit = self._unit
+        found = take(self._free, size >> unit, align >> unit, vstart >> unit, vend >> unit)
+        if found < 0:
+            return None
+        addr = found << unit
+        area = VmArea(addr, size, flags)
+        self._busy[addr] = area
+        insort(self._busy_starts, addr)
+        return area
 
     def find(self, addr: int) -> VmArea | None:
         """``find_vm_area()``: the area that holds ``addr``."""
@@ -86,20 +83,18 @@ class AddressSpace:
         del self._busy_starts[bisect_left(self._busy_starts, area.addr)]
         insort(self._lazy, (area.addr, area.end))
         self._lazy_bytes += area.size
-        return self._lazy_bytes > self.lazy_max
+        return self._lazy_bytes > self._lazy_max
 
     def purge(self) -> tuple[int, int] | None:
         """``__purge_vmap_area_lazy()``: free what waits; returns the range whose TLB entries must go."""
         if not self._lazy:
             return None
-        span = self._lazy[0][0], max(end for _, end in self._lazy)
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted(self._free + self._lazy):
-            if merged and merged[-1][1] == start:
-                merged[-1] = (merged[-1][0], end)
-            else:
-                merged.append((start, end))
-        self._free, self._lazy, self._lazy_bytes = merged, [], 0
+        span = self._lazy[0][0], self._lazy[-1][1]
+        for start, end in reversed(self._lazy):
+            if room(self._free) < 2:
+                self._free = grown(self._free)
+            give(self._free, start >> self._unit, end >> self._unit)
+        self._lazy, self._lazy_bytes = [], 0
         return span
 
     @property

@@ -82,12 +82,21 @@ class Mapper:
             self.log.add(kind, start, end, end - start)
 
     def map_array(
-        self, addr: int, size: int, pages: Ints, prot: int | None, shift: int, *, batch: bool = False
+        self,
+        addr: int,
+        size: int,
+        pages: Ints,
+        prot: int | None,
+        shift: int,
+        *,
+        batch: bool = False,
+        flush: bool = True,
     ) -> Ints:
         """Map ``pages`` at ``addr``, KMSAN metadata first, then flush whatever happened; returns the counters.
 
         :param prot: protection value, before ``pgprot_nx()``; PAGE_KERNEL if None.
         :param shift: log2 of the chunks in which the pages are contiguous and aligned.
+        :param flush: flush_cache_vmap() at the end.
         :param batch: look for larger chunks, as ``vmap()`` does from the series on.
         :raises VmapError: as the walker stopped; what was mapped before stays.
         """
@@ -101,10 +110,12 @@ class Mapper:
             else:
                 err = vmap_pages_range(tables, self.g, pages, start, end, shift, self._rewalk, prots)
             self._finish(tables)
-        self.flush(L_FLUSH_VMAP, addr, addr + size)
+        if flush:
+            self.flush(L_FLUSH_VMAP, addr, addr + size)
         assert tables is not None
         if err:
-            raise VmapError(self._returned(err), self._why(tables, pages))
+            bug = bool(tables.state[WARNED] & W_BUSY) and shift != self._arch.page_shift and self._rewalk
+            raise VmapError(self._returned(err), self._why(tables, pages), bug)
         return tables.cost
 
     def map_linear(self, addr: int, end: int, phys: int, prot: int) -> Ints:
@@ -121,7 +132,7 @@ class Mapper:
         self.flush(L_FLUSH_VMAP, addr, end)
         if err:
             busy = tables.state[WARNED] & W_BUSY
-            raise VmapError(errno.EBUSY if busy else self._returned(err), self._why(tables, first))
+            raise VmapError(errno.EBUSY if busy else self._returned(err), self._why(tables, first), bool(busy))
         return tables.cost
 
     def unmap(self, addr: int, size: int) -> None:

@@ -1,0 +1,1 @@
+"""Is it right? Random scenarios run by the model and by the kernel's own code, compared bit by bit."""

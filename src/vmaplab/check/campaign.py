@@ -1,0 +1,161 @@
+"""Many random scenarios on two sides, in parallel; the first difference is shrunk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from vmaplab import arch as arches
+from vmaplab.arch import Arch
+from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare
+from vmaplab.check.scenario import Generator, Scenario, shrink
+from vmaplab.object.build import Built
+from vmaplab.release import Release
+
+CHUNK = 200
+"""Scenarios that a process runs before it reports."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, on one architecture.
+
+    :param built: the object.
+    :param base: the object that it is compared with; None for the model.
+    :param release: the model's release.
+    :param config: the model's configuration, ``KEY -> bool``.
+    :param seed: of the scenarios.
+    :param pages: of a usual page array.
+    """
+
+    built: Built
+    base: Built | None
+    release: Release
+    config: dict[str, bool]
+    seed: int
+    pages: int = 256
+
+    @property
+    def arch(self) -> Arch:
+        """The architecture."""
+        return arches.get(self.built.target.arch)
+
+    def sides(self) -> tuple[Side, Side]:
+        """What to compare: the model or the base tree, and the object."""
+        if self.base is None:
+            return ModelSide(self.arch, self.release, self.config), ObjectSide(self.built)
+        return ObjectSide(self.base, "the base"), ObjectSide(self.built, "the tree")
+
+    def generator(self) -> Generator:
+        """Where the scenarios come from."""
+        return Generator(self.arch, self.seed, self.pages, only_vmap=self.built.call != "vmap")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a campaign on one architecture.
+
+    :param plan: what was compared.
+    :param cases: scenarios compared.
+    :param calls: steps in them.
+    :param number: the scenario that differed, or None.
+    :param scenario: the same, shrunk.
+    :param difference: in words; empty if there is none.
+    """
+
+    plan: Plan
+    cases: int
+    calls: int
+    number: int | None = None
+    scenario: Scenario | None = None
+    difference: str = ""
+
+
+def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[], None] = lambda: None) -> Verdict:
+    """Compare ``cases`` scenarios, on ``jobs`` processes; stops at the first difference and shrinks it.
+
+    :param jobs: processes; one per CPU if None.
+    :param advance: called for each :data:`CHUNK` of scenarios.
+    """
+    jobs = jobs or len(os.sched_getaffinity(0))
+    done = calls = 0
+    first: int | None = None
+    for some, steps, number in _results(plan, cases, jobs):
+        done, calls = done + some, calls + steps
+        advance()
+        if number is not None:
+            first = number if first is None else min(first, number)
+    if first is None:
+        return Verdict(plan, done, calls)
+    return _shrunk(plan, done, calls, first, plan.generator().scenario(first))
+
+
+def check_one(plan: Plan, scenario: Scenario) -> Verdict:
+    """Compare one given scenario; not shrunk."""
+    ours, theirs = plan.sides()
+    return Verdict(plan, 1, len(scenario.steps), None, scenario, compare(scenario, ours, theirs))
+
+
+def _shrunk(plan: Plan, done: int, calls: int, number: int, scenario: Scenario) -> Verdict:
+    ours, theirs = plan.sides()
+    small = shrink(scenario, lambda other: compare(other, ours, theirs) != "")
+    return Verdict(plan, done, calls, number, small, compare(small, ours, theirs))
+
+
+def _results(plan: Plan, cases: int, jobs: int) -> Iterator[tuple[int, int, int | None]]:
+    """Per chunk: scenarios, steps, and the first scenario that differed; ends after the chunks then running."""
+    chunks = [(start, min(start + CHUNK, cases)) for start in range(0, cases, CHUNK)]
+    if jobs == 1 or len(chunks) == 1:
+        _begin(plan)
+        for chunk in chunks:
+            result = _run(*chunk)
+            yield result
+            if result[2] is not None:
+                return
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(min(jobs, len(chunks)), context, _begin, (plan,)) as pool:
+        waiting: set[Future[tuple[int, int, int | None]]] = set()
+        found = False
+        todo = iter(chunks)
+        try:
+            while True:
+                while not found and len(waiting) < 2 * jobs and (chunk := next(todo, None)):
+                    waiting.add(pool.submit(_run, *chunk))
+                if not waiting:
+                    return
+                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    result = future.result()
+                    found = found or result[2] is not None
+                    yield result
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_state: dict[str, Any] = {}
+
+
+def _begin(plan: Plan) -> None:
+    with suppress(ValueError):  # the terminal's interrupt is for the main process
+        if multiprocessing.parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _state["sides"], _state["generator"] = plan.sides(), plan.generator()
+
+
+def _run(start: int, end: int) -> tuple[int, int, int | None]:
+    ours, theirs = _state["sides"]
+    generator: Generator = _state["generator"]
+    steps = 0
+    for number in range(start, end):
+        scenario = generator.scenario(number)
+        steps += len(scenario.steps)
+        if compare(scenario, ours, theirs):
+            return number - start + 1, steps, number
+    return end - start, steps, None

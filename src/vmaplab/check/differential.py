@@ -1,0 +1,277 @@
+"""Run a scenario on two kernels, the model and the kernel's own code or two objects, and tell the difference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.arch import Arch
+from vmaplab.check.scenario import Scenario, Step
+from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.kernel import Kernel
+from vmaplab.mapping import EventLog
+from vmaplab.object.build import Built
+from vmaplab.object.kernel import ObjectKernel
+from vmaplab.pgtable.geometry import Ints, unsigned
+from vmaplab.pgtable.memory import L_WARN
+from vmaplab.release import Release
+from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
+
+_WARNINGS = tuple(
+    (number, re.compile(pattern))
+    for number, pattern in enumerate(
+        (
+            r"!pte_none|already set",
+            r"WARN_ON\(!page\)|NULL page",
+            r"!pfn_valid|PFN not valid",
+            r"VM_FLUSH_RESET_PERMS",
+            r"VM_NO_GUARD",
+            r"Trying to \w+\(\) bad address",
+            r"Trying to \w+\(\) nonexistent",
+            r"WARN_ON_ONCE\(!size\)|of 0 bytes",
+        )
+    )
+)
+"""The same WARN() in the model's words and in the kernel's source line."""
+
+BUG = "BUG()"
+AnyKernel = Kernel | ObjectKernel
+
+
+class Run(NamedTuple):
+    """What a scenario did to one kernel.
+
+    :param results: per step: an address or another number, ``-errno``, "NULL" or "BUG()".
+    :param starts: per step: where its rows begin.
+    :param rows: what happened, as in :class:`~vmaplab.mapping.EventLog`; warnings as numbers of their kind.
+    :param log: the same, in words.
+    :param memory: the table memory from the PGD on.
+    """
+
+    results: list[int | str]
+    starts: list[int]
+    rows: Ints
+    log: EventLog
+    memory: NDArray[np.uint8]
+    fault: str = ""
+
+
+def run(kernel: AnyKernel, scenario: Scenario) -> Run:
+    """Run ``scenario`` on a ``kernel`` that has just booted."""
+    results: list[int | str] = []
+    starts: list[int] = []
+    addresses: list[int] = []
+    fault = ""
+    for step in scenario.steps:
+        starts.append(len(kernel.log))
+        addr = 0
+        try:
+            value = _CALLS[step.call](kernel, step, addresses[step.ref] if step.ref >= 0 else 0)
+            results.append(value)
+            addr = value
+        except VmapError as error:
+            results.append(_refused(kernel, step, error))
+        except KernelFault as error:
+            fault = str(error)
+            results.append(BUG if fault.startswith("BUG at") else fault)
+        addresses.append(addr)
+        if results[-1] == BUG or fault:
+            break
+    rows = kernel.log.rows()
+    if fault or BUG in results:
+        rows = rows[: starts[-1]]  # what a kernel does after BUG() is nobody's promise
+    warned = np.flatnonzero(rows[:, 0] == L_WARN)
+    if len(warned):
+        rows = rows.copy()
+        for row in warned:
+            rows[row, 1] = _kind_of(kernel.log.texts[rows[row, 1]])
+    return Run(results, starts, rows, kernel.log, kernel.live_tables(), fault)
+
+
+def difference(ours: Run, theirs: Run, names: tuple[str, str] = ("the model", "the object")) -> str:
+    """The first difference between two runs, in words; empty if there is none."""
+    us, them = names
+    for number, (mine, other) in enumerate(zip(ours.results, theirs.results, strict=False)):
+        if mine != other:
+            return f"step {number}: {us} returns {_number(mine)}, {them} {_number(other)}"
+    if not np.array_equal(ours.rows, theirs.rows):
+        length = min(len(ours.rows), len(theirs.rows))
+        unequal = np.flatnonzero((ours.rows[:length] != theirs.rows[:length]).any(axis=1))
+        at = int(unequal[0]) if len(unequal) else length
+        step = sum(start <= at for start in ours.starts) - 1
+        mine, other = _event(ours, at), _event(theirs, at)
+        return f"step {step}, event {at}: {us}: {mine}; {them}: {other}"
+    if BUG not in ours.results and not ours.fault and not _same_memory(ours.memory, theirs.memory):
+        return f"the table memory differs between {us} and {them}"
+    return ""
+
+
+def _same_memory(mine: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two memories hold the same; what is past the end of one is zero."""
+    short, long = sorted((mine, other), key=len)
+    return np.array_equal(short, long[: len(short)]) and not long[len(short) :].any()
+
+
+@dataclass
+class ModelSide:
+    """Runs scenarios on the model."""
+
+    arch: Arch
+    release: Release
+    config: dict[str, bool]
+    name: str = "the model"
+
+    def run(self, scenario: Scenario) -> Run:
+        """Run ``scenario`` from boot."""
+        kernel = Kernel(
+            self.arch.name,
+            self.release,
+            scenario.boot_args,
+            total_pages=scenario.total_pages,
+            config=self.config,
+            record=True,
+        )
+        return run(kernel, scenario)
+
+
+class ObjectSide:
+    """Runs scenarios on the kernel's own code; machines are kept, one per boot argument and size of RAM."""
+
+    def __init__(self, built: Built, name: str = "the object") -> None:
+        self.name = name
+        self._built = built
+        self._machines: dict[tuple[str, int | None], ObjectKernel] = {}
+
+    def run(self, scenario: Scenario) -> Run:
+        """Run ``scenario`` from boot."""
+        key = scenario.boot_args, scenario.total_pages
+        kernel = self._machines.get(key)
+        if kernel is None:
+            kernel = self._machines[key] = ObjectKernel(
+                self._built, scenario.boot_args, total_pages=scenario.total_pages
+            )
+        kernel.reset()
+        result = run(kernel, scenario)
+        if result.fault:
+            del self._machines[key]
+        return result
+
+
+Side = ModelSide | ObjectSide
+
+
+def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:
+    """Run ``scenario`` on both sides; the difference in words, empty if there is none."""
+    return difference(ours.run(scenario), theirs.run(scenario), (ours.name, theirs.name))
+
+
+def _kind_of(text: str) -> int:
+    for number, pattern in _WARNINGS:
+        if pattern.search(text):
+            return number
+    return 1000 + sum(text.encode())
+
+
+def _number(value: int | str) -> str:
+    return f"{value:#x}" if isinstance(value, int) and value >= 0 else str(value)
+
+
+def _event(which: Run, at: int) -> str:
+    if at >= len(which.rows):
+        return "nothing"
+    kind, addr, value, size, text = which.log.events(at, at + 1)[0]
+    if text:
+        return f"warning: {text}"
+    return f"{kind} {addr:#x} {value:#x} {size}"
+
+
+def _refused(kernel: AnyKernel, step: Step, error: VmapError) -> int | str:
+    """How the kernel's caller sees a failure: NULL, an errno, or nothing of a void function."""
+    if step.call in ("vunmap", "vfree", "iounmap"):
+        return 0
+    if error.bug:
+        return BUG
+    if step.call in ("map", "range"):
+        return -(error.errno or 0)
+    return "NULL"
+
+
+def _range(kernel: AnyKernel, step: Step, addr: int) -> tuple[int, int]:
+    start = addr + (step.offset << kernel.arch.page_shift)
+    return start, start + (step.pages << kernel.arch.page_shift)
+
+
+def _vmap(kernel: AnyKernel, step: Step, _addr: int) -> int:
+    assert step.pfns is not None
+    return kernel.vmap(step.pfns, step.flags).addr
+
+
+def _map(kernel: AnyKernel, step: Step, addr: int) -> int:
+    if addr:
+        assert step.pfns is not None
+        kernel.vmap_pages_range_noflush(addr + (step.offset << kernel.arch.page_shift), step.pfns, step.flags)
+    return 0
+
+
+def _page_range(kernel: AnyKernel, step: Step, addr: int) -> int:
+    if addr and step.pages:
+        kernel.vmap_page_range(*_range(kernel, step, addr), step.pfn << kernel.arch.page_shift)
+    return 0
+
+
+def _unrange(kernel: AnyKernel, step: Step, addr: int) -> int:
+    if addr and step.pages:
+        kernel.vunmap_range(*_range(kernel, step, addr))
+    return 0
+
+
+def _tables(kernel: AnyKernel, step: Step, _addr: int) -> int:
+    kernel.set_limit(step.pages)
+    return 0
+
+
+def _area(kernel: AnyKernel, step: Step, _addr: int) -> int:
+    area = kernel.get_vm_area(step.pages << kernel.arch.page_shift)
+    return area if isinstance(area, int) else area.addr
+
+
+def _vmalloc(kernel: AnyKernel, step: Step, _addr: int) -> int:
+    return kernel.vmalloc(step.pages << kernel.arch.page_shift, VM_ALLOW_HUGE_VMAP if step.flags else 0).addr
+
+
+def _ioremap(kernel: AnyKernel, step: Step, _addr: int) -> int:
+    return kernel.ioremap(step.pfn << kernel.arch.page_shift, step.pages << kernel.arch.page_shift).addr
+
+
+def _remove(name: str) -> Callable[[AnyKernel, Step, int], int]:
+    def remove(kernel: AnyKernel, step: Step, addr: int) -> int:
+        if addr:
+            getattr(kernel, name)(addr + (step.offset << kernel.arch.page_shift))
+        return 0
+
+    return remove
+
+
+def _lookup(kernel: AnyKernel, step: Step, addr: int) -> int:
+    return kernel.vmalloc_to_pfn(addr + (step.offset << kernel.arch.page_shift)) if addr else 0
+
+
+_CALLS: dict[str, Callable[[Any, Step, int], int]] = {
+    "vmap": _vmap,
+    "map": _map,
+    "range": _page_range,
+    "unrange": _unrange,
+    "tables": _tables,
+    "area": _area,
+    "vmalloc": _vmalloc,
+    "ioremap": _ioremap,
+    "vunmap": _remove("vunmap"),
+    "vfree": _remove("vfree"),
+    "iounmap": _remove("iounmap"),
+    "lookup": _lookup,
+}

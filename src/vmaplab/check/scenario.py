@@ -1,0 +1,456 @@
+"""Scenarios: short programs of vmalloc calls, as text that can be pasted, and at random.
+
+Steps are separated by semicolons; ``@N`` is the address that step N (from 0) returned::
+
+    boot nohugeiomap          boot arguments; first, if at all
+    pages 0x100000            pages of RAM; first, if at all
+    tables 3                  from here on at most 3 page tables can exist below the PGD
+    area 512                  get_vm_area() of 512 pages
+    vmap 0x100+16,null,0x7    vmap() of 16 pages from PFN 0x100 on, a NULL page and PFN 7; flags=0x40 may follow
+    map @0+3 0x100+16 21      vmap_pages_range_noflush() 3 pages behind @0 with page_shift 21
+    range @0+0 16 0x200       vmap_page_range() of 16 pages from PFN 0x200 on
+    unrange @0+1 2            vunmap_range() of 2 pages
+    vmalloc 512 huge          __vmalloc_node_range() of 512 pages, with VM_ALLOW_HUGE_VMAP
+    ioremap 0x80000+512       ioremap() of 512 pages from PFN 0x80000 on
+    vunmap @1                 vunmap(); vfree @1 and iounmap @1 likewise
+    lookup @1+5               vmalloc_to_page()
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.arch import Arch
+from vmaplab.errors import InputError
+from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD
+
+NULL = 2**64 - 1
+Pfns = NDArray[np.uint64]
+
+
+class Step(NamedTuple):
+    """One call.
+
+    :param call: its word in the text.
+    :param ref: number of the step whose address it takes, or -1.
+    :param offset: pages behind that address.
+    :param pages: how many.
+    :param pfn: first page frame of a physical range.
+    :param pfns: the page array.
+    :param flags: flags of vmap(), page_shift of map, 1 for a huge vmalloc.
+    """
+
+    call: str
+    ref: int = -1
+    offset: int = 0
+    pages: int = 0
+    pfn: int = 0
+    pfns: Pfns | None = None
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Steps, and the machine on which they run.
+
+    :param boot_args: boot arguments, separated by blanks.
+    :param total_pages: pages of RAM, or None for all that the architecture can address.
+    """
+
+    steps: tuple[Step, ...]
+    boot_args: str = ""
+    total_pages: int | None = None
+
+    def __str__(self) -> str:
+        words = [f"boot {self.boot_args}"] if self.boot_args else []
+        words += [f"pages {self.total_pages:#x}"] if self.total_pages else []
+        return "; ".join([*words, *map(_text, self.steps)])
+
+
+def runs(pfns: Pfns) -> list[tuple[int, int]]:
+    """The runs of ``pfns``: (first PFN, pages); NULL pages are a run of their own."""
+    if not len(pfns):
+        return []
+    null = pfns == np.uint64(NULL)
+    follows = (pfns[1:] == pfns[:-1] + np.uint64(1)) & ~null[1:] & ~null[:-1] | (null[1:] & null[:-1])
+    starts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
+    lengths = np.diff(np.concatenate([starts, [len(pfns)]]))
+    return [(int(pfns[start]), int(length)) for start, length in zip(starts, lengths, strict=True)]
+
+
+def array_of(parts: list[tuple[int, int]]) -> Pfns:
+    """The reverse of :func:`runs`."""
+    if not parts:
+        return np.zeros(0, dtype=np.uint64)
+    return np.concatenate(
+        [
+            np.full(count, NULL, dtype=np.uint64)
+            if first == NULL
+            else np.arange(first, first + count, dtype=np.uint64)
+            for first, count in parts
+        ]
+    )
+
+
+def _text(step: Step) -> str:
+    ref = f"@{step.ref}" + (f"+{step.offset}" if step.offset else "")
+    if step.pfns is not None:
+        words = ",".join(
+            ("null" if first == NULL else f"{first:#x}") + (f"+{count}" if count > 1 else "")
+            for first, count in runs(step.pfns)
+        )
+        if step.call == "map":
+            return f"map {ref} {words} {step.flags}"
+        return f"vmap {words}" + (f" flags={step.flags:#x}" if step.flags != VM_MAP else "")
+    return {
+        "tables": lambda: f"tables {step.pages}",
+        "area": lambda: f"area {step.pages}",
+        "range": lambda: f"range {ref} {step.pages} {step.pfn:#x}",
+        "unrange": lambda: f"unrange {ref} {step.pages}",
+        "vmalloc": lambda: f"vmalloc {step.pages}" + (" huge" if step.flags else ""),
+        "ioremap": lambda: f"ioremap {step.pfn:#x}+{step.pages}",
+    }.get(step.call, lambda: f"{step.call} {ref}")()
+
+
+def parse(text: str) -> Scenario:
+    """The scenario that ``text`` spells.
+
+    :raises InputError: naming the step that cannot be read.
+    """
+    steps: list[Step] = []
+    boot_args, total_pages = "", None
+    for part in text.split(";"):
+        words = part.split()
+        if not words:
+            continue
+        if words[0] == "boot" and not steps:
+            boot_args = " ".join(words[1:])
+            continue
+        try:
+            if words[0] == "pages" and not steps:
+                (total_pages,) = (_int(word) for word in words[1:])
+                continue
+            steps.append(_parse_step(words[0], words[1:], len(steps)))
+        except (ValueError, IndexError, KeyError, OverflowError):
+            known = ", ".join(_FORMS)
+            raise InputError(f"cannot read the step '{part.strip()}'; the steps are {known}") from None
+    if not steps:
+        raise InputError("a scenario has one step at least, e.g. 'vmap 0x100+16; vunmap @0'")
+    return Scenario(tuple(steps), boot_args, total_pages)
+
+
+def _int(word: str) -> int:
+    value = int(word, 0)
+    if not 0 <= value < 1 << 64:
+        raise ValueError(word)
+    return value
+
+
+def _ref(word: str, before: int) -> tuple[int, int]:
+    match = re.fullmatch(r"@(\d+)(?:\+(\w+))?", word)
+    if match is None or int(match[1]) >= before:
+        raise ValueError(word)
+    return int(match[1]), _int(match[2] or "0")
+
+
+def _parse_runs(word: str) -> Pfns:
+    parts = []
+    for item in word.split(","):
+        first, _, count = item.partition("+")
+        parts.append((NULL if first == "null" else _int(first), _int(count or "1")))
+    if sum(count for _, count in parts) > 1 << 22 or any(not count for _, count in parts):
+        raise ValueError(word)
+    return array_of(parts)
+
+
+_FORMS = ("boot", "pages", "tables", "area", "vmap", "map", "range", "unrange", "vmalloc", "ioremap")
+_FORMS += ("vunmap", "vfree", "iounmap", "lookup")
+
+
+def _parse_step(call: str, words: list[str], number: int) -> Step:
+    def only(count: int) -> None:
+        if len(words) != count:
+            raise ValueError(call)
+
+    if call in ("tables", "area"):
+        only(1)
+        return Step(call, pages=_int(words[0]))
+    if call == "vmap":
+        flags = VM_MAP
+        if len(words) == 2 and words[1].startswith("flags="):
+            flags = _int(words.pop()[6:])
+        only(1)
+        return Step(call, pfns=_parse_runs(words[0]), flags=flags)
+    if call == "vmalloc":
+        huge = words[1:] == ["huge"]
+        only(1 + huge)
+        return Step(call, pages=_int(words[0]), flags=int(huge))
+    if call == "ioremap":
+        only(1)
+        ((first, count),) = runs(_parse_runs(words[0]))
+        return Step(call, pfn=first, pages=count)
+    ref, offset = _ref(words[0], number)
+    if call == "map":
+        only(3)
+        return Step(call, ref, offset, pfns=_parse_runs(words[1]), flags=_int(words[2]))
+    if call == "range":
+        only(3)
+        return Step(call, ref, offset, pages=_int(words[1]), pfn=_int(words[2]))
+    if call == "unrange":
+        only(2)
+        return Step(call, ref, offset, pages=_int(words[1]))
+    if call in ("vunmap", "vfree", "iounmap", "lookup"):
+        only(1)
+        return Step(call, ref, offset)
+    raise KeyError(call)
+
+
+# -- at random ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Generator:
+    """Random scenarios for one architecture; scenario ``number`` of ``seed`` is always the same.
+
+    :param arch: the architecture.
+    :param seed: any whole number.
+    :param pages: pages of a usual array; some are larger.
+    :param only_vmap: no calls but vmap() and those that prepare and undo it.
+    """
+
+    arch: Arch
+    seed: int
+    pages: int = 256
+    only_vmap: bool = False
+    _limit: int = field(init=False)
+    _pmd: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limit = self.arch.addressable_pages
+        self._pmd = 1 << (self.arch.levels[1].shift - self.arch.page_shift)
+
+    def scenario(self, number: int) -> Scenario:
+        """Scenario ``number``."""
+        rng = random.Random(self.seed << 40 | number)
+        boot_args = rng.choice(("nohugeiomap", "nohugevmalloc")) if rng.random() < 0.1 else ""
+        total_pages = 1 << 20 if rng.random() < 0.3 else None
+        steps: list[Step] = []
+        kinds: list[str] = []  # what each step returned: its call while it is mapped, "" otherwise
+
+        def add(step: Step, kind: str = "") -> None:
+            steps.append(step)
+            kinds.append(kind)
+
+        if rng.random() < 0.5:
+            add(Step("area", pages=self._some_pages(rng)), "area")
+        if rng.random() < 0.12:
+            add(Step("tables", pages=rng.randrange(8)))
+        calls = 1 if rng.random() < 0.7 else rng.randrange(2, 10)
+        for _ in range(calls):
+            self._step(rng, add, steps, kinds, total_pages or self._limit)
+        for number, kind in enumerate(kinds):
+            if kind and kind != "area" and rng.random() < 0.8:
+                add(self._undo(rng, number, kind))
+        return Scenario(tuple(steps), boot_args, total_pages)
+
+    def _step(
+        self,
+        rng: random.Random,
+        add: Callable[..., None],
+        steps: list[Step],
+        kinds: list[str],
+        limit: int,
+    ) -> None:
+        roll = rng.random()
+        mapped = [number for number, kind in enumerate(kinds) if kind]
+        if roll < 0.15 and mapped:
+            number = rng.choice(mapped)
+            if kinds[number] == "area" and not self.only_vmap and rng.random() < 0.7:
+                self._into_area(rng, add, number, steps[number].pages, limit)
+            else:
+                add(self._undo(rng, number, kinds[number]))
+                kinds[number] = ""
+        elif roll < 0.2 and mapped:
+            add(Step("lookup", rng.choice(mapped), rng.randrange(self.pages)))
+        elif roll < 0.24:
+            add(Step("area", pages=self._some_pages(rng)), "area")
+        elif roll < 0.27 and not self.only_vmap:
+            add(Step("tables", pages=rng.randrange(12)))
+        elif roll < 0.34 and not self.only_vmap:
+            add(Step("vmalloc", pages=rng.choice((1, 3, self._pmd >> 1, self._pmd)), flags=rng.randrange(2)), "vmalloc")
+        elif roll < 0.42 and not self.only_vmap:
+            pages = self._some_pages(rng)
+            if rng.random() < 0.3:
+                pages = self._pmd * rng.randrange(1, 4)
+            first = self._pfn(rng, limit) & -(1 << rng.randrange(self.arch.levels[1].bits + 3))
+            add(Step("ioremap", pfn=min(first, self._limit - pages), pages=pages), "ioremap")
+        else:
+            flags = VM_MAP
+            if rng.random() < 0.02:
+                flags |= rng.choice((VM_FLUSH_RESET_PERMS, VM_NO_GUARD))
+            add(Step("vmap", pfns=self.array(rng, limit), flags=flags), "vmap")
+
+    def _into_area(
+        self, rng: random.Random, add: Callable[..., None], number: int, room: int, limit: int
+    ) -> None:
+        """Walker calls into a reserved area, not always once per entry."""
+        offset = rng.randrange(room)
+        pages = rng.randrange(1, room - offset + 1)
+        roll = rng.random()
+        if roll < 0.4:
+            shift = self.arch.page_shift
+            pfns = self.array(rng, limit)[:pages]
+            if rng.random() < 0.4:  # chunks of a larger shift, as huge vmalloc hands them over
+                order = rng.choice((1, 2, 4, self.arch.levels[1].bits))
+                chunks = pages >> order
+                if not chunks:
+                    return
+                offset &= -(1 << order)
+                shift += order
+                firsts = [self._pfn(rng, limit - (1 << order)) & -(1 << order) for _ in range(chunks)]
+                pfns = array_of([(first, 1 << order) for first in firsts])
+            add(Step("map", number, offset, pfns=pfns, flags=shift))
+        elif roll < 0.7:
+            first = self._pfn(rng, limit - pages) & -(1 << rng.randrange(12))
+            add(Step("range", number, offset, pages=pages, pfn=first))
+        else:
+            add(Step("unrange", number, offset, pages=pages))
+
+    def _undo(self, rng: random.Random, number: int, kind: str) -> Step:
+        call = {"vmap": "vunmap", "area": "vunmap", "vmalloc": "vfree", "ioremap": "iounmap"}[kind]
+        if rng.random() < 0.02:
+            return Step(call, number, rng.randrange(1, 4))  # not the start of the area
+        return Step(call, number)
+
+    def _some_pages(self, rng: random.Random) -> int:
+        roll = rng.random()
+        if roll < 0.1:
+            return self._pmd * rng.randrange(1, 3) + rng.randrange(-2, 3) if self._pmd <= 2048 else rng.randrange(1, 99)
+        if roll < 0.3:
+            return 1 << rng.randrange(self.pages.bit_length())
+        return rng.randrange(1, self.pages + 1)
+
+    def _pfn(self, rng: random.Random, limit: int) -> int:
+        roll = rng.random()
+        if roll < 0.05:
+            return rng.randrange(64)
+        if roll < 0.1:
+            return max(limit - rng.randrange(1, 2 * self.pages), 0)
+        if roll < 0.2:
+            return rng.randrange(max(limit, 1))
+        return (1 << 16) + rng.randrange(1 << 19)
+
+    def array(self, rng: random.Random, limit: int) -> Pfns:
+        """A page array shaped like real ones."""
+        want = self.pages if rng.random() < 0.7 else self._some_pages(rng)
+        shape = rng.random()
+        if shape < 0.2:  # every page alone
+            base = self._pfn(rng, limit)
+            steps = np.random.default_rng(rng.getrandbits(32)).integers(2, 9, want, dtype=np.uint64)
+            pfns = np.minimum(np.uint64(base) + np.cumsum(steps), np.uint64(limit - 1))
+            return self._spoil(rng, pfns[:: rng.choice((1, -1))].copy(), limit)
+        parts: list[tuple[int, int]] = []
+        left = want
+        orders = [rng.randrange(10) for _ in range(rng.randrange(1, 4))]
+        if shape < 0.6:
+            orders.sort(reverse=rng.random() < 0.7)
+        while left > 0 and len(parts) < 64:
+            order = orders[min(len(parts) * len(orders) // 8, len(orders) - 1)]
+            count = min(1 << order, left)
+            if shape > 0.9:
+                count = rng.randrange(1, left + 1)
+            align = order if rng.random() < 0.7 else rng.randrange(order + 1)
+            first = self._pfn(rng, limit) & -(1 << align)
+            parts.append((min(first, max(limit - count, 0)), min(count, limit)))
+            left -= count
+        return self._spoil(rng, array_of(parts), limit)
+
+    def _spoil(self, rng: random.Random, pfns: Pfns, limit: int) -> Pfns:
+        """Now and then a page that no kernel maps."""
+        roll = rng.random()
+        if roll < 0.04:
+            pfns[rng.randrange(len(pfns))] = NULL
+        elif roll < 0.08:
+            pfns[rng.randrange(len(pfns))] = limit + rng.randrange(1 << rng.randrange(1, 20))
+        return pfns
+
+
+# -- smaller ones ----------------------------------------------------------------------------------------
+
+
+def shrink(scenario: Scenario, fails: Callable[[Scenario], bool], tries: int = 2000) -> Scenario:
+    """The smallest scenario found that still ``fails``: fewer steps, fewer pages, rounder numbers."""
+    left = tries
+    again = True
+    while again and left > 0:
+        again = False
+        for smaller in _smaller(scenario):
+            left -= 1
+            if left <= 0:
+                break
+            if fails(smaller):
+                scenario, again = smaller, True
+                break
+    return scenario
+
+
+def _smaller(scenario: Scenario) -> list[Scenario]:
+    found = []
+    steps = scenario.steps
+    for size in (len(steps) // 2, len(steps) // 4, 1):
+        for start in range(0, len(steps) if size else 0, max(size, 1)):
+            kept = _without(steps, start, start + size)
+            if kept and len(kept) < len(steps):
+                found.append(replace(scenario, steps=kept))
+    if scenario.boot_args:
+        found.append(replace(scenario, boot_args=""))
+    if scenario.total_pages:
+        found.append(replace(scenario, total_pages=None))
+    for number, step in enumerate(steps):
+        found += [
+            replace(scenario, steps=(*steps[:number], simpler, *steps[number + 1 :])) for simpler in _simpler(step)
+        ]
+    return found
+
+
+def _without(steps: tuple[Step, ...], start: int, end: int) -> tuple[Step, ...]:
+    """``steps`` without those from ``start`` to ``end``, and without what refers to them."""
+    kept: list[Step] = []
+    new: dict[int, int] = {}
+    for number, step in enumerate(steps):
+        if start <= number < end or (step.ref >= 0 and step.ref not in new):
+            continue
+        new[number] = len(kept)
+        kept.append(step._replace(ref=new[step.ref]) if step.ref >= 0 else step)
+    return tuple(kept)
+
+
+def _simpler(step: Step) -> list[Step]:
+    found = []
+    if step.pfns is not None:
+        count = len(step.pfns)
+        for size in (count // 2, count // 4, count // 8, 1):
+            if 0 < size < count:
+                found += [step._replace(pfns=step.pfns[size:]), step._replace(pfns=step.pfns[:-size])]
+        parts = runs(step.pfns)
+        if len(parts) < 40:
+            for index, (first, length) in enumerate(parts):
+                rounder = [bits for bits in (first & -first, first & ~(first & -first), 16) if bits < first != NULL]
+                found += [
+                    step._replace(pfns=array_of([*parts[:index], (value, length), *parts[index + 1 :]]))
+                    for value in rounder
+                ]
+        if step.call == "vmap" and step.flags != VM_MAP:
+            found.append(step._replace(flags=VM_MAP))
+    for name in ("pages", "offset", "pfn"):
+        value = getattr(step, name)
+        least = 1 if name == "pages" and step.call != "tables" else 0
+        found += [step._replace(**{name: less}) for less in (least, value // 2, value - 1) if least <= less < value]
+    return found

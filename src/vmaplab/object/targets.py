@@ -1,0 +1,23 @@
+"""The architectures whose kernel code can be run, by name."""
+
+from __future__ import annotations
+
+from vmaplab.arch import ARCHES
+from vmaplab.errors import InputError
+from vmaplab.object import arm64, riscv, x86
+from vmaplab.object.family import Target
+
+TARGETS: dict[str, Target] = {target.arch: target for family in (arm64, x86, riscv) for target in family.TARGETS}
+
+
+def get(arch: str) -> Target:
+    """The target for the architecture ``arch``.
+
+    :raises InputError: if its kernel code cannot be run here.
+    """
+    if arch in TARGETS:
+        return TARGETS[arch]
+    known = ", ".join(TARGETS)
+    if arch in ARCHES:
+        raise InputError(f"the kernel's own code runs on {known}, not on {arch}")
+    raise InputError(f"unknown architecture '{arch}'; known: {known}")
