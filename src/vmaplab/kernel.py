@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import operator
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Dict
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +44,25 @@ from vmaplab.vmalloc.mapper import Mapper
 LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
 DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pages does not say
 MAX_ZONE_PAGES = 1 << 22  # a page costs the simulated allocator 9 bytes of ours
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _entry(method: Callable[Concatenate[Kernel, P], T]) -> Callable[Concatenate[Kernel, P], T]:
+    """A call that can free areas: the purge that it queues (``drain_vmap_work``) runs when it is over."""
+
+    @wraps(method)
+    def call(self: Kernel, /, *args: P.args, **keywords: P.kwargs) -> T:
+        try:
+            return method(self, *args, **keywords)
+        finally:
+            if self._drain_queued:
+                self._drain_queued = False
+                self._purge()
+
+    return call
 
 
 class Kernel:
@@ -92,11 +111,13 @@ class Kernel:
         self._ioremap_range = self._vmalloc_range
         if self.arch.ioremap_start:
             self._ioremap_range = self.arch.ioremap_start, self.arch.ioremap_end
+        self._drain_queued = False
         self._mappings: weakref.WeakValueDictionary[int, Mapping] = weakref.WeakValueDictionary()
         self._buddy: heap.Buddy | None = None
 
     # -- the calls ----------------------------------------------------------------------------------
 
+    @_entry
     def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
         """``vmap(pages, count, flags, prot)``.
 
@@ -125,12 +146,13 @@ class Kernel:
         try:
             counters = self._mapper.map_array(area.addr, size, ints, prot, self.arch.page_shift, batch=True)
         except (VmapError, InputError):
-            self.vunmap(area.addr)
+            self._vunmap(area.addr)
             raise
         if flags & VM_MAP_PUT_PAGES:
             area.pages = array
         return self._mapping(area, size, counters, seen)
 
+    @_entry
     def vunmap(self, addr: int) -> None:
         """``vunmap(addr)``: clear the entries, free the area lazily; the pages stay their owner's.
 
@@ -138,22 +160,30 @@ class Kernel:
 
         :raises VmapError: EINVAL if there is no area at ``addr`` (a warning in the kernel).
         """
+        self._vunmap(addr)
+
+    def _vunmap(self, addr: int) -> None:
         if addr:
             self._remove_area(addr, "vunmap")
 
+    @_entry
     def vfree(self, addr: int) -> None:
         """``vfree(addr)``: as :meth:`vunmap`, and the pages that the area owns are freed.
 
         :raises VmapError: EINVAL if there is no area at ``addr`` (a warning in the kernel).
         """
+        self._vfree(addr)
+
+    def _vfree(self, addr: int) -> None:
         if not addr:
             return
         area = self._remove_area(addr, "vfree")
         if area.pages is not None and area.flags & VM_ALLOC:
             self._page_allocator().free_pages(area.pages)
         if area.pages_addr:
-            self.vfree(area.pages_addr)
+            self._vfree(area.pages_addr)
 
+    @_entry
     def vmalloc(self, size: int, flags: int = 0) -> Mapping:
         """``__vmalloc_node_range(size, ...)`` with PAGE_KERNEL on any node.
 
@@ -189,21 +219,22 @@ class Kernel:
             try:
                 area.pages_addr = self._vmalloc(count * 8, page_shift, 0, seen).addr
             except (VmapError, InputError):
-                self.vfree(area.addr)
+                self._vfree(area.addr)
                 raise
         area.order = shift - page_shift
         pages = buddy.alloc_pages(area.order, count)
         area.pages = pages
         if len(pages) < count:
-            self.vfree(area.addr)
+            self._vfree(area.addr)
             raise VmapError(errno.ENOMEM, f"no pages of order {area.order} left")
         try:
             counters = self._mapper.map_array(area.addr, size, pages.view(np.int64), None, shift)
         except (VmapError, InputError):
-            self.vfree(area.addr)
+            self._vfree(area.addr)
             raise
         return self._mapping(area, size, counters, seen)
 
+    @_entry
     def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
         """``ioremap()``: map a physical range; the mapping starts at the page that holds ``phys``.
 
@@ -222,7 +253,7 @@ class Kernel:
         try:
             counters = self._mapper.map_linear(area.addr, area.addr + length, start, value)
         except (VmapError, InputError):
-            self.vunmap(area.addr)
+            self._vunmap(area.addr)
             raise
         return self._mapping(area, length, counters, seen)
 
@@ -382,8 +413,7 @@ class Kernel:
             mapping.leaves  # noqa: B018 - the owner may ask for them later
         self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end)
         self._mapper.unmap(area.addr, area.size)
-        if self._space.remove(area):
-            self._purge()
+        self._drain_queued |= self._space.remove(area)
         return area
 
     def _purge(self) -> None:
