@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
@@ -60,6 +61,14 @@ def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_
 
     :param total_pages: PFNs from there on are not valid; None for what the architecture can address.
     """
+    return _geometry(arch, release, tuple(config.items()), total_pages)
+
+
+@lru_cache(maxsize=64)
+def _geometry(
+    arch: Arch, release: Release, options: tuple[tuple[str, bool], ...], total_pages: int | None
+) -> Geometry:
+    config = dict(options)
     huge = config["HAVE_ARCH_HUGE_VMAP"]
     blocked = any(config[option] and change not in release.merged for option, change in arch.leaf_blockers.items())
     return geometry(

@@ -45,7 +45,7 @@ def _same_prot(prot: int, level: int) -> int:
     return prot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arch:
     """One architecture with one page size, as a kernel is configured for it.
 

@@ -240,7 +240,7 @@ class Generator:
         """Scenario ``number``."""
         rng = random.Random(self.seed << 40 | number)
         boot_args = rng.choice(("nohugeiomap", "nohugevmalloc")) if rng.random() < 0.1 else ""
-        total_pages = 1 << 20 if rng.random() < 0.3 else None
+        total_pages = 1 << 18 if rng.random() < 0.3 else None
         steps: list[Step] = []
         kinds: list[str] = []  # what each step returned: its call while it is mapped, "" otherwise
 
@@ -284,7 +284,8 @@ class Generator:
         elif roll < 0.27 and not self.only_vmap:
             add(Step("tables", pages=rng.randrange(12)))
         elif roll < 0.34 and not self.only_vmap:
-            add(Step("vmalloc", pages=rng.choice((1, 3, self._pmd >> 1, self._pmd)), flags=rng.randrange(2)), "vmalloc")
+            pages = rng.choice((1, 2, 3, 5, 8, 16, min(self._pmd >> 1, 1024), min(self._pmd, 2048)))
+            add(Step("vmalloc", pages=pages, flags=rng.randrange(2)), "vmalloc")
         elif roll < 0.42 and not self.only_vmap:
             pages = self._some_pages(rng)
             if rng.random() < 0.3:
@@ -345,7 +346,7 @@ class Generator:
             return max(limit - rng.randrange(1, 2 * self.pages), 0)
         if roll < 0.2:
             return rng.randrange(max(limit, 1))
-        return (1 << 16) + rng.randrange(1 << 19)
+        return (1 << 16) + rng.randrange(1 << 17)
 
     def array(self, rng: random.Random, limit: int) -> Pfns:
         """A page array shaped like real ones."""

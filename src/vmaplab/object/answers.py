@@ -71,9 +71,9 @@ class Rest:
         self.buddy: heap.Buddy | None = None
         self.make_buddy: Callable[[], heap.Buddy]
         self._caches: dict[int, int] = {}
-        self._answers: dict[str, Callable[[], int | None]] = {
-            name.removeprefix("_do_"): getattr(self, name) for name in dir(self) if name.startswith("_do_")
-        }
+        self._answers: dict[str, Callable[[], int | None]] = {}
+        for name in ANSWERED:
+            self._answers[name] = self._answers[f"{name}_noprof"] = getattr(self, f"_do_{name}")
         self.reset()
 
     def reset(self) -> None:
@@ -127,7 +127,7 @@ class Rest:
 
     def answer(self, name: str) -> int:
         """The result of the kernel's function ``name``, whose arguments are in the registers."""
-        return self._answers[_plain(name)]() or 0
+        return self._answers[name]() or 0
 
     # -- slab ---------------------------------------------------------------------------------------
 
@@ -336,10 +336,6 @@ class Rest:
 
     def _do_panic(self) -> None:
         raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(0)}")
-
-
-def _plain(name: str) -> str:
-    return name.removesuffix("_noprof")
 
 
 ANSWERED = frozenset(name.removeprefix("_do_") for name in dir(Rest) if name.startswith("_do_"))

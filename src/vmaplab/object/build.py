@@ -52,7 +52,8 @@ OBJECTS = (
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2}
 
 # Where things are bound, relative to the image's base.
-ANSWERS = 0x100_0000  # code: 16 bytes per function
+ANSWERS = 0x100_0000  # functions that are answered: STEP bytes each
+SILENCE = 0x101_0000  # functions without effect
 STEP = 16
 ZEROES = 0x110_0000  # data that nobody defines: ZEROES_STEP bytes each
 ZEROES_STEP = 0x1_0000
@@ -306,7 +307,8 @@ class _KernelBuild:
             undefined = {i: s.name for i, s in enumerate(symbols.iter_symbols()) if s["st_shndx"] == "SHN_UNDEF"}
             called = _called(elf, undefined)
         base = self.family.image_base
-        bound, answered, zeroes, lost = [], 0, [], 0
+        bound, zeroes = [], []
+        answered = silent = lost = 0
         for name in undefined.values():
             plain = name.removesuffix("_noprof")
             if name in self.family.aliases:
@@ -314,9 +316,12 @@ class _KernelBuild:
                 continue
             if not name or f" {name} = ." in _SCRIPT:
                 continue
-            if plain in ANSWERED or plain in SILENT or plain.startswith("vmaplab_"):
+            if plain in ANSWERED:
                 answered += 1
                 where = ANSWERS + STEP * answered
+            elif plain in SILENT:
+                where = SILENCE + STEP * silent
+                silent += 1
             elif name in called:
                 where = NOWHERE + STEP * lost
                 lost += 1

@@ -15,11 +15,10 @@ import numpy as np
 import unicorn
 from numba import carray, cfunc, types
 from numpy.typing import NDArray
-from unicorn.unicorn_py3.unicorn import uclib
+from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
 from vmaplab.errors import KernelFault
-from vmaplab.object.answers import SILENT
-from vmaplab.object.build import ANSWERS, NOWHERE, ZEROES, ZEROES_STEP, Built
+from vmaplab.object.build import ANSWERS, NOWHERE, SILENCE, STEP, ZEROES, ZEROES_STEP, Built
 from vmaplab.object.image import Image
 from vmaplab.pgtable.geometry import Ints, signed
 from vmaplab.pgtable.memory import L_STORE, L_WARN
@@ -63,6 +62,7 @@ class Emulator:
         self._memory: list[tuple[int, NDArray[np.uint8]]] = []
         self._callbacks: list[Any] = []
         self._fault: KernelFault | None = None
+        self._error: BaseException | None = None
         self._texts: list[str] = []
         self._writable: list[NDArray[np.uint8]] = []
         self._counter: Ints = np.zeros(0, dtype=np.int64)
@@ -129,27 +129,32 @@ class Emulator:
             room[: len(data)] = np.frombuffer(data, dtype=np.uint8)
             if writable:
                 self._writable.append(room)
-        answers = self.map(base + ANSWERS, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
-        stubs = self.image.stubs(base + ANSWERS, base + ANSWERS + PAGE)
-        for address, name in stubs.items():
-            silent = name.removesuffix("_noprof") in SILENT
-            code = family.ret_zero if silent else family.ret
-            answers[address - base - ANSWERS :][: len(code)] = np.frombuffer(code, dtype=np.uint8)
-            if not silent:
-                self._on_code(address, lambda name=name: self._answered(name))  # type: ignore[misc]
+        for start, code in ((base + ANSWERS, family.ret), (base + SILENCE, family.ret_zero)):
+            room = self.map(start, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC)
+            for address in self.image.stubs(start, start + PAGE):
+                room[address - start :][: len(code)] = np.frombuffer(code, dtype=np.uint8)
+        self._names = self.image.stubs(base + ANSWERS, base + ANSWERS + PAGE)
+        self._on_code(base + ANSWERS + STEP, base + ANSWERS + PAGE - 1, self._answered)
         zeroes = self.image.stubs(base + ZEROES, base + NOWHERE)
         if zeroes:
             self.map(base + ZEROES, ZEROES_STEP * len(zeroes))
         self._lost = self.image.stubs(base + NOWHERE, base + STACK)
 
-    def _on_code(self, address: int, action: Callable[[], None]) -> None:
-        self._uc.hook_add(unicorn.UC_HOOK_CODE, lambda *_: self._guard(action), begin=address, end=address)
+    def _on_code(self, begin: int, end: int, action: Callable[[int], None]) -> None:
+        """Call ``action`` with the address before an instruction in [begin, end] runs. Past Unicorn's slow binding."""
 
-    def _guard(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except KernelFault as fault:
-            self._stop(fault)
+        def called(_uc: Any, address: int, _size: int, _data: Any) -> None:
+            try:
+                action(address)
+            except KernelFault as fault:
+                self._stop(fault)
+            except BaseException as error:  # a bug of ours, or an interrupt: not for C code to see
+                self._error = error
+                self._uc.emu_stop()
+
+        callback = HOOK_CODE_CFUNC(called)
+        self._callbacks.append(callback)
+        self._add_hook(ctypes.c_size_t(), unicorn.UC_HOOK_CODE, ctypes.cast(callback, ctypes.c_void_p).value, 0, begin, end)
 
     def _stop(self, fault: KernelFault) -> None:
         self._fault = self._fault or fault
@@ -175,12 +180,14 @@ class Emulator:
         self.set_register(family.stack, stack)
         self._control[_BUDGET] = BLOCKS
         self._counter[2 : 2 + len(self._counter) // 2] = 0
-        self._fault = None
+        self._fault = self._error = None
         try:
             uc.emu_start(start, self.base + EXIT)
         except unicorn.UcError as error:
             if self._fault is None:
                 self._fault = KernelFault(f"{error} in {self.where()}")
+        if self._error is not None:
+            raise self._error
         if self._fault is None and self._control[_BUDGET] < 0:
             self._fault = KernelFault(f"{BLOCKS} basic blocks and no end: a loop in {self.where()}")
         if self._fault is not None:
@@ -220,8 +227,8 @@ class Emulator:
         """Replace instructions."""
         self._uc.mem_write(address, code)
 
-    def _answered(self, name: str) -> None:
-        self.set_register(self.family.result, self._answer(name) & (1 << 64) - 1)
+    def _answered(self, address: int) -> None:
+        self.set_register(self.family.result, self._answer(self._names[address]) & (1 << 64) - 1)
 
     # -- what is seen -------------------------------------------------------------------------------
 
@@ -247,9 +254,11 @@ class Emulator:
     ) -> None:
         if handle.value:
             self._uc.hook_del(handle.value)
+        self._add_hook(handle, kind, callback.address, (self._control if data is None else data).ctypes.data, begin, end)
+
+    def _add_hook(self, handle: ctypes.c_size_t, kind: int, code: int | None, data: int, begin: int, end: int) -> None:
         status = uclib.uc_hook_add(
-            self._uch, ctypes.byref(handle), kind, callback.address, (self._control if data is None else data).ctypes.data,
-            ctypes.c_uint64(begin), ctypes.c_uint64(end),
+            self._uch, ctypes.byref(handle), kind, code, data, ctypes.c_uint64(begin), ctypes.c_uint64(end)
         )
         if status:
             raise unicorn.UcError(status)
@@ -332,7 +341,7 @@ class Emulator:
         if goes_on:
             length = next(iter(capstone.Cs(*self.family.disassembler).disasm_lite(bytes(self.view(address, 4)), 0)))[1]
             self.patch(address, self.family.nop[length])
-        self._on_code(address, action)
+        self._on_code(address, address, lambda _: action())
 
     def _on_invalid_memory(self, _uc: Any, access: int, address: int, size: int, _value: int, _data: Any) -> bool:
         fetch = access in (unicorn.UC_MEM_FETCH_UNMAPPED, unicorn.UC_MEM_FETCH_PROT)
