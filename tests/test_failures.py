@@ -97,7 +97,7 @@ def test_more_pages_than_the_machine_has_is_enomem():
 @pytest.mark.parametrize("arch", sorted(ARCHES))
 @pytest.mark.parametrize("release", ["linux-6.16", "mm-unstable"])
 def test_more_ram_than_the_architecture_can_address_makes_no_pfn_valid(arch, release):
-    widest = 1 << (ARCHES[arch].phys_bits - ARCHES[arch].page_shift)
+    widest = ARCHES[arch].addressable_pages
     kernel = Kernel(arch, release, total_pages=2**63)
     assert kernel.vmap([widest - 1]).leaves["pfn"].tolist() == [widest - 1]
     with pytest.raises(VmapError, match="not valid"):

@@ -1,25 +1,33 @@
 """The command line: parse, call one function, print.
 
-Exit status: 0 good, 1 a finding (the kernel would refuse), 2 bad usage or input.
+Exit status: 0 good, 1 a finding (the kernel would refuse, or differs), 2 bad usage or input.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmaplab import __version__
 from vmaplab.arch import ARCHES
-from vmaplab.errors import InputError, VmapError
+from vmaplab.errors import InputError, KernelFault, VmapError
 from vmaplab.release import DEFAULT, RELEASES
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vmaplab.check.differential import AnyKernel
     from vmaplab.kernel import Kernel
+    from vmaplab.mapping import Mapping
+    from vmaplab.object.build import Built
 
 app = typer.Typer(
     add_completion=False,
@@ -39,7 +47,9 @@ _UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if bas
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID or a file of page frame numbers.")]
 ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
-ReleaseOption = Annotated[str, typer.Option("--release", "-r", help="Release, see 'vmaplab releases'.")]
+ReleaseOption = Annotated[
+    str | None, typer.Option("--release", "-r", help=f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")
+]
 BootArgs = Annotated[str, typer.Option("--boot-args", help="nohugeiomap, nohugevmalloc; several in quotes.")]
 Config = Annotated[
     list[str] | None, typer.Option("--config", metavar="KEY=y|n", help="Kernel configuration, e.g. HUGETLB_PAGE=n.")
@@ -49,6 +59,16 @@ TotalPages = Annotated[
 ]
 PageSize = Annotated[
     str | None, typer.Option("--page-size", metavar="SIZE", help="Page size of a plain file, e.g. 64K.")
+]
+Tree = Annotated[
+    Path | None, typer.Option("--tree", metavar="DIR", help="A kernel tree. Default: Debian's linux-source-6.12.")
+]
+Snippet = Annotated[
+    Path | None, typer.Option("--snippet", metavar="FILE.c", help="C to compile at the end of mm/vmalloc.c.")
+]
+Call = Annotated[str | None, typer.Option("--call", metavar="SYMBOL", help="Its function to call instead of vmap().")]
+KernelConfig = Annotated[
+    list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="Kernel configuration, e.g. KASAN=y.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -102,36 +122,219 @@ def _kernel(arch: str, release: str, boot_args: str, config: list[str] | None, *
 def map_command(
     source: Source,
     arch: ArchOption = DEFAULT_ARCH,
-    release: ReleaseOption = DEFAULT,
+    release: ReleaseOption = None,
     boot_args: BootArgs = "",
     config: Config = None,
     total_pages: TotalPages = None,
     page_size: PageSize = None,
+    own_code: Annotated[bool, typer.Option("--object", help="Run the kernel's own code, not the model.")] = False,
+    tree: Tree = None,
+    snippet: Snippet = None,
+    call: Call = None,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Lines of leaves to show.")] = 16,
     events: Annotated[bool, typer.Option("--events", help="Show every store, allocation and flush.")] = False,
     as_json: Json = False,
 ) -> None:
     """Map SOURCE and show the leaves and the cost."""
+    if own_code or tree or snippet:
+        if release:
+            raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
+        built = _build([arch], tree, config, snippet, call)[0]
+        _map_object(built, source, boot_args, config, _number(total_pages), _number(page_size), rows, events, as_json)
+        return
     _start(source)
     with progress("mapping (the first run compiles, once)"):
         from vmaplab import pages
+
+        kernel = _kernel(arch, release or DEFAULT, boot_args, config, total_pages=_number(total_pages), record=events)
+        pfns = pages.load(source, arch, _number(page_size))
+        mapping = _vmap(kernel, pfns, as_json)
+    _show_mapping(kernel, mapping, _config(config), rows, events, as_json)
+
+
+def _map_object(
+    built: Built,
+    source: str,
+    boot_args: str,
+    config: list[str] | None,
+    total_pages: int | None,
+    page_size: int | None,
+    rows: int,
+    events: bool,
+    as_json: bool,
+) -> None:
+    with progress("running the kernel's code"):
+        from vmaplab import pages
+        from vmaplab.object.kernel import ObjectKernel
+
+        pfns = pages.load(source, built.target.arch, page_size)
+        kernel = ObjectKernel(
+            built, boot_args, total_pages=total_pages, count=True, log_lines=2 * len(pfns) + (1 << 16)
+        )
+        mapping = _vmap(kernel, pfns, as_json)
+    shown = {word.removeprefix("CONFIG_").split("=")[0]: word.endswith("=y") for word in config or []}
+    _show_mapping(kernel, mapping, shown, rows, events, as_json)
+
+
+def _vmap(kernel: AnyKernel, pfns: NDArray[np.uint64], as_json: bool) -> Mapping:
+    """Map; a refusal is printed as JSON too, if that is wanted."""
+    try:
+        mapping = kernel.vmap(pfns)
+    except VmapError as error:
+        if as_json:
+            from vmaplab.report import as_json as to_json
+
+            _print_json(to_json.refusal(kernel, error))
+        raise
+    mapping.leaves  # noqa: B018 - built while the bar shows
+    return mapping
+
+
+def _show_mapping(
+    kernel: AnyKernel, mapping: Mapping, config: dict[str, bool], rows: int, events: bool, as_json: bool
+) -> None:
+    if as_json:
         from vmaplab.report import as_json as to_json
 
-        kernel = _kernel(arch, release, boot_args, config, total_pages=_number(total_pages), record=events)
-        pfns = pages.load(source, arch, _number(page_size))
-        try:
-            mapping = kernel.vmap(pfns)
-        except VmapError as error:
-            if as_json:
-                _print_json(to_json.refusal(kernel, error))
-            raise
-        mapping.leaves  # noqa: B018 - built while the bar shows
-    if as_json:
         _print_json(to_json.mapping(kernel, mapping, events))
     else:
         from vmaplab.report import tables
 
-        tables.mapping(kernel, mapping, _config(config), rows, events)
+        tables.mapping(kernel, mapping, config, rows, events)
+
+
+def _build(
+    names: list[str], tree: Path | None, config: list[str] | None, snippet: Path | None, call: str | None
+) -> list[Built]:
+    if (snippet is None) != (call is None):
+        raise InputError("--snippet FILE.c and --call SYMBOL go together")
+    with progress("building mm/vmalloc.o (the first build takes half a minute, then it is cached)", len(names)) as step:
+        from vmaplab.object import build, targets
+
+        found = []
+        for target in [targets.get(name) for name in names]:
+            found.append(build.build(target, tree, config or (), snippet, call or "vmap"))
+            step()
+    return found
+
+
+@app.command("check")
+def check_command(
+    tree: Tree = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", metavar="DIR", help="Compare with this kernel tree, not with the model.")
+    ] = None,
+    arch: Annotated[
+        str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")
+    ] = DEFAULT_ARCH,
+    release: Annotated[
+        str | None, typer.Option("--release", "-r", help="The model's release. Default: by the tree's version.")
+    ] = None,
+    cases: Annotated[int, typer.Option("--cases", min=1, help="Random scenarios per architecture.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which scenarios.")] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes. Default: one per CPU.")] = None,
+    config: KernelConfig = None,
+    snippet: Snippet = None,
+    call: Call = None,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", metavar="STEPS", help="Run this one, e.g. 'vmap 0x100+16; vunmap @0'.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the model, or another tree, with the kernel's own code on random scenarios."""
+    if base and (release or snippet):
+        raise InputError("--base compares two trees; --release and --snippet are for the model")
+    from vmaplab.release import get, of_version
+
+    wanted = get(release) if release else None
+    from vmaplab.object.targets import TARGETS
+    from vmaplab.object.targets import get as target_of
+
+    names = list(TARGETS) if arch == "all" else [target_of(name).arch for name in arch.split(",")]
+    built = _build(names, tree, config, snippet, call)
+    bases = _build(names, base, config, None, None) if base else [None] * len(built)
+    from vmaplab.check import campaign
+    from vmaplab.check.scenario import parse
+    from vmaplab.config import CONFIG
+
+    one = parse(scenario) if scenario else None
+    model_config = {
+        key: value == "y"
+        for key, value in (word.removeprefix("CONFIG_").split("=", 1) for word in config or [])
+        if key in CONFIG
+    }
+    plans = [
+        campaign.Plan(ours, other, wanted or of_version(ours.version), model_config, seed)
+        for ours, other in zip(built, bases, strict=True)
+    ]
+    chunks = -(-cases // campaign.CHUNK) * len(plans)
+    with progress("comparing", total=chunks) as advance:
+        if one:
+            found = [campaign.check_one(plan, one) for plan in plans]
+        else:
+            found = [campaign.check(plan, cases, jobs, advance) for plan in plans]
+    options = _again(tree, base, release, config, snippet, call)
+    commands = [
+        shlex.join(
+            ["vmaplab", "check", *options, "--arch", verdict.plan.arch.name, "--scenario", str(verdict.scenario)]
+        )
+        if verdict.difference
+        else ""
+        for verdict in found
+    ]
+    if as_json:
+        from vmaplab.report import as_json as to_json
+
+        _print_json(to_json.verdicts(found, commands))
+    else:
+        from vmaplab.report import tables
+
+        tables.verdicts(found, commands)
+    if any(verdict.difference for verdict in found):
+        raise typer.Exit(1)
+
+
+def _again(
+    tree: Path | None,
+    base: Path | None,
+    release: str | None,
+    config: list[str] | None,
+    snippet: Path | None,
+    call: str | None,
+) -> list[str]:
+    """The options with which a check is repeated."""
+    named = {"--tree": tree, "--base": base, "--release": release, "--snippet": snippet, "--call": call}
+    words = [word for option, value in named.items() if value for word in (option, str(value))]
+    return words + [word for one in config or [] for word in ("--config", one)]
+
+
+object_app = typer.Typer(help="The kernel's own code: mm/vmalloc.o of a kernel tree, run in a CPU emulator.")
+app.add_typer(object_app, name="object")
+
+
+@object_app.command("build")
+def object_build_command(
+    tree: Tree = None,
+    arch: Annotated[
+        str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")
+    ] = DEFAULT_ARCH,
+    config: KernelConfig = None,
+    snippet: Snippet = None,
+    call: Call = None,
+    as_json: Json = False,
+) -> None:
+    """Build mm/vmalloc.o and what it needs, and link them; from the cache where nothing changed."""
+    from vmaplab.object.targets import TARGETS
+
+    built = _build(list(TARGETS) if arch == "all" else arch.split(","), tree, config, snippet, call)
+    if as_json:
+        from vmaplab.report import as_json as to_json
+
+        _print_json(to_json.built(built))
+    else:
+        from vmaplab.report import tables
+
+        tables.built(built)
 
 
 @app.command("compare")
@@ -242,6 +445,8 @@ def main() -> None:
         status = _fail(str(error), 2)
     except VmapError as error:
         status = _fail(f"the kernel would refuse: {error}", 1)
+    except KernelFault as error:
+        status = _fail(f"the kernel's code goes wrong: {error}", 1)
     except _UsageError as error:
         status = _fail(error.format_message().rstrip("."), 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -65,9 +65,7 @@ def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_
 
 
 @lru_cache(maxsize=64)
-def _geometry(
-    arch: Arch, release: Release, options: tuple[tuple[str, bool], ...], total_pages: int | None
-) -> Geometry:
+def _geometry(arch: Arch, release: Release, options: tuple[tuple[str, bool], ...], total_pages: int | None) -> Geometry:
     config = dict(options)
     huge = config["HAVE_ARCH_HUGE_VMAP"]
     blocked = any(config[option] and change not in release.merged for option, change in arch.leaf_blockers.items())

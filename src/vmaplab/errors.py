@@ -25,7 +25,7 @@ class VmapError(OSError):
         return str(self.strerror)
 
 
-class KernelFault(Exception):
+class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, no error of ours
     """The kernel's own code, in the emulator, did what no kernel may do: a finding, in one line.
 
     A BUG(), an endless loop, a jump to where no code is, an access outside its memory, a double free.

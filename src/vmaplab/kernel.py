@@ -323,6 +323,11 @@ class Kernel:
         return self._area(-(-size >> self.arch.page_shift) << self.arch.page_shift, 1, flags)
 
     @property
+    def code(self) -> str:
+        """Whose code this is: the release's name."""
+        return self.release.name
+
+    @property
     def areas(self) -> list[VmArea]:
         """The areas in use, ascending."""
         return self._space.areas

@@ -63,5 +63,7 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
 
 ARCHES = (
     _x86("x86_64", ("PTE", "PMD", "PUD", "PGD"), 0xFFFF_C900_0000_0000, vmalloc_tb=32, max_physmem_bits=46),
-    _x86("x86_64-la57", ("PTE", "PMD", "PUD", "P4D", "PGD"), 0xFFA0_0000_0000_0000, vmalloc_tb=12800, max_physmem_bits=52),
+    _x86(
+        "x86_64-la57", ("PTE", "PMD", "PUD", "P4D", "PGD"), 0xFFA0_0000_0000_0000, vmalloc_tb=12800, max_physmem_bits=52
+    ),
 )

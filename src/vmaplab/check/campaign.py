@@ -46,6 +46,11 @@ class Plan:
         """The architecture."""
         return arches.get(self.built.target.arch)
 
+    @property
+    def against(self) -> str:
+        """What the object is compared with."""
+        return self.release.name if self.base is None else self.base.code
+
     def sides(self) -> tuple[Side, Side]:
         """What to compare: the model or the base tree, and the object."""
         if self.base is None:
@@ -126,8 +131,8 @@ def _results(plan: Plan, cases: int, jobs: int) -> Iterator[tuple[int, int, int 
         todo = iter(chunks)
         try:
             while True:
-                while not found and len(waiting) < 2 * jobs and (chunk := next(todo, None)):
-                    waiting.add(pool.submit(_run, *chunk))
+                while not found and len(waiting) < 2 * jobs and (following := next(todo, None)):
+                    waiting.add(pool.submit(_run, *following))
                 if not waiting:
                     return
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.check.scenario import Scenario, Step
-from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.errors import KernelFault, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import EventLog
 from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
-from vmaplab.pgtable.geometry import Ints, unsigned
+from vmaplab.pgtable.geometry import Ints
 from vmaplab.pgtable.memory import L_WARN
 from vmaplab.release import Release
 from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
@@ -98,7 +98,7 @@ def difference(ours: Run, theirs: Run, names: tuple[str, str] = ("the model", "t
     us, them = names
     for number, (mine, other) in enumerate(zip(ours.results, theirs.results, strict=False)):
         if mine != other:
-            return f"step {number}: {us} returns {_number(mine)}, {them} {_number(other)}"
+            return f"step {number}: {us}: {_number(mine, ours)}; {them}: {_number(other, theirs)}"
     if not np.array_equal(ours.rows, theirs.rows):
         length = min(len(ours.rows), len(theirs.rows))
         unequal = np.flatnonzero((ours.rows[:length] != theirs.rows[:length]).any(axis=1))
@@ -177,8 +177,10 @@ def _kind_of(text: str) -> int:
     return 1000 + sum(text.encode())
 
 
-def _number(value: int | str) -> str:
-    return f"{value:#x}" if isinstance(value, int) and value >= 0 else str(value)
+def _number(value: int | str, which: Run) -> str:
+    if value == BUG and which.fault:
+        return which.fault
+    return f"returns {value:#x}" if isinstance(value, int) and value >= 0 else f"returns {value}"
 
 
 def _event(which: Run, at: int) -> str:

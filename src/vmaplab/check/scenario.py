@@ -22,7 +22,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +91,7 @@ def array_of(parts: list[tuple[int, int]]) -> Pfns:
         return np.zeros(0, dtype=np.uint64)
     return np.concatenate(
         [
-            np.full(count, NULL, dtype=np.uint64)
-            if first == NULL
-            else np.arange(first, first + count, dtype=np.uint64)
+            np.full(count, NULL, dtype=np.uint64) if first == NULL else np.arange(first, first + count, dtype=np.uint64)
             for first, count in parts
         ]
     )
@@ -139,8 +137,7 @@ def parse(text: str) -> Scenario:
                 continue
             steps.append(_parse_step(words[0], words[1:], len(steps)))
         except (ValueError, IndexError, KeyError, OverflowError):
-            known = ", ".join(_FORMS)
-            raise InputError(f"cannot read the step '{part.strip()}'; the steps are {known}") from None
+            raise InputError(f"cannot read the step '{part.strip()}'; the steps are {_FORMS}") from None
     if not steps:
         raise InputError("a scenario has one step at least, e.g. 'vmap 0x100+16; vunmap @0'")
     return Scenario(tuple(steps), boot_args, total_pages)
@@ -170,8 +167,7 @@ def _parse_runs(word: str) -> Pfns:
     return array_of(parts)
 
 
-_FORMS = ("boot", "pages", "tables", "area", "vmap", "map", "range", "unrange", "vmalloc", "ioremap")
-_FORMS += ("vunmap", "vfree", "iounmap", "lookup")
+_FORMS = "boot, pages, tables, area, vmap, map, range, unrange, vmalloc, ioremap, vunmap, vfree, iounmap, lookup"
 
 
 def _parse_step(call: str, words: list[str], number: int) -> Step:
@@ -298,9 +294,7 @@ class Generator:
                 flags |= rng.choice((VM_FLUSH_RESET_PERMS, VM_NO_GUARD))
             add(Step("vmap", pfns=self.array(rng, limit), flags=flags), "vmap")
 
-    def _into_area(
-        self, rng: random.Random, add: Callable[..., None], number: int, room: int, limit: int
-    ) -> None:
+    def _into_area(self, rng: random.Random, add: Callable[..., None], number: int, room: int, limit: int) -> None:
         """Walker calls into a reserved area, not always once per entry."""
         offset = rng.randrange(room)
         pages = rng.randrange(1, room - offset + 1)
@@ -451,7 +445,10 @@ def _simpler(step: Step) -> list[Step]:
         if step.call == "vmap" and step.flags != VM_MAP:
             found.append(step._replace(flags=VM_MAP))
     for name in ("pages", "offset", "pfn"):
-        value = getattr(step, name)
+        value: int = getattr(step, name)
         least = 1 if name == "pages" and step.call != "tables" else 0
-        found += [step._replace(**{name: less}) for less in (least, value // 2, value - 1) if least <= less < value]
+        for less in (least, value // 2, value - 1):
+            if least <= less < value:
+                changed: dict[str, Any] = {name: less}
+                found.append(step._replace(**changed))
     return found

@@ -20,20 +20,19 @@ from vmaplab.pgtable.memory import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_
 if TYPE_CHECKING:
     from vmaplab.object.emulator import Emulator
 
-SILENT = frozenset(
-    """
-    mutex_lock mutex_unlock mutex_init __mutex_init down_read up_read down_write up_write
-    _raw_spin_lock _raw_spin_unlock _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
-    _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
-    queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched
-    synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock call_rcu flush_work
-    schedule_timeout_uninterruptible blocking_notifier_call_chain
-    shrinker_register split_page arch_sync_kernel_mappings dump_page mod_node_page_state
-    debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
-    _printk set_direct_map_default set_direct_map_invalid set_direct_map_default_noflush
-    set_direct_map_invalid_noflush
-    """.split()
-)
+_SILENT = """
+mutex_lock mutex_unlock mutex_init __mutex_init down_read up_read down_write up_write
+_raw_spin_lock _raw_spin_unlock _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
+_raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
+queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched
+synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock call_rcu flush_work
+schedule_timeout_uninterruptible blocking_notifier_call_chain
+shrinker_register split_page arch_sync_kernel_mappings dump_page mod_node_page_state
+debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
+_printk set_direct_map_default set_direct_map_invalid set_direct_map_default_noflush
+set_direct_map_invalid_noflush
+"""
+SILENT = frozenset(_SILENT.split())
 """Functions without an effect that vmalloc could see; they return 0."""
 
 TABLE_LEVELS = {"__pte_alloc_kernel": 0, "__pmd_alloc": 1, "__pud_alloc": 2, "__p4d_alloc": 3}

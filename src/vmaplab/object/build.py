@@ -74,6 +74,7 @@ class Built:
     :param fresh: it was compiled just now, not found in the cache.
     :param call: the function that stands for ``vmap()``.
     :param zeroes: data that nothing defines; it reads as zero.
+    :param compiler: the first line of its ``--version``.
     """
 
     image: Path
@@ -83,6 +84,12 @@ class Built:
     fresh: bool
     call: str
     zeroes: tuple[str, ...]
+    compiler: str
+
+    @property
+    def code(self) -> str:
+        """Whose code this is, e.g. ``Linux 6.12.117``."""
+        return f"Linux {self.version}" + (f" with {self.call}()" if self.call != "vmap" else "")
 
 
 def cache_root() -> Path:
@@ -127,7 +134,7 @@ def check_tree(tree: Path) -> str:
     if "VERSION" not in fields or not (tree / "mm" / "vmalloc.c").exists():
         raise InputError(f"{tree} is no kernel tree: it has no Makefile with a VERSION, or no mm/vmalloc.c")
     numbers = ".".join(fields.get(name, "0") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
-    return numbers + fields.get("EXTRAVERSION", "")
+    return str(numbers + fields.get("EXTRAVERSION", ""))
 
 
 def parse_config(words: Iterable[str]) -> tuple[str, ...]:
@@ -176,7 +183,7 @@ def build(
             if found is None:
                 found = kernel_build.image(images, snippet)
     zeroes = tuple(json.loads((found / "manifest.json").read_text())["zeroes"])
-    return Built(found / "image.elf", target, tree, version, fresh, call, zeroes)
+    return Built(found / "image.elf", target, tree, version, fresh, call, zeroes, tools.version)
 
 
 class Tools:
@@ -298,16 +305,19 @@ class _KernelBuild:
         """Join ``units``, bind what stays undefined, and write image.elf; returns the data that nobody defines."""
         from elftools.elf.elffile import ELFFile
 
+        from vmaplab.object.image import section_of
+
         ld = f"{self.tools.prefix}ld"
         joined = own / "joined.o"
         _run([ld, "-r", "-o", str(joined), *map(str, units)], own, "linking")
         with joined.open("rb") as file:
             elf = ELFFile(file)
-            symbols = elf.get_section_by_name(".symtab")
-            undefined = {i: s.name for i, s in enumerate(symbols.iter_symbols()) if s["st_shndx"] == "SHN_UNDEF"}
+            symbols = section_of(elf, ".symtab").iter_symbols()
+            undefined = {i: s.name for i, s in enumerate(symbols) if s["st_shndx"] == "SHN_UNDEF"}
             called = _called(elf, undefined)
         base = self.family.image_base
-        bound, zeroes = [], []
+        bound: list[str] = []
+        zeroes: list[str] = []
         answered = silent = lost = 0
         for name in undefined.values():
             plain = name.removesuffix("_noprof")
@@ -360,7 +370,8 @@ _SCRIPT = """
 {bound}
 SECTIONS {{
   . = {base};
-  .text : {{ *(.text .text.* .init.text .exit.text .ref.text .noinstr.text .sched.text .altinstr_aux .altinstr_replacement) }}
+  .text : {{ *(.text .text.* .init.text .exit.text .ref.text .noinstr.text .sched.text)
+    *(.altinstr_aux .altinstr_replacement) }}
   . = ALIGN(0x10000);
   .rodata : {{ *(.rodata .rodata.* .init.rodata) }}
   __bug_table : {{ __start___bug_table = .; *(__bug_table) __stop___bug_table = .; }}

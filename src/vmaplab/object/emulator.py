@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 import capstone
+import numba
 import numpy as np
 import unicorn
-from numba import carray, cfunc, types
 from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
 from vmaplab.errors import KernelFault
 from vmaplab.object.build import ANSWERS, NOWHERE, SILENCE, STEP, ZEROES, ZEROES_STEP, Built
 from vmaplab.object.image import Image
-from vmaplab.pgtable.geometry import Ints, signed
+from vmaplab.pgtable.geometry import Ints, signed, unsigned
 from vmaplab.pgtable.memory import L_STORE, L_WARN
 
 EXIT = ANSWERS  # where a call returns to
@@ -33,12 +33,20 @@ BLOCKS = 1 << 26
 """How many basic blocks one call may execute before it counts as a loop."""
 
 # Indices into the control array, which the log follows.
-_BUDGET, _LOGGED, _ROOM, _OFFSET = range(4)
+_BUDGET, _LOGGED, _ROOM, _OFFSET, _LAST = range(5)
 _LOG = 8
 
-_NATIVE_BLOCK = types.void(types.voidptr, types.uint64, types.uint32, types.voidptr)
-_NATIVE_WRITE = types.void(types.voidptr, types.int32, types.uint64, types.int32, types.int64, types.voidptr)
+_NATIVE_BLOCK = numba.types.void(numba.types.voidptr, numba.types.uint64, numba.types.uint32, numba.types.voidptr)
+_NATIVE_WRITE = numba.types.void(
+    numba.types.voidptr,
+    numba.types.int32,
+    numba.types.uint64,
+    numba.types.int32,
+    numba.types.int64,
+    numba.types.voidptr,
+)
 _stop = uclib.uc_emu_stop
+carray: Any = numba.__dict__["carray"]  # numba does not say that it exports it
 
 
 class Emulator:
@@ -49,9 +57,7 @@ class Emulator:
     :ivar image: symbols and bug table of what is loaded.
     """
 
-    def __init__(
-        self, built: Built, answer: Callable[[str], int], log_lines: int = 1 << 16
-    ) -> None:
+    def __init__(self, built: Built, answer: Callable[[str], int], log_lines: int = 1 << 16) -> None:
         self.family = family = built.target.family
         self.base = family.image_base
         self.image = Image(built.image)
@@ -154,7 +160,14 @@ class Emulator:
 
         callback = HOOK_CODE_CFUNC(called)
         self._callbacks.append(callback)
-        self._add_hook(ctypes.c_size_t(), unicorn.UC_HOOK_CODE, ctypes.cast(callback, ctypes.c_void_p).value, 0, begin, end)
+        self._add_hook(
+            ctypes.c_size_t(),
+            unicorn.UC_HOOK_CODE,
+            ctypes.cast(callback, ctypes.c_void_p).value,
+            0,
+            begin,
+            end,
+        )
 
     def _stop(self, fault: KernelFault) -> None:
         self._fault = self._fault or fault
@@ -207,6 +220,11 @@ class Emulator:
             address = self.register(link)
         return self.image.symbol(address)[0]
 
+    def _last(self) -> str:
+        """The function whose basic block ran last."""
+        address = unsigned(int(self._control[_LAST]))
+        return self.image.symbol(address)[0] or f"{address:#x}"
+
     def where(self) -> str:
         """The function, and the offset in it, at which the CPU stands."""
         address = self.register(self.family.program_counter)
@@ -221,7 +239,7 @@ class Emulator:
     def register(self, register: int) -> int:
         """A register of 64 bits, unsigned."""
         uclib.uc_reg_read(self._uch, register, self._value_at)
-        return self._value.value
+        return int(self._value.value)
 
     def patch(self, address: int, code: bytes) -> None:
         """Replace instructions."""
@@ -254,11 +272,19 @@ class Emulator:
     ) -> None:
         if handle.value:
             self._uc.hook_del(handle.value)
-        self._add_hook(handle, kind, callback.address, (self._control if data is None else data).ctypes.data, begin, end)
+        self._add_hook(
+            handle, kind, callback.address, (self._control if data is None else data).ctypes.data, begin, end
+        )
 
     def _add_hook(self, handle: ctypes.c_size_t, kind: int, code: int | None, data: int, begin: int, end: int) -> None:
         status = uclib.uc_hook_add(
-            self._uch, ctypes.byref(handle), kind, code, data, ctypes.c_uint64(begin), ctypes.c_uint64(end)
+            self._uch,
+            ctypes.byref(handle),
+            kind,
+            code,
+            data,
+            ctypes.c_uint64(begin),
+            ctypes.c_uint64(end),
         )
         if status:
             raise unicorn.UcError(status)
@@ -349,9 +375,9 @@ class Emulator:
         protected = access in (unicorn.UC_MEM_FETCH_PROT, unicorn.UC_MEM_WRITE_PROT, unicorn.UC_MEM_READ_PROT)
         name = self._lost.get(address)
         if fetch and name:
-            self._fault = KernelFault(f"{self.caller()} calls {name}(), which nothing here answers")
+            self._fault = KernelFault(f"{self._last()} calls {name}(), which nothing here answers")
         elif fetch:
-            self._fault = KernelFault(f"{self.caller()} jumps to {address:#x}, where no code is")
+            self._fault = KernelFault(f"{self._last()} jumps to {address:#x}, where no code is")
         elif not protected and self.on_unmapped(address, size, write):
             return True
         else:
@@ -368,15 +394,16 @@ class Emulator:
         return False
 
 
-@cfunc(_NATIVE_BLOCK)  # type: ignore[untyped-decorator]
-def _on_block(uc: Any, _address: int, _size: int, data: Any) -> None:
-    control = carray(data, (1,), np.int64)
+@numba.cfunc(_NATIVE_BLOCK)
+def _on_block(uc: Any, address: int, _size: int, data: Any) -> None:
+    control = carray(data, (_LOG,), np.int64)
     control[0] -= 1
+    control[4] = np.int64(address)
     if control[0] < 0:
         _stop(uc)
 
 
-@cfunc(_NATIVE_WRITE)  # type: ignore[untyped-decorator]
+@numba.cfunc(_NATIVE_WRITE)
 def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data: Any) -> None:
     control = carray(data, (8,), np.int64)
     line = control[1]
@@ -390,7 +417,7 @@ def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data:
         log[at + 3] = size
 
 
-@cfunc(_NATIVE_BLOCK)  # type: ignore[untyped-decorator]
+@numba.cfunc(_NATIVE_BLOCK)
 def _on_counted_block(_uc: Any, address: int, size: int, data: Any) -> None:
     head = carray(data, (2,), np.int64)
     offset, length = np.int64(address) - head[0], head[1]

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from pathlib import Path
+from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
 from vmaplab.errors import InputError
+
+
+def section_of(elf: ELFFile, name: str) -> Any:
+    """The section ``name``.
+
+    :raises InputError: if the file has none.
+    """
+    section = elf.get_section_by_name(name)
+    if section is None:
+        raise InputError(f"the linked object has no section {name}")
+    return section
 
 
 class Image:
@@ -21,7 +33,7 @@ class Image:
             elf = ELFFile(file)
             self._addresses: dict[str, int] = {}
             functions: list[tuple[int, str]] = []
-            for symbol in elf.get_section_by_name(".symtab").iter_symbols():
+            for symbol in section_of(elf, ".symtab").iter_symbols():
                 kind, place = symbol["st_info"]["type"], symbol["st_shndx"]
                 if not symbol.name or place == "SHN_UNDEF":
                     continue
@@ -39,7 +51,7 @@ class Image:
     def _segments(self, elf: ELFFile) -> list[tuple[int, bytes, bool, bool]]:
         parts: list[tuple[int, bytes, bool, bool]] = []
         boundaries: dict[tuple[bool, bool], list[tuple[int, bytes]]] = {}
-        data_start = elf.get_section_by_name(".data")["sh_addr"]
+        data_start = section_of(elf, ".data")["sh_addr"]
         for section in elf.iter_sections():
             if not section["sh_flags"] & 2 or not section["sh_size"]:  # SHF_ALLOC
                 continue

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vmaplab import NULL_PFN
 from vmaplab import arch as arches
 from vmaplab.arch import Arch
 from vmaplab.config import geometry_of, parse_boot_args
@@ -21,7 +22,6 @@ from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, Emulator
-from vmaplab import NULL_PFN
 from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Geometry, Ints, signed, unsigned
 from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
@@ -115,7 +115,9 @@ class ObjectKernel:
         addressable = 1 << (values["phys_bits"] - arch.page_shift)
         valid = -(-min(self.total_pages or addressable, addressable) // values["section_pages"])
         room = base + _ROOTS + values["roots_bytes"]
-        cpu.call("vmaplab_memory", valid * values["section_pages"], self.total_pages or addressable, base + _ROOTS, room)
+        cpu.call(
+            "vmaplab_memory", valid * values["section_pages"], self.total_pages or addressable, base + _ROOTS, room
+        )
         self._page0 = cpu.call("vmaplab_pfn_to_page", 0)
         self._page_bytes = (cpu.call("vmaplab_pfn_to_page", 1) - self._page0) % (1 << 64)
         rest.page_of = lambda pfn: (self._page0 + pfn * self._page_bytes) % (1 << 64)
@@ -191,7 +193,9 @@ class ObjectKernel:
             self._cpu.map(page, self.arch.page_size)
             self._demanded.append(page)
             return True
-        if (address - self._page0) % (1 << 64) < self._page_bytes << (self.arch.phys_bits - self.arch.page_shift):
+        if address >> 63 and (address - self._page0) % (1 << 64) < self._page_bytes << (
+            self.arch.phys_bits - self.arch.page_shift
+        ):
             self._cpu.map(address & -_DEMAND, _DEMAND)
             self._page_structs += 1
             return True
@@ -281,6 +285,11 @@ class ObjectKernel:
         return addr
 
     # -- what they left -----------------------------------------------------------------------------
+
+    @property
+    def code(self) -> str:
+        """Whose code this is: the tree's version."""
+        return self.built.code
 
     @property
     def events(self) -> list[Event]:

@@ -197,7 +197,10 @@ class Buddy:
     def copy(self) -> Buddy:
         """Another zone in the same state."""
         other = Buddy.__new__(Buddy)
-        other.zone = Zone(*(value.copy() if isinstance(value, np.ndarray) else value for value in self.zone))
+        zone = self.zone
+        other.zone = Zone(
+            zone.first, zone.next.copy(), zone.prev.copy(), zone.order.copy(), zone.head.copy(), zone.free.copy()
+        )
         return other
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from vmaplab.errors import InputError
 from vmaplab.release import linux_6_12, linux_6_16, mm_unstable, review, series_v3, series_v4
 from vmaplab.release.base import Release
@@ -25,4 +27,17 @@ def get(name: str) -> Release:
         raise InputError(f"unknown release '{name}'; known: {', '.join(RELEASES)}") from None
 
 
-__all__ = ["BASELINE", "DEFAULT", "RELEASES", "Release", "get"]
+def of_version(version: str) -> Release:
+    """The newest released kernel in the list that is not newer than ``version``, e.g. ``6.14.2``; or the oldest."""
+
+    def number(text: str) -> list[int]:
+        return [int(part) for part in re.findall(r"\d+", text)[:2]]
+
+    found = RELEASES[BASELINE]
+    for name, release in RELEASES.items():
+        if name.startswith("linux-") and number(name) <= number(version):
+            found = release
+    return found
+
+
+__all__ = ["BASELINE", "DEFAULT", "RELEASES", "Release", "get", "of_version"]

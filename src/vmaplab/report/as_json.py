@@ -9,16 +9,18 @@ from vmaplab.errors import VmapError
 from vmaplab.release import RELEASES
 
 if TYPE_CHECKING:
+    from vmaplab.check.campaign import Verdict
+    from vmaplab.check.differential import AnyKernel
     from vmaplab.compare import Row
-    from vmaplab.kernel import Kernel
     from vmaplab.mapping import Mapping
+    from vmaplab.object.build import Built
 
 
-def _kernel(kernel: Kernel) -> dict[str, Any]:
-    return {"arch": kernel.arch.name, "release": kernel.release.name, "boot_args": " ".join(kernel.boot_args)}
+def _kernel(kernel: AnyKernel) -> dict[str, Any]:
+    return {"arch": kernel.arch.name, "release": kernel.code, "boot_args": " ".join(kernel.boot_args)}
 
 
-def mapping(kernel: Kernel, made: Mapping, events: bool) -> dict[str, Any]:
+def mapping(kernel: AnyKernel, made: Mapping, events: bool) -> dict[str, Any]:
     """A mapping: where, its leaves as [va, size, pfn], its counters, and its events if wanted."""
     result = _kernel(kernel) | {
         "addr": made.addr,
@@ -31,7 +33,7 @@ def mapping(kernel: Kernel, made: Mapping, events: bool) -> dict[str, Any]:
     return result
 
 
-def refusal(kernel: Kernel, error: VmapError) -> dict[str, Any]:
+def refusal(kernel: AnyKernel, error: VmapError) -> dict[str, Any]:
     """A call that the kernel would have refused."""
     return _kernel(kernel) | {"error": {"errno": error.errno, "reason": str(error)}}
 
@@ -80,4 +82,38 @@ def releases() -> list[dict[str, Any]]:
             "aligns_area": release.aligns_area,
         }
         for release in RELEASES.values()
+    ]
+
+
+def built(found: list[Built]) -> list[dict[str, Any]]:
+    """Objects that were built."""
+    return [
+        {
+            "arch": one.target.arch,
+            "version": one.version,
+            "tree": str(one.tree),
+            "image": str(one.image),
+            "cached": not one.fresh,
+            "compiler": one.compiler,
+            "zeroes": list(one.zeroes),
+        }
+        for one in found
+    ]
+
+
+def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
+    """What a check came to, per architecture."""
+    return [
+        {
+            "arch": verdict.plan.arch.name,
+            "object": verdict.plan.built.code,
+            "against": verdict.plan.against,
+            "seed": verdict.plan.seed,
+            "scenarios": verdict.cases,
+            "calls": verdict.calls,
+            "difference": verdict.difference or None,
+            "scenario": str(verdict.scenario) if verdict.scenario else None,
+            "command": command or None,
+        }
+        for verdict, command in zip(found, commands, strict=True)
     ]

@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from vmaplab.arch import ARCHES, Arch
-from vmaplab.cost import Cost
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, RELEASES
 
 if TYPE_CHECKING:
+    from vmaplab.check.campaign import Verdict
+    from vmaplab.check.differential import AnyKernel
     from vmaplab.compare import Row
-    from vmaplab.kernel import Kernel
     from vmaplab.mapping import Event, Mapping
+    from vmaplab.object.build import Built
 
 _COST_TEXT = {
     "pages": "base pages mapped",
@@ -32,6 +33,10 @@ _COST_TEXT = {
     "pages_scanned": "PFN comparisons made by batching",
     "walker_calls": "descents from the top level",
     "pte_set_calls": "calls that set leaf entries",
+    "instructions": "instructions executed",
+    "loads": "instructions that read memory",
+    "stores": "instructions that write memory",
+    "barriers": "instructions that order accesses",
 }
 _COMPARED = {
     "tlb_entries": "TLB",
@@ -79,10 +84,10 @@ def _settings(boot_args: Iterable[str], config: Dict[str, bool]) -> str:
     )
 
 
-def mapping(kernel: Kernel, made: Mapping, config: Dict[str, bool], rows: int, events: bool) -> None:
+def mapping(kernel: AnyKernel, made: Mapping, config: Dict[str, bool], rows: int, events: bool) -> None:
     """Print a mapping: its leaves (at most ``rows`` lines), its cost, and its events if wanted."""
     console = _Output()
-    where = f"{kernel.arch.name}, {kernel.release.name}{_settings(kernel.boot_args, config)}"
+    where = f"{kernel.arch.name}, {kernel.code}{_settings(kernel.boot_args, config)}"
     console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {where}")
     console.print()
     table = _table("address", "leaf", "leaves", "bytes", "first PFN", left=1)
@@ -99,8 +104,8 @@ def mapping(kernel: Kernel, made: Mapping, config: Dict[str, bool], rows: int, e
     console.print()
     table = _table("cost", "", "")
     table.columns[2].justify = "left"
-    for name in made.cost.keys():
-        table.add_row(name, str(made.cost[name]), _COST_TEXT[name])
+    for name, count in dict(made.cost).items():
+        table.add_row(name, str(count), _COST_TEXT[name])
     _print(console, table)
     if events:
         console.print()
@@ -197,3 +202,41 @@ def releases() -> None:
     for release in RELEASES.values():
         table.add_row(release.name, release.title)
     _print(_Output(), table)
+
+
+def built(found: list[Built]) -> None:
+    """Print which objects were built, and where they are."""
+    console = _Output()
+    table = _table("arch", "code", "", "image", left=4)
+    for one in found:
+        table.add_row(one.target.arch, one.code, "built" if one.fresh else "from the cache", str(one.image))
+    _print(console, table)
+    console.print()
+    console.print(f"compiler: {found[0].compiler}")
+    for one in found:
+        console.print(f"{one.target.arch}: data that nothing here defines reads as zero: {', '.join(one.zeroes)}")
+
+
+def verdicts(found: list[Verdict], commands: list[str]) -> None:
+    """Print what a check came to, one line per architecture, then each difference with the command that shows it."""
+    console = _Output()
+    table = _table("arch", "object", "against", "scenarios", "calls", "", left=3)
+    table.columns[5].justify = "left"
+    for verdict in found:
+        plan = verdict.plan
+        table.add_row(
+            plan.arch.name,
+            plan.built.code,
+            plan.against,
+            str(verdict.cases),
+            str(verdict.calls),
+            "DIFFERENT" if verdict.difference else "same",
+        )
+    _print(console, table)
+    for verdict, command in zip(found, commands, strict=True):
+        if not verdict.difference:
+            continue
+        console.print()
+        origin = "" if verdict.number is None else f" (scenario {verdict.number} of seed {verdict.plan.seed}, shrunk)"
+        console.print(f"{verdict.plan.arch.name}: {verdict.difference}{origin}")
+        console.print(f"  {command}")

@@ -217,7 +217,7 @@ class Mapper:
         ranges = []
         for number in (1, 2):
             start = signed(addr + number * self.quarter)
-            bit = np.int64(1) << (self._arch.phys_bits - self._arch.page_shift - number)
+            bit = np.int64(self._arch.addressable_pages >> number)
             meta = np.where(pages < 0, pages, pages ^ bit)
             tables = self._tables(start, start + size)
             err = vmap_pages_range(tables, g, meta, start, start + size, shift, self._rewalk, self._prots(None))

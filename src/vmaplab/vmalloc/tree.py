@@ -9,7 +9,7 @@ Addresses and sizes are in half pages: even ones are pages, and an odd one is "j
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,8 @@ def new_tree(nodes: int) -> Tree:
 def grown(tree: Tree) -> Tree:
     """The same tree with twice the room."""
     larger = new_tree(2 * len(tree.start))
-    for old, new in zip(tree, larger, strict=True):
+    parts: list[tuple[NDArray[Any], NDArray[Any]]] = list(zip(tree, larger, strict=True))
+    for old, new in parts:
         new[: len(old)] = old
     return larger
 
@@ -289,7 +290,7 @@ def align_up(value: int, align: int) -> int:
 @jit
 def is_within(tree: Tree, node: int, size: int, align: int, vstart: int) -> bool:
     """``is_within_this_va()``."""
-    return align_up(max(i64(tree.start[node]), vstart), align) + size <= tree.end[node]
+    return align_up(max(i64(tree.start[node]), vstart), align) + size <= i64(tree.end[node])
 
 
 @jit

@@ -1,0 +1,95 @@
+"""Kernel code that goes wrong ends as one clear finding: no hang, no crash, nothing of the host touched."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from object_support import needs_kernel, object_of
+from vmaplab.check.campaign import Plan, check_one
+from vmaplab.check.scenario import parse
+from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.object.kernel import ObjectKernel
+from vmaplab.release import RELEASES
+
+pytestmark = needs_kernel
+
+FAULTS = {
+    "for (;;) barrier();": "no end: a loop in wrong_vmap",
+    "((void (*)(void))0x1234000)();": "wrong_vmap jumps to 0x1234000, where no code is",
+    "*(volatile long *)0x1000 = 1;": "wrong_vmap+.* writes to 0x1000, where no memory is",
+    "return (void *)*(volatile long *)0xdead0000;": "wrong_vmap+.* reads from 0xdead0000, where no memory is",
+    "*(volatile long *)wrong_vmap = 1;": "writes to .*, which is read-only",
+    "BUG();": "BUG at .*wrong.c:[0-9]+ wrong_vmap",
+    "kfree(pages);": "wrong_vmap frees .*, which is no object in use",
+    "{ void *p = kmalloc(count, GFP_KERNEL); kfree(p); kfree(p); }": "frees .*, which is no object in use",
+    'return filp_open("/etc/passwd", 0, 0);': r"wrong_vmap calls filp_open\(\), which nothing here answers",
+    "return wrong_vmap(pages, count + 1, flags, prot) + 1;": "writes to .*, where no memory is",
+    'panic("no more of %d", 7);': "panic in wrong_vmap: no more of 7",
+    "for (;;) set_pte(pte_offset_kernel((pmd_t *)pmd_off_k(VMALLOC_START), VMALLOC_START), __pte(1));": "wrong_vmap",
+}
+HEAD = """
+#include <linux/fs.h>
+void *wrong_vmap(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot);
+void *wrong_vmap(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)
+{
+	%s
+	return NULL;
+}
+"""
+
+
+@pytest.fixture
+def wrong(tmp_path):
+    """Builds an object whose vmap() does as it is told."""
+
+    def of(statement: str, arch: str = "arm64-4k"):
+        snippet = tmp_path / "wrong.c"
+        snippet.write_text(HEAD % statement)
+        return object_of.__wrapped__(arch, snippet, "wrong_vmap")
+
+    return of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statement", FAULTS)
+def test_it_is_said_what_the_code_did_and_where(wrong, statement):
+    kernel = ObjectKernel(wrong(statement))
+    started = time.monotonic()
+    with pytest.raises(KernelFault, match=FAULTS[statement]):
+        kernel.vmap([1, 2, 3])
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["x86_64", "riscv64-sv48"])
+@pytest.mark.parametrize("number", [0, 1, 2, 5, 8])
+def test_on_other_architectures_too(wrong, arch, number):
+    statement = list(FAULTS)[number]
+    with pytest.raises(KernelFault, match=FAULTS[statement]):
+        ObjectKernel(wrong(statement, arch)).vmap([1, 2, 3])
+
+
+def test_a_check_reports_it_as_a_difference(wrong):
+    built = wrong("BUG();")
+    verdict = check_one(Plan(built, None, RELEASES["linux-6.12"], {}, 1), parse("vmap 0x1"))
+    assert "step 0: the model: returns 0xffff800080000000; the object: BUG at" in verdict.difference
+
+
+def test_a_snippet_that_does_not_compile_shows_the_compilers_error(wrong):
+    with pytest.raises(InputError, match=r"wrong.c:6.*error.*no_such_thing"):
+        wrong("no_such_thing = 1;")
+
+
+def test_a_symbol_that_is_not_there_is_named(tmp_path):
+    snippet = tmp_path / "empty.c"
+    snippet.write_text("")
+    with pytest.raises(InputError, match="no_vmap"):
+        ObjectKernel(object_of.__wrapped__("arm64-4k", snippet, "no_vmap")).vmap([1])
+
+
+def test_null_is_enomem():
+    with pytest.raises(VmapError) as caught:
+        ObjectKernel(object_of("arm64-4k"), max_tables=1).vmap([1, 2])
+    assert caught.value.errno == 12

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Installs what building the kernel's own code needs: Debian's linux-source-6.12, cross compilers, kbuild's tools.
+set -euo pipefail
+
+declare -A needed=(
+    [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [riscv64-linux-gnu-gcc]=gcc-riscv64-linux-gnu
+    [gcc]=gcc [ld]=binutils [make]=make [flex]=flex [bison]=bison [bc]=bc [xz]=xz-utils
+)
+case "$(uname -m)" in
+    x86_64) ;;
+    *) needed[x86_64-linux-gnu-gcc]=gcc-x86-64-linux-gnu ;;
+esac
+packages=()
+for tool in "${!needed[@]}"; do
+    command -v "$tool" >/dev/null || packages+=("${needed[$tool]}")
+done
+[ -e /usr/include/gelf.h ] || packages+=(libelf-dev)
+[ -e /usr/src/linux-source-6.12.tar.xz ] || packages+=(linux-source-6.12)
+if [ "${#packages[@]}" -eq 0 ]; then
+    exit 0
+fi
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "the kernel's own code cannot be built here, its tests are left out; as root: apt-get install ${packages[*]}" >&2
+    exit 0
+fi
+echo "installing ${packages[*]}"
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
