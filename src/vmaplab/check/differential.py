@@ -178,7 +178,7 @@ def _kind_of(text: str) -> int:
 
 
 def _number(value: int | str, which: Run) -> str:
-    if value == BUG and which.fault:
+    if isinstance(value, str) and which.fault:
         return which.fault
     return f"returns {value:#x}" if isinstance(value, int) and value >= 0 else f"returns {value}"
 

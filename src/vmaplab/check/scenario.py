@@ -280,7 +280,7 @@ class Generator:
         elif roll < 0.27 and not self.only_vmap:
             add(Step("tables", pages=rng.randrange(12)))
         elif roll < 0.34 and not self.only_vmap:
-            pages = rng.choice((1, 2, 3, 5, 8, 16, min(self._pmd >> 1, 1024), min(self._pmd, 2048)))
+            pages = rng.choice((1, 2, 3, 5, 8, 16, min(self._pmd >> 1, 1024), min(self._pmd, 2048), 600))
             add(Step("vmalloc", pages=pages, flags=rng.randrange(2)), "vmalloc")
         elif roll < 0.42 and not self.only_vmap:
             pages = self._some_pages(rng)

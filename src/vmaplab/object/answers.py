@@ -153,6 +153,9 @@ class Rest:
             raise KernelFault(f"{self.cpu.caller()} frees {address:#x}, which is no object in use")
         self._free_objects.setdefault(size, []).append(address - self.heap_start)
 
+    def _do_kmem_cache_create(self) -> int:
+        return self._do___kmem_cache_create_args()  # until 6.11
+
     def _do___kmem_cache_create_args(self) -> int:
         cache = self._alloc(_ALIGN, self.gfp_zero)
         self._caches[cache] = self.cpu.argument(1)
@@ -192,6 +195,12 @@ class Rest:
         return self._alloc(self.cpu.argument(2), self.cpu.argument(1))
 
     def _do___kmalloc_cache_node(self) -> int:
+        return self._alloc(self.cpu.argument(3), self.cpu.argument(1))
+
+    def _do_kmalloc_trace(self) -> int:
+        return self._do___kmalloc_cache()  # until 6.10
+
+    def _do_kmalloc_node_trace(self) -> int:
         return self._alloc(self.cpu.argument(3), self.cpu.argument(1))
 
     def _do_shrinker_alloc(self) -> int:
@@ -241,18 +250,22 @@ class Rest:
 
     def _do_alloc_pages_bulk(self) -> int:
         count = self.cpu.argument(3)
-        array = self.cpu.view(self.cpu.argument(self.bulk_array), 8 * count).view("<u8")
         pages = self._buddy().alloc_pages(0, count)
-        array[: len(pages)] = self.pages_of(pages)
+        self.cpu.write(self.cpu.argument(self.bulk_array), self.pages_of(pages).tobytes())
         return len(pages)
 
-    def _do_get_free_pages(self) -> int:
-        phys = self._table(-1)
-        return self.virt_of(phys) if phys else 0
+    def _do___alloc_pages_bulk(self) -> int:
+        return self._do_alloc_pages_bulk()  # until 6.9
 
-    def _do_get_zeroed_page(self) -> int:
+    def _do_get_free_pages(self) -> int:
         phys = self._table(TABLE_LEVELS.get(self.cpu.caller(), -1))
         return self.virt_of(phys) if phys else 0
+
+    def _do___get_free_pages(self) -> int:
+        return self._do_get_free_pages()  # until 6.9
+
+    def _do_get_zeroed_page(self) -> int:
+        return self._do_get_free_pages()
 
     def _give_back(self, pfn: int, order: int) -> None:
         phys = pfn << self._arch.page_shift

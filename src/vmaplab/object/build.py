@@ -241,7 +241,7 @@ class _KernelBuild:
         support = SUPPORT / f"{self.family.name}.c"
         units["support"] = self._compile(own / "support.c", [f'#include "{support}"'], "mm/vmalloc.o")
         zeroes = self._link(own, list(units.values()))
-        manifest = {"files": self._inputs([*objects, "mm/vmalloc.o"]), "zeroes": zeroes}
+        manifest = {"files": self._inputs([*objects, "mm/vmalloc.o"], own), "zeroes": zeroes}
         images.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(dir=images))
         shutil.copy(own / "image.elf", room)
@@ -298,7 +298,8 @@ class _KernelBuild:
         """Compile ``parts`` with the command of the tree's object ``like``."""
         wrapper.write_text("\n".join(parts) + "\n")
         output = wrapper.with_suffix(".o")
-        _run([*self._command(like), "-o", str(output), str(wrapper)], self.dir, "compiling")
+        deps = f"-Wp,-MMD,{wrapper.with_suffix('.d')}"
+        _run([*self._command(like), deps, "-o", str(output), str(wrapper)], self.dir, "compiling")
         return output
 
     def _link(self, own: Path, units: list[Path]) -> list[str]:
@@ -345,25 +346,32 @@ class _KernelBuild:
         _run([ld, *quiet, "-T", str(script), "-o", str(own / "image.elf"), str(joined)], own, "linking")
         return zeroes
 
-    def _inputs(self, objects: list[str]) -> dict[str, str]:
-        """The tree's files that went into ``objects`` and the configuration, with the digests of their contents."""
-        names = {"Makefile", f"arch/{'x86' if self.family.name == 'x86' else self.family.kbuild_arch}/Makefile"}
-        names |= {"mm/Makefile", "lib/Makefile"}
-        for path in (self.tree / "scripts").glob("Makefile.*"):
-            names.add(str(path.relative_to(self.tree)))
+    def _inputs(self, objects: list[str], own: Path) -> dict[str, str]:
+        """The files that went into the image, with the digests of their contents.
+
+        Those of the tree by their names in it, others (a snippet's headers) by their whole names; what is made
+        in the build directory follows from them.
+        """
+        arch = "x86" if self.family.kbuild_arch == "x86_64" else self.family.kbuild_arch
+        names = {"Makefile", f"arch/{arch}/Makefile", "mm/Makefile", "lib/Makefile"}
+        names |= {f"scripts/{path.name}" for path in (self.tree / "scripts").glob("Makefile.*")}
         config = (self.dir / "include/config/auto.conf.cmd").read_text()
         names |= set(re.findall(r"^\t(\S+) \\$", config, re.MULTILINE))
         for name in objects:
             path = Path(name)
             text = (self.dir / path.parent / f".{path.name}.cmd").read_text()
-            names |= set(re.findall(r"^ +(\S+) \\$", text, re.MULTILINE))
-        inside = {}
+            names |= set(re.findall(r"^(?:source_\S+ := | +)(\S+)(?: \\)?$", text, re.MULTILINE))
+        for path in own.glob("*.d"):
+            names |= set(path.read_text().partition(":")[2].replace("\\\n", " ").split())
+        found = {}
         for name in sorted(names):
             path = Path(name)
-            relative = path.relative_to(self.tree) if path.is_relative_to(self.tree) else path
-            if not relative.is_absolute() and (self.tree / relative).is_file():
-                inside[str(relative)] = _file_digest(self.tree / relative)
-        return inside
+            if path.is_relative_to(self.tree):
+                path = path.relative_to(self.tree)
+            if path.is_relative_to(self.dir) or path.is_relative_to(SUPPORT) or not (self.tree / path).is_file():
+                continue
+            found[str(path)] = _file_digest(self.tree / path)
+        return found
 
 
 _SCRIPT = """

@@ -118,6 +118,22 @@ class Emulator:
                 return room[address - start : address - start + size]
         raise KernelFault(f"a pointer to {address:#x}, where no memory is")
 
+    def write(self, address: int, data: bytes) -> None:
+        """Write to the machine's memory, as its CPU would: what is there only on demand comes into being.
+
+        :raises KernelFault: if nothing is mapped there.
+        """
+        while data:
+            part = min(len(data), PAGE - address % PAGE)
+            try:
+                room = self.view(address, part)
+            except KernelFault:
+                if not self.on_unmapped(address, part, True):
+                    raise
+                room = self.view(address, part)
+            room[:] = np.frombuffer(data[:part], dtype=np.uint8)
+            address, data = address + part, data[part:]
+
     def text(self, address: int, most: int = 256) -> str:
         """The C string at ``address``; empty if there is none."""
         for start, room in self._memory:

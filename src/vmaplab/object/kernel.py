@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import operator
+import re
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -170,7 +171,8 @@ class ObjectKernel:
                 path = self.built.tree / name
                 lines[name] = path.read_text(errors="replace").splitlines() if path.is_file() else []
             source = lines[name][line - 1].strip() if 0 < line <= len(lines[name]) else ""
-            text = f"{name}:{line} {cpu.image.symbol(address)[0]}: {source}"
+            function = _function_at(lines[name], line) or cpu.image.symbol(address)[0]
+            text = f"{name}:{line} {function}: {source}"
             warning = bool(flags & self.values["warning"])
             cpu.trap_at(address, lambda text=text, warning=warning: self._trapped(text, warning), warning)  # type: ignore[misc]
             number += 1
@@ -416,3 +418,12 @@ class ObjectKernel:
             if level == 0 or unsigned(int(stores[number, 2])) & mask == value:
                 count += bool(stores[number, 2])
         return count
+
+
+def _function_at(lines: list[str], line: int) -> str:
+    """The function whose body has ``line`` (from 1) of a C source in kernel style; the compiler may have inlined it."""
+    for text in reversed(lines[:line]):
+        if text[:1].isalpha() and "(" in text and not text.rstrip().endswith((";", ":")):
+            match = re.search(r"(\w+)\s*\(", text)
+            return match[1] if match else ""
+    return ""

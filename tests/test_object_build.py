@@ -1,0 +1,144 @@
+"""Building the object: cached by contents, and the kernel's own error where its build fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from object_support import EXAMPLE, needs_kernel, object_of
+from vmaplab.errors import InputError
+from vmaplab.object import build, targets
+
+ARM64 = targets.get("arm64-4k")
+
+
+def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def patched(tmp_path_factory):
+    """Makes a tree like the default one whose mm/vmalloc.c has some text replaced; its other files are links."""
+
+    def of(right: str, wrong: str) -> Path:
+        tree = tmp_path_factory.mktemp("tree")
+        original = build.default_tree()
+        for entry in original.iterdir():
+            if entry.name != "mm":
+                (tree / entry.name).symlink_to(entry)
+        shutil.copytree(original / "mm", tree / "mm")
+        source = (tree / "mm" / "vmalloc.c").read_text()
+        assert source.count(right) >= 1
+        (tree / "mm" / "vmalloc.c").write_text(source.replace(right, wrong))
+        return tree
+
+    return of
+
+
+@needs_kernel
+class TestCache:
+    def test_the_second_build_is_found(self):
+        object_of("arm64-4k")
+        assert not build.build(ARM64).fresh
+
+    def test_another_tree_with_the_same_contents_shares_it(self, patched):
+        object_of("arm64-4k")
+        again = build.build(ARM64, patched("vmap", "vmap"))
+        assert not again.fresh and again.image == object_of("arm64-4k").image
+
+    @pytest.mark.slow
+    def test_a_changed_source_is_compiled_and_does_what_it_says(self, patched):
+        """--base says what the change changes."""
+        tree = patched("size += PAGE_SIZE;", "size += 2 * PAGE_SIZE;")
+        done = vmaplab("check", "--tree", str(tree), "--base", str(build.default_tree()), "--json")
+        (verdict,) = json.loads(done.stdout)
+        assert done.returncode == 1
+        assert verdict["scenario"].count(";") <= 1 and "the base" in verdict["difference"]
+        again = vmaplab("check", *verdict["command"].split("'")[0].split()[2:-1], "--scenario", verdict["scenario"])
+        assert again.returncode == 1
+
+    def test_a_snippet_is_part_of_the_key(self, tmp_path):
+        plain, with_snippet = object_of("arm64-4k"), object_of("arm64-4k", EXAMPLE, "batched_vmap")
+        assert plain.image != with_snippet.image
+        copy = tmp_path / "other_name.c"
+        copy.write_text(EXAMPLE.read_text())
+        assert build.build(ARM64, snippet=copy, call="batched_vmap").image == with_snippet.image
+
+    def test_an_option_changes_the_object(self):
+        done = build.build(
+            targets.get("riscv64-sv39"), config=["CC_OPTIMIZE_FOR_PERFORMANCE=n", "CC_OPTIMIZE_FOR_SIZE=y"]
+        )
+        assert done.image != object_of("riscv64-sv39").image
+        assert object_of("riscv64-sv39").image == object_of("riscv64-sv57").image
+
+
+@needs_kernel
+class TestBadInput:
+    def test_an_error_in_the_kernel_is_shown(self, patched):
+        with pytest.raises(InputError, match=r"the kernel's build failed: .*mm/vmalloc.c:\d+:\d+: error"):
+            build.build(ARM64, patched("void vunmap(const void *addr)\n{", "void vunmap(const void *addr)\n{ oops;"))
+
+    def test_an_option_that_does_not_hold_is_named(self):
+        with pytest.raises(InputError, match="CONFIG_NO_SUCH_THING=y does not hold"):
+            build.build(ARM64, config=["NO_SUCH_THING=y"])
+
+    def test_a_configured_tree_is_the_kernels_own_complaint(self, patched):
+        tree = patched("vmap", "vmap ")
+        (tree / ".config").write_text("CONFIG_64BIT=y\n")
+        with pytest.raises(InputError, match="source tree is not clean"):
+            build.build(ARM64, tree)
+
+
+def test_no_tree_is_said_so(tmp_path):
+    with pytest.raises(InputError, match="is no kernel tree"):
+        build.build(ARM64, tmp_path)
+    done = vmaplab("check", "--tree", str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_a_missing_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(build, "DEFAULT_PACKAGE", "linux-source-9.9")
+    with pytest.raises(InputError, match="apt-get install linux-source-9.9, or name a kernel tree with --tree"):
+        build.default_tree()
+
+
+def test_missing_tools_say_how_to_get_them(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(InputError, match="apt-get install gcc-aarch64-linux-gnu binutils make"):
+        build.Tools(ARM64.family)
+
+
+def test_a_word_that_is_no_option_is_refused():
+    with pytest.raises(InputError, match="write KEY=y"):
+        build.parse_config(["rm -rf"])
+    assert build.parse_config(["CONFIG_KASAN=y", "NR_CPUS=4"]) == ("KASAN=y", "NR_CPUS=4")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "--arch", "loongarch64"],
+        ["check", "--arch", "nothing"],
+        ["check", "--cases", "0"],
+        ["check", "--scenario", "vmap"],
+        ["check", "--scenario", "vmap 0x1; vunmap @7"],
+        ["check", "--scenario", "jump 3"],
+        ["check", "--snippet", "x.c"],
+        ["check", "--call", "x"],
+        ["check", "--release", "linux-9"],
+        ["check", "--base", "/nonexistent"],
+        ["map", "heap:1M", "--object", "--release", "series-v3"],
+        ["map", "heap:1M", "--object", "--arch", "powerpc-8xx"],
+        ["object", "build", "--arch", "x"],
+        ["object", "build", "--config", "KASAN"],
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(words):
+    done = vmaplab(*words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,143 @@
+"""The kernel's own code answers as the model's Kernel does: the same calls, the same Mapping."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+from object_support import EXAMPLE, needs_kernel, object_of
+from vmaplab import NULL_PFN, InputError, Kernel, VmapError
+from vmaplab.check.campaign import Plan
+from vmaplab.check.differential import compare
+from vmaplab.object.kernel import ObjectKernel
+from vmaplab.object.targets import TARGETS
+from vmaplab.release import RELEASES
+from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
+
+pytestmark = needs_kernel
+
+K = 1 << 10
+PFNS = np.arange(0x10000, 0x10100, dtype=np.uint64)
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+def test_the_build_has_the_addresses_and_protections_of_the_model(arch):
+    kernel = ObjectKernel(object_of(arch))
+    model = kernel.arch
+    assert kernel.values["page_kernel"] == model.page_kernel
+    assert kernel.values["ioremap_prot"] == model.ioremap_prot
+    assert kernel.values["vmalloc_start"] == model.vmalloc_start
+    assert kernel.values["vmalloc_end"] == model.vmalloc_end
+    assert kernel.values["section_pages"] << model.page_shift == 1 << model.section_shift
+    assert 1 << (kernel.values["phys_bits"] - model.page_shift) == model.addressable_pages
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+def test_a_mapping_has_the_models_leaves_counters_and_events(arch):
+    kernel, model = ObjectKernel(object_of(arch), count=True), Kernel(arch, "linux-6.12", record=True)
+    ours, theirs = kernel.vmap(PFNS), model.vmap(PFNS)
+    assert (ours.addr, ours.size, ours.leaves.tolist()) == (theirs.addr, theirs.size, theirs.leaves.tolist())
+    assert ours.events == theirs.events
+    for name in ("pages", "leaves", "tlb_entries", "entries_stored", "tables_allocated"):
+        assert ours.cost[name] == theirs.cost[name]
+    assert ours.cost.instructions > 10 * len(PFNS)
+    assert ours.cost.loads > len(PFNS) and ours.cost.stores >= len(PFNS)
+    assert kernel.vmalloc_to_pfn(ours.addr + 5 * kernel.arch.page_size) == 0x10005
+    assert np.array_equal(kernel.live_tables()[: len(model.live_tables())], model.live_tables())
+    kernel.vunmap(ours.addr)
+    assert ours.leaves.tolist() == theirs.leaves.tolist()
+    with pytest.raises(VmapError):
+        kernel.vmalloc_to_pfn(ours.addr)
+
+
+def test_barriers_are_counted_where_the_architecture_has_them():
+    """arm64 orders each entry with dsb and isb; x86_64 needs nothing."""
+    assert ObjectKernel(object_of("arm64-4k"), count=True).vmap(PFNS).cost.barriers >= 2 * len(PFNS)
+    assert ObjectKernel(object_of("x86_64"), count=True).vmap(PFNS).cost.barriers == 0
+
+
+def test_batching_executes_fewer_instructions():
+    plain = ObjectKernel(object_of("arm64-4k"), count=True).vmap(PFNS)
+    batched = ObjectKernel(object_of("arm64-4k", EXAMPLE, "batched_vmap"), count=True).vmap(PFNS)
+    assert batched.cost.tlb_entries * 16 == plain.cost.tlb_entries
+    assert batched.cost.instructions < plain.cost.instructions * 0.6
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+def test_huge_vmalloc_and_ioremap_make_block_leaves(arch):
+    kernel = ObjectKernel(object_of(arch))
+    size = 1 << kernel.arch.levels[1].shift
+    assert kernel.vmalloc(size, VM_ALLOW_HUGE_VMAP).leaves["size"].tolist() == [size]
+    assert kernel.ioremap(4 * size, size).leaves["size"].tolist() == [size]
+    kernel = ObjectKernel(object_of(arch), "nohugeiomap")
+    assert kernel.ioremap(4 * size, size).leaves["size"].max() == kernel.arch.page_size
+    kernel = ObjectKernel(object_of(arch), ["nohugevmalloc"])
+    assert kernel.vmalloc(size, VM_ALLOW_HUGE_VMAP).leaves["size"].max() == kernel.arch.page_size
+
+
+def test_a_large_vmalloc_keeps_its_page_array_in_vmalloc_space():
+    """The kernel's code reads and writes it there, through the tables it made."""
+    kernel = ObjectKernel(object_of("x86_64"))
+    made = kernel.vmalloc(4 << 20)
+    assert made.cost.pages == 1024 and len(np.unique(made.leaves["pfn"])) == 1024
+    before = kernel.live_objects
+    kernel.vfree(made.addr)
+    assert kernel.live_objects < before
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+def test_a_warning_has_file_line_function_and_condition(arch):
+    kernel = ObjectKernel(object_of(arch), total_pages=1 << 18)
+    for pfns in ([1, NULL_PFN], [1, 1 << 30]):
+        with pytest.raises(VmapError):
+            kernel.vmap(pfns)
+    null, invalid = kernel.warnings
+    assert null.startswith("mm/vmalloc.c:") and "vmap_pages_pte_range: if (WARN_ON(!page))" in null
+    assert "if (WARN_ON(!pfn_valid(page_to_pfn(page))))" in invalid
+    kernel.vunmap(kernel.values["vmalloc_start"] + (1 << 30))
+    assert "Trying to vunmap() nonexistent vm area (0x" in kernel.warnings[2]
+
+
+def test_an_overwritten_mapping_is_a_bug_and_names_its_line():
+    from vmaplab.errors import KernelFault
+
+    kernel = ObjectKernel(object_of("arm64-4k"))
+    addr = kernel.get_vm_area(64 * K)
+    kernel.vmap_page_range(addr, addr + 64 * K, 1 << 30)
+    with pytest.raises(KernelFault, match=r"BUG at mm/vmalloc.c:\d+ vmap_page_range.*BUG\(\)|BUG at mm/vmalloc.c"):
+        kernel.vmap_page_range(addr, addr + 64 * K, 1 << 30)
+
+
+def test_reset_comes_back_to_boot():
+    kernel = ObjectKernel(object_of("riscv64-sv48"))
+    first = kernel.vmap(PFNS).events
+    kernel.vmalloc(1 << 20)
+    kernel.reset()
+    assert kernel.vmap(PFNS).events == first
+
+
+def test_an_unknown_architecture_is_named():
+    from vmaplab.object import targets
+
+    with pytest.raises(InputError, match="runs on arm64-4k, .*, not on loongarch64"):
+        targets.get("loongarch64")
+
+
+@pytest.mark.slow
+def test_a_long_run_does_not_grow():
+    """A hundredth of what 100,000 scenarios may use, after a tenth of that to warm up."""
+    plan = Plan(object_of("arm64-4k"), None, RELEASES["linux-6.12"], {}, 9)
+    ours, theirs = plan.sides()
+    generator = plan.generator()
+
+    def some(start: int, end: int) -> int:
+        for number in range(start, end):
+            assert compare(generator.scenario(number), ours, theirs) == ""
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4 * K
+
+    before = some(0, 3000)
+    assert some(3000, 6000) - before < 20 << 20
