@@ -2,17 +2,28 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-long lint bench lock clean
+.PHONY: run test test-long check lint bench lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
 
-test: .venv/.ready lint
+test: .venv/.ready kernel-tools lint
 	$(PYTHON) -m pytest -n auto
 
-# The property tests with twenty times as many examples.
-test-long: .venv/.ready
+# The property tests with twenty times as many examples, and a long campaign against the kernel's own code.
+test-long: .venv/.ready kernel-tools
 	HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest -n auto
+	$(MAKE) check CASES=100000
+
+# The model against the kernel's own code, on every architecture that can be run. SEED chooses the scenarios.
+CASES := 20000
+SEED := 1
+check: .venv/.ready kernel-tools
+	$(PYTHON) -m vmaplab.cli check --arch all --cases $(CASES) --seed $(SEED)
+
+# What building the kernel's own code needs: installed by apt where root, named otherwise.
+kernel-tools:
+	@bash tools/kernel_tools.sh
 
 lint: .venv/.ready
 	$(PYTHON) -m ruff check src tests benchmarks examples tools
@@ -20,8 +31,9 @@ lint: .venv/.ready
 	$(PYTHON) -m mypy
 
 # Prints the tables of docs/performance.md and puts them there.
-bench: .venv/.ready
+bench: .venv/.ready kernel-tools
 	$(PYTHON) benchmarks/vmap.py docs/performance.md
+	$(PYTHON) benchmarks/check.py docs/performance.md
 
 # Resolve the dependencies anew: pip-tools must be on the PATH.
 lock:

@@ -103,7 +103,7 @@ def test_no_tree_is_said_so(tmp_path):
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(build, "DEFAULT_PACKAGE", "linux-source-9.9")
-    with pytest.raises(InputError, match="apt-get install linux-source-9.9, or name a kernel tree with --tree"):
+    with pytest.raises(InputError, match=r"apt-get install linux-source-9\.9, or name a kernel tree with --tree"):
         build.default_tree()
 
 

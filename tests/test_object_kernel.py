@@ -121,7 +121,7 @@ def test_reset_comes_back_to_boot():
 def test_an_unknown_architecture_is_named():
     from vmaplab.object import targets
 
-    with pytest.raises(InputError, match="runs on arm64-4k, .*, not on loongarch64"):
+    with pytest.raises(InputError, match=r"runs on arm64-4k, .*, not on loongarch64"):
         targets.get("loongarch64")
 
 

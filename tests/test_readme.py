@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
+from object_support import missing
 
 import vmaplab.kernel
 
@@ -20,13 +22,23 @@ def render(text: str) -> str:
     return module.render(text)
 
 
+def of_any_kernel(text: str) -> str:
+    """``text`` without what changes with each update of Debian's kernel package and compiler."""
+    text = re.sub(r"Linux 6\.12\.\d+", "Linux 6.12.N", text)
+    return re.sub(r"(?m)^(instructions|loads|stores|barriers) +\d+", r"\1", text)
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/kernel-differences.md"])
 def test_commands_print_what_the_document_says(name):
     text = (ROOT / name).read_text()
-    assert render(text) == text
+    if missing() and any(word in text for word in ("vmaplab check", "--object")):
+        pytest.skip(missing())
+    assert of_any_kernel(render(text)) == of_any_kernel(text)
 
 
 def test_python_examples_of_the_readme_and_of_kernel():
+    if missing():
+        pytest.skip(missing())
     failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
     assert (failed, tried > 3) == (0, True)
     failed, tried = doctest.testmod(vmaplab.kernel)

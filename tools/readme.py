@@ -3,7 +3,7 @@
     python tools/readme.py README.md
 
 In each ``console`` block, every line that starts with "$ " is run by bash in one scratch directory, and what it prints
-replaces the lines up to the next command. tests/test_readme.py holds the files against this.
+replaces the lines up to the next command. The project's examples/ is there. tests/test_readme.py holds the files against this.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ def render(text: str) -> str:
     """``text`` with the output of its commands as they print it now."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "examples").symlink_to(Path(__file__).parent.parent.resolve() / "examples")
         lines: list[str] = []
         inside = False
         for line in text.splitlines():

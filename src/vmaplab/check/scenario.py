@@ -280,7 +280,9 @@ class Generator:
         elif roll < 0.27 and not self.only_vmap:
             add(Step("tables", pages=rng.randrange(12)))
         elif roll < 0.34 and not self.only_vmap:
-            pages = rng.choice((1, 2, 3, 5, 8, 16, min(self._pmd >> 1, 1024), min(self._pmd, 2048), 600))
+            pages = rng.choice((1, 2, 3, 5, 8, 16))
+            if rng.random() < 0.15:  # a page array that is vmalloc'ed too, block leaves
+                pages = rng.choice((min(self._pmd >> 1, 1024), min(self._pmd, 2048), 600))
             add(Step("vmalloc", pages=pages, flags=rng.randrange(2)), "vmalloc")
         elif roll < 0.42 and not self.only_vmap:
             pages = self._some_pages(rng)
@@ -321,7 +323,7 @@ class Generator:
     def _undo(self, rng: random.Random, number: int, kind: str) -> Step:
         call = {"vmap": "vunmap", "area": "vunmap", "vmalloc": "vfree", "ioremap": "iounmap"}[kind]
         if rng.random() < 0.02:
-            return Step(call, number, rng.randrange(1, 4))  # not the start of the area
+            return Step(call, number, 1)  # not the start of the area, but in it
         return Step(call, number)
 
     def _some_pages(self, rng: random.Random) -> int:

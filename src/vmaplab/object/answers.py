@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from vmaplab.object.emulator import Emulator
 
 _SILENT = """
+__raw_spin_lock_init __rwlock_init __init_rwsem lockdep_init_map_type lock_acquire lock_release
+preempt_schedule preempt_schedule_notrace preempt_count_add preempt_count_sub __might_sleep __might_resched
+trace_hardirqs_on trace_hardirqs_off lockdep_rcu_suspicious debug_lockdep_rcu_enabled __preempt_count_dec_and_test
 mutex_lock mutex_unlock mutex_init __mutex_init down_read up_read down_write up_write
 _raw_spin_lock _raw_spin_unlock _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
 _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
@@ -338,6 +341,12 @@ class Rest:
         return 1
 
     def _do_mutex_trylock(self) -> int:
+        return 1
+
+    def _do_lock_is_held_type(self) -> int:
+        return 1
+
+    def _do_rcu_is_watching(self) -> int:
         return 1
 
     def _do_queue_work_on(self) -> int:

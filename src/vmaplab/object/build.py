@@ -97,14 +97,23 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vmaplab"
 
 
-def default_tree() -> Path:
-    """Debian's linux-source-6.12, unpacked into the cache.
+def default_archive() -> Path:
+    """Debian's linux-source-6.12, as its package has it.
 
     :raises InputError: if the package is not installed; says how to get it.
     """
     archive = Path(f"/usr/src/{DEFAULT_PACKAGE}.tar.xz")
     if not archive.exists():
         raise InputError(f"{archive} is missing; apt-get install {DEFAULT_PACKAGE}, or name a kernel tree with --tree")
+    return archive
+
+
+def default_tree() -> Path:
+    """The same, unpacked into the cache.
+
+    :raises InputError: if the package is not installed, or there is no room.
+    """
+    archive = default_archive()
     stat = archive.stat()
     tree = cache_root() / "trees" / f"{DEFAULT_PACKAGE}-{stat.st_size:x}-{int(stat.st_mtime):x}"
     if not tree.is_dir():

@@ -93,6 +93,13 @@ def free_block(zone: Zone, page: int, order: int) -> None:
 
 
 @jit
+def free_pages(zone: Zone, pfns: Ints) -> None:
+    """Free single pages, in order."""
+    for pfn in pfns:
+        free_block(zone, pfn - zone.first, 0)
+
+
+@jit
 def fill_zone(zone: Zone) -> None:
     """Free all memory, as ``memblock_free_all()`` does; lowest addresses first in each list."""
     page = len(zone.order)
@@ -215,8 +222,7 @@ class Buddy:
 
     def free_pages(self, pfns: NDArray[np.uint64]) -> None:
         """Free ``pfns`` page by page, as ``vfree()`` does."""
-        for pfn in pfns.view(np.int64).tolist():
-            free_block(self.zone, pfn - self.zone.first, 0)
+        free_pages(self.zone, pfns.view(np.int64))
 
     def unusable_index(self, order: int) -> float:
         """Share of the free memory that cannot serve an allocation of ``order``: 0 to 1.

@@ -1,0 +1,129 @@
+"""How fast scenarios are compared, how long a build takes, and how much memory a long campaign needs.
+
+    python benchmarks/check.py [FILE]
+
+Prints Markdown; with FILE, puts it there between the lines "<!-- bench check -->" and "<!-- /bench check -->".
+References in the same run: a call of an empty function in the emulator, and a walk of the model alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vmaplab import Kernel, release
+from vmaplab.check.campaign import Plan, check
+from vmaplab.check.differential import compare
+from vmaplab.object import build, targets
+from vmaplab.object.kernel import ObjectKernel
+
+ARCHES = ("arm64-4k", "x86_64", "riscv64-sv48")
+CASES = (2000, 10000, 40000)
+PFNS = np.arange(1 << 20, (1 << 20) + 256, dtype=np.uint64)
+
+
+def timed(call: Callable[[], object], rounds: int = 15, repeat: int = 100) -> float:
+    """Median microseconds of a call."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        times.append((time.perf_counter() - start) / repeat)
+    return statistics.median(times) * 1e6
+
+
+def plan(arch: str) -> Plan:
+    return Plan(build.build(targets.get(arch)), None, release.get("linux-6.12"), {}, 1)
+
+
+def campaigns() -> str:
+    for arch in ARCHES:
+        check(plan(arch), 400, jobs=2)  # compiles, where the sources changed
+    lines = ["| architecture, 2 processes | " + " | ".join(f"{cases} scenarios" for cases in CASES) + " |"]
+    lines.append("|---|" + "---:|" * len(CASES))
+    for arch in ARCHES:
+        rates = []
+        for cases in CASES:
+            start = time.perf_counter()
+            verdict = check(plan(arch), cases, jobs=2)
+            assert verdict.difference == "" and verdict.cases == cases
+            rates.append(f"{cases / (time.perf_counter() - start):.0f}/s")
+        lines.append(f"| {arch} | " + " | ".join(rates) + " |")
+    return "\n".join(lines)
+
+
+def one_call() -> str:
+    lines = ["| architecture, one core | empty call, us | object, us | model, us | object / empty call |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for arch in ARCHES:
+        kernel = ObjectKernel(build.build(targets.get(arch)))
+
+        def ours(kernel: ObjectKernel = kernel) -> None:
+            kernel.reset()
+            kernel.vunmap(kernel.vmap(PFNS).addr)
+
+        def theirs(arch: str = arch) -> None:
+            model = Kernel(arch, "linux-6.12", record=True)
+            model.vunmap(model.vmap(PFNS).addr)
+
+        empty = timed(lambda kernel=kernel: kernel.vunmap(0))
+        both = timed(ours)
+        lines.append(f"| {arch} | {empty:.0f} | {both:.0f} | {timed(theirs):.0f} | {both / empty:.0f}x |")
+    return "\n".join(lines)
+
+
+def builds() -> str:
+    tree = build.default_tree()
+    kept = os.environ.get("XDG_CACHE_HOME")
+    lines = ["| build of one architecture, 2 cores | cold, s | cached, s |", "|---|---:|---:|"]
+    for arch in ARCHES:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["XDG_CACHE_HOME"] = folder
+            took = []
+            for _ in range(2):
+                start = time.perf_counter()
+                build.build(targets.get(arch), tree)
+                took.append(time.perf_counter() - start)
+        lines.append(f"| {arch} | {took[0]:.0f} | {took[1]:.2f} |")
+    os.environ.pop("XDG_CACHE_HOME")
+    if kept is not None:
+        os.environ["XDG_CACHE_HOME"] = kept
+    return "\n".join(lines)
+
+
+def memory() -> str:
+    whole = plan("arm64-4k")
+    ours, theirs = whole.sides()
+    generator = whole.generator()
+    seen = {}
+    for number in range(100_000):
+        if number in (1000, 10_000, 99_999):
+            seen[number] = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+        assert compare(generator.scenario(number), ours, theirs) == ""
+    return "Resident memory of a process that compares 100,000 scenarios on arm64-4k: " + ", ".join(
+        f"{size} MiB after {number}" for number, size in seen.items()
+    )
+
+
+def main() -> None:
+    machine = f"{platform.machine()}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores"
+    report = "\n\n".join([f"Measured on: {machine}.", campaigns(), one_call(), builds(), memory() + "."])
+    print(report)
+    if len(sys.argv) > 1:
+        path = Path(sys.argv[1])
+        before, _, rest = path.read_text().partition("<!-- bench check -->\n")
+        _, _, after = rest.partition("<!-- /bench check -->")
+        path.write_text(f"{before}<!-- bench check -->\n{report}\n<!-- /bench check -->{after}")
+
+
+if __name__ == "__main__":
+    main()
