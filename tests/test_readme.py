@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from object_support import missing
 
 import vmaplab.kernel
+from object_support import missing
 
 ROOT = Path(__file__).parent.parent
 

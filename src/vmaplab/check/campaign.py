@@ -98,7 +98,7 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
             first = number if first is None else min(first, number)
     if first is None:
         return Verdict(plan, done, calls)
-    return _shrunk(plan, done, calls, first, plan.generator().scenario(first))
+    return _shrunk(plan, first)
 
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:
@@ -107,10 +107,13 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     return Verdict(plan, 1, len(scenario.steps), None, scenario, compare(scenario, ours, theirs))
 
 
-def _shrunk(plan: Plan, done: int, calls: int, number: int, scenario: Scenario) -> Verdict:
+def _shrunk(plan: Plan, first: int) -> Verdict:
+    """The verdict where scenario ``first`` is the first that differs."""
     ours, theirs = plan.sides()
-    small = shrink(scenario, lambda other: compare(other, ours, theirs) != "")
-    return Verdict(plan, done, calls, number, small, compare(small, ours, theirs))
+    generator = plan.generator()
+    calls = sum(len(generator.scenario(number).steps) for number in range(first + 1))
+    small = shrink(generator.scenario(first), lambda other: compare(other, ours, theirs) != "")
+    return Verdict(plan, first + 1, calls, first, small, compare(small, ours, theirs))
 
 
 def _results(plan: Plan, cases: int, jobs: int) -> Iterator[tuple[int, int, int | None]]:

@@ -93,22 +93,40 @@ def run(kernel: AnyKernel, scenario: Scenario) -> Run:
     return Run(results, starts, rows, kernel.log, kernel.live_tables(), fault)
 
 
-def difference(ours: Run, theirs: Run, names: tuple[str, str] = ("the model", "the object")) -> str:
-    """The first difference between two runs, in words; empty if there is none."""
-    us, them = names
+def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str]) -> str:
+    """The first difference between two runs of ``scenario``: where, and a line per side; empty if there is none."""
+
+    def told(where: str, mine: str, other: str) -> str:
+        width = max(map(len, names)) + 1
+        return f"{where}\n  {names[0] + ':':{width}} {mine}\n  {names[1] + ':':{width}} {other}"
+
     for number, (mine, other) in enumerate(zip(ours.results, theirs.results, strict=False)):
         if mine != other:
-            return f"step {number}: {us}: {_number(mine, ours)}; {them}: {_number(other, theirs)}"
+            where = f"step {number} ({_short(scenario.steps[number])})"
+            return told(where, _number(mine, ours), _number(other, theirs))
     if not np.array_equal(ours.rows, theirs.rows):
         length = min(len(ours.rows), len(theirs.rows))
         unequal = np.flatnonzero((ours.rows[:length] != theirs.rows[:length]).any(axis=1))
         at = int(unequal[0]) if len(unequal) else length
         step = sum(start <= at for start in ours.starts) - 1
-        mine, other = _event(ours, at), _event(theirs, at)
-        return f"step {step}, event {at}: {us}: {mine}; {them}: {other}"
+        where = f"step {step} ({_short(scenario.steps[step])}), event {at - ours.starts[step]}"
+        return told(where, _event(ours, at), _event(theirs, at))
     if BUG not in ours.results and not ours.fault and not _same_memory(ours.memory, theirs.memory):
-        return f"the table memory differs between {us} and {them}"
+        return told("the page tables after all steps", *_memories(ours.memory, theirs.memory))
     return ""
+
+
+def _short(step: Step) -> str:
+    text = str(Scenario((step,)))
+    return text if len(text) < 60 else text[:56] + " ..."
+
+
+def _memories(mine: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[str, str]:
+    """The first bytes that differ, in words of 8 bytes."""
+    size = max(len(mine), len(other)) + 7 & -8
+    words = [np.frombuffer(bytes(memory).ljust(size, b"\0"), dtype="<u8") for memory in (mine, other)]
+    at = int(np.flatnonzero(words[0] != words[1])[0])
+    return f"{words[0][at]:#x} at byte {8 * at:#x}", f"{words[1][at]:#x}"
 
 
 def _same_memory(mine: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
@@ -167,7 +185,7 @@ Side = ModelSide | ObjectSide
 
 def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:
     """Run ``scenario`` on both sides; the difference in words, empty if there is none."""
-    return difference(ours.run(scenario), theirs.run(scenario), (ours.name, theirs.name))
+    return difference(scenario, ours.run(scenario), theirs.run(scenario), (ours.name, theirs.name))
 
 
 def _kind_of(text: str) -> int:
@@ -189,7 +207,11 @@ def _event(which: Run, at: int) -> str:
     kind, addr, value, size, text = which.log.events(at, at + 1)[0]
     if text:
         return f"warning: {text}"
-    return f"{kind} {addr:#x} {value:#x} {size}"
+    if kind == "store":
+        return f"store {value:#x} at {addr:#x}"
+    if kind.startswith("flush"):
+        return f"{kind} [{addr:#x}, {value:#x})"
+    return f"{kind} at {addr:#x}, {size} bytes"
 
 
 def _refused(kernel: AnyKernel, step: Step, error: VmapError) -> int | str:

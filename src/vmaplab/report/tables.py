@@ -238,5 +238,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
             continue
         console.print()
         origin = "" if verdict.number is None else f" (scenario {verdict.number} of seed {verdict.plan.seed}, shrunk)"
-        console.print(f"{verdict.plan.arch.name}: {verdict.difference}{origin}")
-        console.print(f"  {command}")
+        where, _, sides = verdict.difference.partition("\n")
+        console.print(f"{verdict.plan.arch.name}: {where}{origin}")
+        print(sides)  # as it is: a console would wrap it
+        print(f"  {command}")
