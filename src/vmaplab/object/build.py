@@ -60,7 +60,7 @@ ZEROES_STEP = 0x1_0000
 NOWHERE = 0x200_0000  # functions that nobody answers: not mapped
 
 _FAILED = re.compile(r"^.*(?:error:|Error \d|\*\*\*|not clean|command not found|No such file).*$", re.MULTILINE)
-_KEPT_BUILDS = 24
+_KEPT_BUILDS, _KEPT_IMAGES = 24, 200
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ def default_tree() -> Path:
         tree.parent.mkdir(parents=True, exist_ok=True)
         with _lock(tree.with_suffix(".lock")):
             if not tree.is_dir():
+                for left in tree.parent.glob("unpacking-*"):  # by a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 room = Path(tempfile.mkdtemp(prefix="unpacking-", dir=tree.parent))
                 try:
                     _run(["tar", "-xJf", str(archive), "-C", str(room), "--strip-components=1"], room, "unpacking")
@@ -175,6 +177,14 @@ def build(
     :param call: a function with the arguments of ``vmap()``, called in its place.
     :raises InputError: with the kernel's own error if its build fails, or the tools are missing.
     """
+    try:
+        return _build(target, tree, config, snippet, call)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise InputError(f"cannot build in {cache_root()}: {where}{error.strerror}") from None
+
+
+def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Path | None, call: str) -> Built:
     tree = default_tree() if tree is None else tree.expanduser().resolve()
     version = check_tree(tree)
     options = target.options + CONFIG + parse_config(config)
@@ -228,6 +238,7 @@ class _KernelBuild:
         with _lock(self.dir.with_suffix(".lock")):
             yield
         _forget(self.dir.parent, _KEPT_BUILDS)
+        _forget(cache_root() / "object" / "images", _KEPT_IMAGES)
 
     def image(self, images: Path, snippet: Path | None) -> Path:
         """Compile and link; returns the new entry of ``images``."""
@@ -477,9 +488,9 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _forget(builds: Path, keep: int) -> None:
-    """Remove the build directories that were not used for longest."""
-    directories = sorted((d for d in builds.iterdir() if d.is_dir()), key=lambda d: d.stat().st_mtime)
+def _forget(folder: Path, keep: int) -> None:
+    """Remove all but the newest directories in ``folder``."""
+    directories = sorted((d for d in folder.glob("*") if d.is_dir()), key=lambda d: d.stat().st_mtime)
     for old in directories[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -29,7 +29,7 @@ STACK_BYTES = 1 << 16
 OWN_DATA = 0x4000_0000
 PAGE = 1 << 12  # granularity of what is mapped
 
-BLOCKS = 1 << 26
+BLOCKS = 1 << 27
 """How many basic blocks one call may execute before it counts as a loop."""
 
 # Indices into the control array, which the log follows.
@@ -76,11 +76,9 @@ class Emulator:
         self._load()
         self._stack_top = self.base + STACK + STACK_BYTES
         self.map(self.base + STACK, STACK_BYTES)
-        self._control: Ints = np.zeros(0, dtype=np.int64)
-        self._write_hook = ctypes.c_size_t()
-        self._tables: tuple[int, int, int] | None = None
-        self._block_hook = ctypes.c_size_t()
-        self.set_log_room(log_lines)
+        self._control: Ints = np.zeros(_LOG + 4 * log_lines, dtype=np.int64)
+        self._control[_ROOM] = log_lines
+        self._add_hook(unicorn.UC_HOOK_BLOCK, _on_block.address, self._control, 1, 0)
         self._value = ctypes.c_uint64()
         self._value_at = ctypes.byref(self._value)
         uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_memory)
@@ -176,14 +174,8 @@ class Emulator:
 
         callback = HOOK_CODE_CFUNC(called)
         self._callbacks.append(callback)
-        self._add_hook(
-            ctypes.c_size_t(),
-            unicorn.UC_HOOK_CODE,
-            ctypes.cast(callback, ctypes.c_void_p).value,
-            0,
-            begin,
-            end,
-        )
+        code = ctypes.cast(callback, ctypes.c_void_p).value
+        self._add_hook(unicorn.UC_HOOK_CODE, code, None, begin, end)
 
     def _stop(self, fault: KernelFault) -> None:
         self._fault = self._fault or fault
@@ -266,39 +258,19 @@ class Emulator:
 
     # -- what is seen -------------------------------------------------------------------------------
 
-    def set_log_room(self, lines: int) -> None:
-        """Have room for ``lines`` events of one call."""
-        old = self._control
-        self._control = np.zeros(_LOG + 4 * lines, dtype=np.int64)
-        self._control[: min(_LOG, len(old))] = old[:_LOG]
-        self._control[_ROOM] = lines
-        self._control[_LOGGED] = 0
-        self._hook_natively(self._block_hook, unicorn.UC_HOOK_BLOCK, _on_block, 1, 0)
-        if self._tables:
-            self.watch_tables(*self._tables)
-
     def watch_tables(self, address: int, size: int, phys: int) -> None:
-        """Log each store to [address, address + size), which lies at physical address ``phys``."""
-        self._tables = address, size, phys
+        """From now on log each store to [address, address + size), which lies at physical address ``phys``."""
         self._control[_OFFSET] = signed((phys - address) % (1 << 64))
-        self._hook_natively(self._write_hook, unicorn.UC_HOOK_MEM_WRITE, _on_write, address, address + size - 1)
+        self._add_hook(unicorn.UC_HOOK_MEM_WRITE, _on_write.address, self._control, address, address + size - 1)
 
-    def _hook_natively(
-        self, handle: ctypes.c_size_t, kind: int, callback: Any, begin: int, end: int, data: Ints | None = None
-    ) -> None:
-        if handle.value:
-            self._uc.hook_del(handle.value)
-        self._add_hook(
-            handle, kind, callback.address, (self._control if data is None else data).ctypes.data, begin, end
-        )
-
-    def _add_hook(self, handle: ctypes.c_size_t, kind: int, code: int | None, data: int, begin: int, end: int) -> None:
+    def _add_hook(self, kind: int, code: int | None, data: Ints | None, begin: int, end: int) -> None:
+        """Have the machine code at ``code`` called, with a pointer to ``data``, for what happens in [begin, end]."""
         status = uclib.uc_hook_add(
             self._uch,
-            ctypes.byref(handle),
+            ctypes.byref(ctypes.c_size_t()),
             kind,
             code,
-            data,
+            None if data is None else data.ctypes.data,
             ctypes.c_uint64(begin),
             ctypes.c_uint64(end),
         )
@@ -348,7 +320,7 @@ class Emulator:
         start, end = self.image.text
         self._counter = np.zeros(2 + 2 * (end - start), dtype=np.int64)
         self._counter[:2] = signed(start), end - start
-        self._hook_natively(ctypes.c_size_t(), unicorn.UC_HOOK_BLOCK, _on_counted_block, start, end - 1, self._counter)
+        self._add_hook(unicorn.UC_HOOK_BLOCK, _on_counted_block.address, self._counter, start, end - 1)
 
     def counts(self) -> tuple[int, int, int, int] | None:
         """Instructions, loads, stores and barriers that the last call executed, stubs aside; None if not counted."""

@@ -24,7 +24,7 @@ from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, Emulator
 from vmaplab.pages.array import check_page_size, page_array
-from vmaplab.pgtable.geometry import Geometry, Ints, signed, unsigned
+from vmaplab.pgtable.geometry import Geometry, Ints, signed
 from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
 from vmaplab.pgtable.unmap import list_leaves, translate
 from vmaplab.release import RELEASES
@@ -410,14 +410,11 @@ class ObjectKernel:
     def _entries(self, rows: Ints, tables: dict[int, int]) -> int:
         """How many of the stores were to leaf entries."""
         stores = rows[rows[:, 0] == L_STORE]
-        page = self.arch.page_size
-        mask, value = self.arch.leaf_test
-        count = 0
-        for where, number in zip((stores[:, 1] & -page).tolist(), np.arange(len(stores)), strict=True):
-            level = tables.get(where, self._g.top)
-            if level == 0 or unsigned(int(stores[number, 2])) & mask == value:
-                count += bool(stores[number, 2])
-        return count
+        where, inverse = np.unique(stores[:, 1] & -self.arch.page_size, return_inverse=True)
+        last = np.array([tables.get(phys, self._g.top) == 0 for phys in where.tolist()], dtype=bool)
+        mask, value = self._g.leaf_mask, self._g.leaf_value
+        leaf = (stores[:, 2] & mask == value) | (last[inverse] if len(where) else False)
+        return int((leaf & (stores[:, 2] != 0)).sum())
 
 
 def _function_at(lines: list[str], line: int) -> str:
