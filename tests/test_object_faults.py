@@ -64,9 +64,8 @@ def test_it_is_said_what_the_code_did_and_where(wrong, statement):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["x86_64", "riscv64-sv48"])
-@pytest.mark.parametrize("number", [0, 1, 2, 5, 8])
-def test_on_other_architectures_too(wrong, arch, number):
-    statement = list(FAULTS)[number]
+@pytest.mark.parametrize("statement", list(FAULTS)[::2])
+def test_on_other_architectures_too(wrong, arch, statement):
     with pytest.raises(KernelFault, match=FAULTS[statement]):
         ObjectKernel(wrong(statement, arch)).vmap([1, 2, 3])
 

@@ -82,6 +82,11 @@ def run(kernel: AnyKernel, scenario: Scenario) -> Run:
         addresses.append(addr)
         if results[-1] == BUG or fault:
             break
+    try:
+        if isinstance(kernel, ObjectKernel) and not fault:
+            kernel.check_heap()
+    except KernelFault as error:
+        fault = results[-1] = str(error)
     rows = kernel.log.rows()
     if fault or BUG in results:
         rows = rows[: starts[-1]]  # what a kernel does after BUG() is nobody's promise

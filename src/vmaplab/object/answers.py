@@ -43,6 +43,7 @@ TABLE_LEVELS = {"__pte_alloc_kernel": 0, "__pmd_alloc": 1, "__pud_alloc": 2, "__
 
 HEAP_BYTES = 1 << 26
 _ALIGN = 64
+_NEW, _FREED, _RED = b"\x5a", b"\x6b", b"\xbb"  # slab's POISON_INUSE, POISON_FREE, SLUB_RED_INACTIVE
 _FORMAT = re.compile(r"%(?:[-+ #0]*\d*(?:\.\d+)?)(?:hh|h|ll|l|z)?([a-zA-Z%])[A-Za-z]?")
 
 
@@ -51,7 +52,7 @@ class Rest:
 
     :param arch: the architecture, for the size and place of page tables.
     :param tables_end: first physical address after the page tables' memory.
-    :ivar heap_start: address of the slab memory; set by the owner, as is ``cpu``.
+    :ivar heap_start: address of the slab memory ``heap``; set by the owner, as is ``cpu``.
     :ivar limit: how many page tables can exist.
     :ivar work: work that waits to be run, addresses of ``struct work_struct``.
     :ivar messages: what was printed with a WARN() since the owner last looked.
@@ -62,6 +63,7 @@ class Rest:
         self._memory_end = tables_end
         self.cpu: Emulator
         self.heap_start = 0
+        self.heap = memoryview(bytearray())
         self.gfp_zero = 0
         self.bulk_array = 0
         self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
@@ -134,27 +136,50 @@ class Rest:
     # -- slab ---------------------------------------------------------------------------------------
 
     def _alloc(self, size: int, gfp: int) -> int:
-        size = max(-(-size // _ALIGN), 1) * _ALIGN
-        free = self._free_objects.get(size)
-        if free:
-            offset = free.pop()
-        else:
-            offset = self._next_object
-            if offset + size > HEAP_BYTES:
+        """An object of ``size`` bytes, with a red zone behind it; 0 if there is no memory."""
+        room = -(-size // _ALIGN) * _ALIGN + _ALIGN
+        free = self._free_objects.get(room)
+        offset = free.pop() if free else self._next_object
+        if offset == self._next_object:
+            if offset + room > HEAP_BYTES:
                 return 0
-            self._next_object += size
-        address = self.heap_start + offset
-        self._objects[address] = size
-        self.cpu.view(address, size)[:] = 0 if gfp & self.gfp_zero else 0x5A
-        return address
+            self._next_object += room
+        elif self.heap[offset : offset + room] != _FREED * room:
+            raise KernelFault(f"something wrote to {self.heap_start + offset:#x} after that object was freed")
+        self.heap[offset : offset + size] = (b"\0" if gfp & self.gfp_zero else _NEW) * size
+        self.heap[offset + size : offset + room] = _RED * (room - size)
+        self._objects[self.heap_start + offset] = size
+        return self.heap_start + offset
 
     def _free(self, address: int) -> None:
         if not address:
             return
-        size = self._objects.pop(address, 0)
-        if not size:
+        size = self._objects.pop(address, -1)
+        if size < 0:
             raise KernelFault(f"{self.cpu.caller()} frees {address:#x}, which is no object in use")
-        self._free_objects.setdefault(size, []).append(address - self.heap_start)
+        room = self._intact(address, size)
+        offset = address - self.heap_start
+        self.heap[offset : offset + room] = _FREED * room
+        self._free_objects.setdefault(room, []).append(offset)
+
+    def _intact(self, address: int, size: int) -> int:
+        """The bytes that the object at ``address`` takes.
+
+        :raises KernelFault: if its red zone was written to.
+        """
+        offset = address - self.heap_start
+        room = -(-size // _ALIGN) * _ALIGN + _ALIGN
+        if self.heap[offset + size : offset + room] != _RED * (room - size):
+            raise KernelFault(f"something wrote behind the object of {size} bytes at {address:#x}")
+        return room
+
+    def check_heap(self) -> None:
+        """Look at the red zones of all objects.
+
+        :raises KernelFault: if one was written to.
+        """
+        for address, size in self._objects.items():
+            self._intact(address, size)
 
     def _do_kmem_cache_create(self) -> int:
         return self._do___kmem_cache_create_args()  # until 6.11

@@ -226,7 +226,7 @@ class Emulator:
             address = int(self.view(self.register(self.family.stack), 8).view("<u8")[0])
         else:
             address = self.register(link)
-        return self.image.symbol(address)[0]
+        return self.image.symbol(address - 1)[0]  # a call that never returns can be a function's last instruction
 
     def _last(self) -> str:
         """The function whose basic block ran last."""

@@ -103,7 +103,7 @@ class ObjectKernel:
     def _boot(self, count: bool) -> None:
         cpu, rest, arch, base = self._cpu, self._rest, self.arch, self._cpu.base
         rest.heap_start = base + OWN_DATA
-        cpu.map(rest.heap_start, HEAP_BYTES)
+        rest.heap = cpu.map(rest.heap_start, HEAP_BYTES).data
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8 + _SCRATCH)
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
@@ -318,6 +318,13 @@ class ObjectKernel:
     def live_objects(self) -> int:
         """Slab objects that the vmalloc code holds now."""
         return self._rest.live_objects
+
+    def check_heap(self) -> None:
+        """Look for stores behind slab objects.
+
+        :raises KernelFault: if there was one.
+        """
+        self._rest.check_heap()
 
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` tables exist from now on."""
