@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from object_support import EXAMPLE, needs_kernel, object_of
+from vmaplab.check.campaign import Plan, check
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets
+from vmaplab.release import RELEASES
 
 ARM64 = targets.get("arm64-4k")
 
@@ -61,6 +63,21 @@ class TestCache:
         assert verdict["scenario"].count(";") <= 1 and "the base" in verdict["difference"]
         again = vmaplab("check", *verdict["command"].split("'")[0].split()[2:-1], "--scenario", verdict["scenario"])
         assert again.returncode == 1
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "right, wrong",
+        [
+            ("\t\tflush_tlb_kernel_range(start, end);", "\t\t;"),  # of the purge
+            ("flush_cache_vmap(addr, end);\n\treturn err;", "return err;"),
+            ("flush_cache_vunmap(va->va_start, va->va_end);", ""),
+        ],
+    )
+    def test_a_patch_that_breaks_something_is_found(self, patched, right, wrong):
+        tree = patched(right, wrong)
+        built = build.build(ARM64, tree)
+        verdict = check(Plan(built, None, RELEASES["linux-6.12"], {}, 1), 3000, jobs=1)
+        assert verdict.difference != ""
 
     def test_a_snippet_is_part_of_the_key(self, tmp_path):
         plain, with_snippet = object_of("arm64-4k"), object_of("arm64-4k", EXAMPLE, "batched_vmap")

@@ -24,8 +24,9 @@ FAULTS = {
     "BUG();": "BUG at .*wrong.c:[0-9]+ wrong_vmap",
     "kfree(pages);": "wrong_vmap frees .*, which is no object in use",
     "{ void *p = kmalloc(count, GFP_KERNEL); kfree(p); kfree(p); }": "frees .*, which is no object in use",
-    'return filp_open("/etc/passwd", 0, 0);': r"wrong_vmap calls filp_open\(\), which nothing here answers",
-    "return wrong_vmap(pages, count + 1, flags, prot) + 1;": "writes to .*, where no memory is",
+    'return filp_open("/etc/passwd", 0, 0);': r"wrong_vmap calls filp_open\(\), which vmaplab does not provide",
+    "return wrong_vmap(pages, count + 1, flags, prot) + 1;": "wrong_vmap.* overflows the stack of 64 KiB",
+    "pages[count] = pages[0];": "writes to .*, where no memory is",
     'panic("no more of %d", 7);': "panic in wrong_vmap: no more of 7",
     "for (;;) set_pte(pte_offset_kernel((pmd_t *)pmd_off_k(VMALLOC_START), VMALLOC_START), __pte(1));": "wrong_vmap",
 }

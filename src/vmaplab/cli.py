@@ -203,6 +203,13 @@ def _show_mapping(
         tables.mapping(kernel, mapping, config, rows, events)
 
 
+def _targets(text: str) -> list[str]:
+    from vmaplab.object.targets import TARGETS, get
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return list(TARGETS) if text == "all" else list(dict.fromkeys(get(name).arch for name in names or [text]))
+
+
 def _build(
     names: list[str], tree: Path | None, config: list[str] | None, snippet: Path | None, call: str | None
 ) -> list[Built]:
@@ -247,17 +254,14 @@ def check_command(
     from vmaplab.release import get, of_version
 
     wanted = get(release) if release else None
-    from vmaplab.object.targets import TARGETS
-    from vmaplab.object.targets import get as target_of
-
-    names = list(TARGETS) if arch == "all" else [target_of(name).arch for name in arch.split(",")]
+    names = _targets(arch)
     built = _build(names, tree, config, snippet, call)
     bases = _build(names, base, config, None, None) if base else [None] * len(built)
     from vmaplab.check import campaign
     from vmaplab.check.scenario import parse
     from vmaplab.config import CONFIG
 
-    one = parse(scenario) if scenario else None
+    one = None if scenario is None else parse(scenario)
     model_config = {
         key: value == "y"
         for key, value in (word.removeprefix("CONFIG_").split("=", 1) for word in config or [])
@@ -324,9 +328,7 @@ def object_build_command(
     as_json: Json = False,
 ) -> None:
     """Build mm/vmalloc.o and what it needs, and link them; from the cache where nothing changed."""
-    from vmaplab.object.targets import TARGETS
-
-    built = _build(list(TARGETS) if arch == "all" else arch.split(","), tree, config, snippet, call)
+    built = _build(_targets(arch), tree, config, snippet, call)
     if as_json:
         from vmaplab.report import as_json as to_json
 

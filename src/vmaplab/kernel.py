@@ -25,7 +25,7 @@ from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Ints
 from vmaplab.pgtable.memory import L_FLUSH_TLB, L_FLUSH_VUNMAP, TableMemory
 from vmaplab.release import Release
-from vmaplab.vmalloc.area import AddressSpace, VmArea
+from vmaplab.vmalloc.area import LAZY_MAX_BYTES, AddressSpace, VmArea
 from vmaplab.vmalloc.batch import (
     arch_vmap_pte_supported_shift,
     vm_shift,
@@ -41,7 +41,6 @@ from vmaplab.vmalloc.flags import (
 )
 from vmaplab.vmalloc.mapper import Mapper
 
-LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
 DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pages does not say
 MAX_ZONE_PAGES = 1 << 22  # a page costs the simulated allocator 9 bytes of ours
 
@@ -278,11 +277,12 @@ class Kernel:
 
         :param shift: log2 of the chunks in which the pages are contiguous and aligned; PAGE_SHIFT if None.
         :raises VmapError: as the walker stops; what was mapped before stays.
+        :raises InputError: for an array that is not in whole chunks.
         """
         array = page_array(pfns)
         size = len(array) << self.arch.page_shift
         self._check_range(addr, addr + size)
-        shift = self.arch.page_shift if shift is None else shift
+        shift = check_chunks(self.arch, len(array), shift)
         self._mapper.map_array(addr, size, array.view(np.int64), None, shift, flush=False)
 
     def vunmap_range(self, addr: int, end: int) -> None:
@@ -445,6 +445,17 @@ class Kernel:
         )
         self._mappings[addr] = mapping
         return mapping
+
+
+def check_chunks(arch: Arch, pages: int, shift: int | None) -> int:
+    """``page_shift`` of a walker call; PAGE_SHIFT if None.
+
+    :raises InputError: if ``pages`` pages are no whole chunks of it: the kernel would read past the array.
+    """
+    shift = arch.page_shift if shift is None else shift
+    if shift < arch.page_shift or pages % (1 << min(shift - arch.page_shift, 63)):
+        raise InputError(f"{pages} pages are no whole chunks of page_shift {shift} on {arch.name}")
+    return shift
 
 
 def zone_of(arch: Arch, total_pages: int | None) -> heap.Buddy:

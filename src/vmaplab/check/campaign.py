@@ -49,7 +49,12 @@ class Plan:
     @property
     def against(self) -> str:
         """What the object is compared with."""
-        return self.release.name if self.base is None else self.base.code
+        return self.release.name if self.base is None else f"{self.base.code} in {self.base.tree.name}"
+
+    @property
+    def code(self) -> str:
+        """What is compared with it."""
+        return self.built.code if self.base is None else f"{self.built.code} in {self.built.tree.name}"
 
     def sides(self) -> tuple[Side, Side]:
         """What to compare: the model or the base tree, and the object."""

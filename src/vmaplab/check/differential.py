@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from vmaplab.kernel import Kernel
 from vmaplab.mapping import EventLog
 from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
-from vmaplab.pgtable.geometry import Ints
-from vmaplab.pgtable.memory import L_WARN
+from vmaplab.pgtable.geometry import Ints, unsigned
+from vmaplab.pgtable.memory import L_STORE, L_WARN
 from vmaplab.release import Release
 from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
 
@@ -115,10 +116,20 @@ def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str
         at = int(unequal[0]) if len(unequal) else length
         step = sum(start <= at for start in ours.starts) - 1
         where = f"step {step} ({_short(scenario.steps[step])}), event {at - ours.starts[step]}"
-        return told(where, _event(ours, at), _event(theirs, at))
+        return told(where, _event(ours, at), _event(theirs, at)) + _bits(
+            ours.rows[at : at + 1], theirs.rows[at : at + 1]
+        )
     if BUG not in ours.results and not ours.fault and not _same_memory(ours.memory, theirs.memory):
         return told("the page tables after all steps", *_memories(ours.memory, theirs.memory))
     return ""
+
+
+def _bits(mine: Ints, other: Ints) -> str:
+    """Which bits of two stores to the same entry differ."""
+    if not len(mine) or not len(other) or mine[0, 0] != L_STORE or (mine[0, [0, 1, 3]] != other[0, [0, 1, 3]]).any():
+        return ""
+    differ = unsigned(int(mine[0, 2] ^ other[0, 2]))
+    return "\n  bits that differ: " + ", ".join(str(bit) for bit in range(64) if differ >> bit & 1)
 
 
 def _short(step: Step) -> str:
@@ -203,7 +214,9 @@ def _kind_of(text: str) -> int:
 def _number(value: int | str, which: Run) -> str:
     if isinstance(value, str) and which.fault:
         return which.fault
-    return f"returns {value:#x}" if isinstance(value, int) and value >= 0 else f"returns {value}"
+    if isinstance(value, int):
+        return f"returns {value:#x}" if value > 0 else f"returns -{errno.errorcode[-value]}" if value else "returns 0"
+    return f"returns {value}"
 
 
 def _event(which: Run, at: int) -> str:

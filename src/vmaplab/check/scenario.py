@@ -7,7 +7,7 @@ Steps are separated by semicolons; ``@N`` is the address that step N (from 0) re
     tables 3                  from here on at most 3 page tables can exist below the PGD
     area 512                  get_vm_area() of 512 pages
     vmap 0x100+16,null,0x7    vmap() of 16 pages from PFN 0x100 on, a NULL page and PFN 7; flags=0x40 may follow
-    map @0+3 0x100+16 21      vmap_pages_range_noflush() 3 pages behind @0 with page_shift 21
+    map @0+3 0x100+16 12      vmap_pages_range_noflush() 3 pages behind @0 with page_shift 12
     range @0+0 16 0x200       vmap_page_range() of 16 pages from PFN 0x200 on
     unrange @0+1 2            vunmap_range() of 2 pages
     vmalloc 512 huge          __vmalloc_node_range() of 512 pages, with VM_ALLOW_HUGE_VMAP
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
+from vmaplab.vmalloc.area import LAZY_MAX_BYTES
 from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD
 
 NULL = 2**64 - 1
@@ -131,13 +133,19 @@ def parse(text: str) -> Scenario:
         if words[0] == "boot" and not steps:
             boot_args = " ".join(words[1:])
             continue
+        form = _FORMS.get(words[0])
+        if form is None:
+            raise InputError(f"'{words[0]}' is no step; the steps are {', '.join(_FORMS)}")
         try:
-            if words[0] == "pages" and not steps:
+            if words[0] in ("boot", "pages"):
+                if steps:
+                    raise ValueError("it comes first, if at all")
                 (total_pages,) = (_int(word) for word in words[1:])
                 continue
             steps.append(_parse_step(words[0], words[1:], len(steps)))
-        except (ValueError, IndexError, KeyError, OverflowError):
-            raise InputError(f"cannot read the step '{part.strip()}'; the steps are {_FORMS}") from None
+        except (ValueError, IndexError, OverflowError) as error:
+            why = str(error) if " " in str(error) and "literal" not in str(error) else "it does not look like that"
+            raise InputError(f"the step '{part.strip()}': {why}; write '{form}'") from None
     if not steps:
         raise InputError("a scenario has one step at least, e.g. 'vmap 0x100+16; vunmap @0'")
     return Scenario(tuple(steps), boot_args, total_pages)
@@ -152,8 +160,10 @@ def _int(word: str) -> int:
 
 def _ref(word: str, before: int) -> tuple[int, int]:
     match = re.fullmatch(r"@(\d+)(?:\+(\w+))?", word)
-    if match is None or int(match[1]) >= before:
+    if match is None:
         raise ValueError(word)
+    if int(match[1]) >= before:
+        raise ValueError(f"there is no step {match[1]} before it")
     return int(match[1]), _int(match[2] or "0")
 
 
@@ -163,11 +173,26 @@ def _parse_runs(word: str) -> Pfns:
         first, _, count = item.partition("+")
         parts.append((NULL if first == "null" else _int(first), _int(count or "1")))
     if sum(count for _, count in parts) > 1 << 22 or any(not count for _, count in parts):
-        raise ValueError(word)
+        raise ValueError("a run has 1 to 0x400000 pages")
     return array_of(parts)
 
 
-_FORMS = "boot, pages, tables, area, vmap, map, range, unrange, vmalloc, ioremap, vunmap, vfree, iounmap, lookup"
+_FORMS = {
+    "boot": "boot nohugeiomap",
+    "pages": "pages 0x100000",
+    "tables": "tables 3",
+    "area": "area 512",
+    "vmap": "vmap 0x100+16,null,0x7",
+    "map": "map @0+3 0x100+16 12",
+    "range": "range @0+0 16 0x200",
+    "unrange": "unrange @0+1 2",
+    "vmalloc": "vmalloc 512 huge",
+    "ioremap": "ioremap 0x80000+512",
+    "vunmap": "vunmap @0",
+    "vfree": "vfree @0",
+    "iounmap": "iounmap @0",
+    "lookup": "lookup @0+5",
+}
 
 
 def _parse_step(call: str, words: list[str], number: int) -> Step:
@@ -205,7 +230,7 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
     if call in ("vunmap", "vfree", "iounmap", "lookup"):
         only(1)
         return Step(call, ref, offset)
-    raise KeyError(call)
+    raise ValueError(call)
 
 
 # -- at random ------------------------------------------------------------------------------------------
@@ -227,10 +252,12 @@ class Generator:
     only_vmap: bool = False
     _limit: int = field(init=False)
     _pmd: int = field(init=False)
+    _lazy: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._limit = self.arch.addressable_pages
         self._pmd = 1 << (self.arch.levels[1].shift - self.arch.page_shift)
+        self._lazy = LAZY_MAX_BYTES >> self.arch.page_shift
 
     def scenario(self, number: int) -> Scenario:
         """Scenario ``number``."""
@@ -246,13 +273,18 @@ class Generator:
 
         if rng.random() < 0.5:
             add(Step("area", pages=self._some_pages(rng)), "area")
+        if rng.random() < 0.1:  # so much address space that freeing it, or what follows, starts the purge
+            add(Step("area", pages=self._lazy - rng.randrange(self.pages)), "area")
+            if rng.random() < 0.8:
+                add(Step("vunmap", len(steps) - 1))
+                kinds[-2] = ""
         if rng.random() < 0.12:
             add(Step("tables", pages=rng.randrange(8)))
         calls = 1 if rng.random() < 0.7 else rng.randrange(2, 10)
         for _ in range(calls):
             self._step(rng, add, steps, kinds, total_pages or self._limit)
         for number, kind in enumerate(kinds):
-            if kind and kind != "area" and rng.random() < 0.8:
+            if kind and rng.random() < (0.2 if kind == "area" else 0.8):
                 add(self._undo(rng, number, kind))
         return Scenario(tuple(steps), boot_args, total_pages)
 
@@ -382,17 +414,30 @@ class Generator:
 # -- smaller ones ----------------------------------------------------------------------------------------
 
 
+SHRINK_S = 20.0
+
+
 def shrink(scenario: Scenario, fails: Callable[[Scenario], bool], tries: int = 2000) -> Scenario:
-    """The smallest scenario found that still ``fails``: fewer steps, fewer pages, rounder numbers."""
-    left = tries
+    """The smallest scenario found that still ``fails``: fewer steps, fewer pages, rounder numbers.
+
+    It gives up after ``tries``, or after :data:`SHRINK_S` seconds; code that loops takes seconds to show it.
+    """
+
+    def still(smaller: Scenario) -> bool:
+        try:
+            return fails(smaller)
+        except InputError:  # too small to make sense
+            return False
+
+    stop = time.monotonic() + SHRINK_S
     again = True
-    while again and left > 0:
+    while again:
         again = False
         for smaller in _smaller(scenario):
-            left -= 1
-            if left <= 0:
-                break
-            if fails(smaller):
+            tries -= 1
+            if tries < 0 or time.monotonic() > stop:
+                return scenario
+            if still(smaller):
                 scenario, again = smaller, True
                 break
     return scenario

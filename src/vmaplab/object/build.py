@@ -136,14 +136,14 @@ def check_tree(tree: Path) -> str:
 
     :raises InputError: if that is no kernel tree.
     """
-    makefile = tree / "Makefile"
-    try:
-        head = makefile.read_text(errors="replace")[:400]
-    except OSError:
-        head = ""
+    if not tree.is_dir():
+        raise InputError(f"there is no directory {tree}")
+    makefile, source = tree / "Makefile", tree / "mm" / "vmalloc.c"
+    head = makefile.read_text(errors="replace")[:400] if makefile.is_file() else ""
     fields = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(.*)$", head, re.MULTILINE))
-    if "VERSION" not in fields or not (tree / "mm" / "vmalloc.c").exists():
-        raise InputError(f"{tree} is no kernel tree: it has no Makefile with a VERSION, or no mm/vmalloc.c")
+    if "VERSION" not in fields or not source.is_file():
+        missing = "Makefile with a VERSION" if "VERSION" not in fields else "mm/vmalloc.c"
+        raise InputError(f"{tree} is no kernel tree: it has no {missing}")
     numbers = ".".join(fields.get(name, "0") for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
     return str(numbers + fields.get("EXTRAVERSION", ""))
 

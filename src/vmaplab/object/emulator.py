@@ -7,7 +7,9 @@ code expects them. Every store to the page tables and every basic block passes a
 from __future__ import annotations
 
 import ctypes
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import capstone
@@ -49,6 +51,16 @@ _stop = uclib.uc_emu_stop
 carray: Any = numba.__dict__["carray"]  # numba does not say that it exports it
 
 
+_running: list[Emulator] = []
+
+
+def _on_sigint(_number: int, _frame: Any) -> None:
+    """An exception must not cross Unicorn's C code: stop the CPU, and raise it when that is over."""
+    if not _running:
+        raise KeyboardInterrupt
+    _running[0].interrupt()
+
+
 class Emulator:
     """One CPU with the image of ``built`` loaded.
 
@@ -62,6 +74,9 @@ class Emulator:
         self.base = family.image_base
         self.image = Image(built.image)
         self._answer = answer
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with suppress(ValueError):  # not in the main thread: interrupts come elsewhere
+                signal.signal(signal.SIGINT, _on_sigint)
         self._uc = uc = unicorn.Uc(*family.uc, family.cpu)
         self._uch = uc._uch  # Unicorn's binding takes 5 us for a register, the library 0.5
         uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
@@ -177,6 +192,11 @@ class Emulator:
         code = ctypes.cast(callback, ctypes.c_void_p).value
         self._add_hook(unicorn.UC_HOOK_CODE, code, None, begin, end)
 
+    def interrupt(self) -> None:
+        """End the call that runs with KeyboardInterrupt."""
+        self._error = KeyboardInterrupt()
+        self._uc.emu_stop()
+
     def _stop(self, fault: KernelFault) -> None:
         self._fault = self._fault or fault
         self._uc.emu_stop()
@@ -202,11 +222,14 @@ class Emulator:
         self._control[_BUDGET] = BLOCKS
         self._counter[2 : 2 + len(self._counter) // 2] = 0
         self._fault = self._error = None
+        _running.append(self)
         try:
             uc.emu_start(start, self.base + EXIT)
         except unicorn.UcError as error:
             if self._fault is None:
                 self._fault = KernelFault(f"{error} in {self.where()}")
+        finally:
+            _running.clear()
         if self._error is not None:
             raise self._error
         if self._fault is None and self._control[_BUDGET] < 0:
@@ -363,12 +386,16 @@ class Emulator:
         protected = access in (unicorn.UC_MEM_FETCH_PROT, unicorn.UC_MEM_WRITE_PROT, unicorn.UC_MEM_READ_PROT)
         name = self._lost.get(address)
         if fetch and name:
-            self._fault = KernelFault(f"{self._last()} calls {name}(), which nothing here answers")
+            self._fault = KernelFault(f"{self._last()} calls {name}(), which vmaplab does not provide")
         elif fetch:
             self._fault = KernelFault(f"{self._last()} jumps to {address:#x}, where no code is")
         elif not protected and self.on_unmapped(address, size, write):
             return True
         else:
+            below = self.base + STACK - address
+            if 0 < below <= STACK_BYTES:
+                self._fault = KernelFault(f"{self.where()} overflows the stack of {STACK_BYTES >> 10} KiB")
+                return False
             verb = "writes to" if write else "reads from"
             what = "which is read-only" if protected else "where no memory is"
             self._fault = KernelFault(f"{self.where()} {verb} {address:#x}, {what}")

@@ -18,7 +18,7 @@ from vmaplab.arch import Arch
 from vmaplab.config import geometry_of, parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, VmapError
-from vmaplab.kernel import zone_of
+from vmaplab.kernel import MAX_ZONE_PAGES, check_chunks, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
@@ -104,7 +104,7 @@ class ObjectKernel:
         cpu, rest, arch, base = self._cpu, self._rest, self.arch, self._cpu.base
         rest.heap_start = base + OWN_DATA
         rest.heap = cpu.map(rest.heap_start, HEAP_BYTES).data
-        self._input = cpu.map(base + _INPUT, MAX_PAGES * 8 + _SCRATCH)
+        self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
         rest.gfp_zero, rest.bulk_array = values["gfp_zero"], values["bulk_array"]
@@ -114,11 +114,15 @@ class ObjectKernel:
             raise InputError(f"the object has pages of {1 << values['page_shift']} bytes, {arch.name} has others")
         cpu.map(base + _ROOTS, values["roots_bytes"] + 2 * values["root_bytes"] + _SCRATCH)
         addressable = 1 << (values["phys_bits"] - arch.page_shift)
-        valid = -(-min(self.total_pages or addressable, addressable) // values["section_pages"])
+        section = values["section_pages"]
+        if (self.total_pages or 0) % section:
+            raise InputError(
+                f"pfn_valid() of {arch.name} goes by memory sections of {section} pages; "
+                f"{self.total_pages} pages of RAM are no whole ones"
+            )
+        valid = min(self.total_pages or addressable, addressable)
         room = base + _ROOTS + values["roots_bytes"]
-        cpu.call(
-            "vmaplab_memory", valid * values["section_pages"], self.total_pages or addressable, base + _ROOTS, room
-        )
+        cpu.call("vmaplab_memory", valid, self.total_pages or addressable, base + _ROOTS, room)
         self._page0 = cpu.call("vmaplab_pfn_to_page", 0)
         self._page_bytes = (cpu.call("vmaplab_pfn_to_page", 1) - self._page0) % (1 << 64)
         rest.page_of = lambda pfn: (self._page0 + pfn * self._page_bytes) % (1 << 64)
@@ -195,9 +199,9 @@ class ObjectKernel:
             self._cpu.map(page, self.arch.page_size)
             self._demanded.append(page)
             return True
-        if address >> 63 and (address - self._page0) % (1 << 64) < self._page_bytes << (
-            self.arch.phys_bits - self.arch.page_shift
-        ):
+        pfn, tables = self._pfn_of(address), self.arch.table_base >> self.arch.page_shift
+        zone = 0 if self.total_pages else self.arch.ram_base >> self.arch.page_shift
+        if 0 <= pfn - tables < TABLE_BYTES >> self.arch.page_shift or 0 <= pfn - zone < MAX_ZONE_PAGES:
             self._cpu.map(address & -_DEMAND, _DEMAND)
             self._page_structs += 1
             return True
@@ -265,7 +269,7 @@ class ObjectKernel:
         array = page_array(pfns)
         pages = self._put_pages(array)
         end = addr + (len(array) << self.arch.page_shift)
-        shift = self.arch.page_shift if shift is None else shift
+        shift = check_chunks(self.arch, len(array), shift)
         self._errno("vmap_pages_range_noflush", addr, end, self.values["page_kernel"], pages, shift)
 
     def vunmap_range(self, addr: int, end: int) -> None:
@@ -352,9 +356,9 @@ class ObjectKernel:
         """Write ``struct page *`` for each PFN to the machine's memory; returns the address of the array."""
         if len(array) > MAX_PAGES:
             raise InputError(f"{len(array)} pages; the emulated machine takes {MAX_PAGES} in a call")
-        room = self._input[: 8 * len(array)].view(np.uint64)
-        room[:] = self._page_pointers(array)
-        return self._cpu.base + _INPUT
+        start = len(self._input) - 8 * len(array)  # nothing is mapped behind it
+        self._input[start:].view(np.uint64)[:] = self._page_pointers(array)
+        return self._cpu.base + _INPUT + start
 
     def _page_pointers(self, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:
         with np.errstate(over="ignore"):

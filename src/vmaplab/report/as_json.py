@@ -106,7 +106,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
     return [
         {
             "arch": verdict.plan.arch.name,
-            "object": verdict.plan.built.code,
+            "object": verdict.plan.code,
             "against": verdict.plan.against,
             "seed": verdict.plan.seed,
             "scenarios": verdict.cases,

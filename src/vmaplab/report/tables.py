@@ -226,7 +226,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
         plan = verdict.plan
         table.add_row(
             plan.arch.name,
-            plan.built.code,
+            plan.code,
             plan.against,
             str(verdict.cases),
             str(verdict.calls),

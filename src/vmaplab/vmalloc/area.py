@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from vmaplab.vmalloc.tree import give, grown, new_tree, room, take
 
+LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
+
 
 @dataclass
 class VmArea:
