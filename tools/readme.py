@@ -3,8 +3,8 @@
     python tools/readme.py README.md
 
 In each ``console`` block, every line that starts with "$ " is run by bash in one scratch directory, and what it prints
-replaces the lines up to the next command; the project's examples/ is there. tests/test_readme.py holds the files against
-this.
+replaces the lines up to the next command; the project's examples/ is there. tests/test_readme.py holds the files
+against this.
 """
 
 from __future__ import annotations
