@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from object_support import EXAMPLE, needs_kernel, object_of
+from vmaplab import Kernel
 from vmaplab import arch as arches
 from vmaplab import release as releases
 from vmaplab.check.campaign import Plan, check
 from vmaplab.check.differential import ModelSide, ObjectSide, compare
 from vmaplab.check.scenario import Generator, Scenario, parse, shrink
+from vmaplab.object.kernel import ObjectKernel
 from vmaplab.object.targets import TARGETS
 from vmaplab.pgtable.memory import L_STORE, LOGGED
+from vmaplab.vmalloc.flags import VM_IOREMAP, VM_MAP
 
 pytestmark = needs_kernel
 
@@ -182,3 +186,24 @@ def test_a_scenario_is_the_same_each_time_and_survives_its_text(arch):
         scenario = generator.scenario(number)
         assert str(parse(str(scenario))) == str(scenario) == str(generator.scenario(number))
         assert isinstance(scenario, Scenario)
+
+
+@pytest.mark.parametrize("arch", MAIN)
+def test_areas_lie_where_the_kernel_puts_them_among_hundreds(arch):
+    """The shape of the free-area tree decides which hole an aligned search finds."""
+    kernel, model = ObjectKernel(object_of(arch)), Kernel(arch, "linux-6.12", record=True)
+    rng = random.Random(4)
+    page, live = model.arch.page_size, []
+    for _ in range(1500):
+        if len(live) > 300 or (live and rng.random() < 0.4):
+            addr = live.pop(rng.randrange(len(live)))
+            kernel.vunmap(addr)
+            model.vunmap(addr)
+            continue
+        size = rng.choice((1, 1, 2, 3, 16, 64, 600)) * page
+        flags = rng.choice((VM_MAP, VM_MAP, VM_IOREMAP))
+        addr = model.get_vm_area(size, flags).addr
+        assert kernel.get_vm_area(size, flags) == addr
+        live.append(addr)
+    assert np.array_equal(kernel.log.rows(), model.log.rows())
+    assert any(event.kind == "flush_tlb_kernel_range" for event in model.events)

@@ -8,6 +8,7 @@ import pytest
 
 from object_support import needs_kernel, object_of
 from vmaplab.check.campaign import Plan, check_one
+from vmaplab.check.differential import compare
 from vmaplab.check.scenario import parse
 from vmaplab.errors import InputError, KernelFault, VmapError
 from vmaplab.object.kernel import ObjectKernel
@@ -93,3 +94,25 @@ def test_null_is_enomem():
     with pytest.raises(VmapError) as caught:
         ObjectKernel(object_of("arm64-4k"), max_tables=1).vmap([1, 2])
     assert caught.value.errno == 12
+
+
+def test_the_same_fault_on_two_trees_is_no_agreement(wrong):
+    """Where both sides stop, nothing was compared."""
+    built = wrong("*(volatile long *)0x1000 = 1;")
+    assert (
+        "where no memory is" in check_one(Plan(built, built, RELEASES["linux-6.12"], {}, 1), parse("vmap 1")).difference
+    )
+
+
+def test_what_outlives_a_scenario_is_not_called_the_same(tmp_path):
+    snippet = tmp_path / "state.c"
+    snippet.write_text(
+        "void *state_vmap(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)\n"
+        "{ pages[0]->private++; return pages[0]->private == 1 ? vmap(pages, count, flags, prot) : NULL; }\n"
+    )
+    built = object_of.__wrapped__("arm64-4k", snippet, "state_vmap")
+    verdict = check_one(Plan(built, None, RELEASES["linux-6.12"], {}, 1), parse("vmap 0x100+3; vunmap @0"))
+    assert verdict.difference == ""
+    ours, theirs = Plan(built, None, RELEASES["linux-6.12"], {}, 1).sides()
+    for _ in range(3):  # page structs are as new in each scenario
+        assert compare(parse("vmap 0xc00000000+3; vunmap @0"), ours, theirs) == ""

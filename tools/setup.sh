@@ -2,6 +2,7 @@
 # Makes .venv with the locked dependencies and vmaplab itself. Idempotent.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+PATH=${PATH//"$PWD/.venv/bin:"/}  # an activated .venv is about to be made anew
 
 if ! command -v python3 >/dev/null || ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "vmaplab needs python3 3.11 or newer; on Debian 12: apt-get install python3 python3-venv" >&2

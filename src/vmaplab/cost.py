@@ -24,7 +24,7 @@ class Cost:
         four before it only the model.
     :param loads: instructions that read memory.
     :param stores: instructions that write memory; one that does both counts as both.
-    :param barriers: instructions that order memory accesses.
+    :param barriers: barrier instructions: ``dsb``, ``dmb``, ``isb``; ``mfence``, ``lfence``, ``sfence``; ``fence``.
     """
 
     pages: int

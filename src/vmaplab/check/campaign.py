@@ -21,6 +21,9 @@ from vmaplab.release import Release
 CHUNK = 200
 """Scenarios that a process runs before it reports."""
 
+Result = tuple[int, int, int | None, str]
+"""Scenarios, steps, the first scenario that differed, and how."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -95,15 +98,13 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
     """
     jobs = jobs or len(os.sched_getaffinity(0))
     done = calls = 0
-    first: int | None = None
-    for some, steps, number in _results(plan, cases, jobs):
+    found: list[tuple[int, str]] = []
+    for some, steps, number, told in _results(plan, cases, jobs):
         done, calls = done + some, calls + steps
         advance()
         if number is not None:
-            first = number if first is None else min(first, number)
-    if first is None:
-        return Verdict(plan, done, calls)
-    return _shrunk(plan, first)
+            found.append((number, told))
+    return _shrunk(plan, *min(found)) if found else Verdict(plan, done, calls)
 
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:
@@ -112,17 +113,22 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     return Verdict(plan, 1, len(scenario.steps), None, scenario, compare(scenario, ours, theirs))
 
 
-def _shrunk(plan: Plan, first: int) -> Verdict:
-    """The verdict where scenario ``first`` is the first that differs."""
+def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
+    """The verdict where scenario ``first`` is the first that differs, as ``told`` when it was run among others."""
     ours, theirs = plan.sides()
     generator = plan.generator()
     calls = sum(len(generator.scenario(number).steps) for number in range(first + 1))
-    small = shrink(generator.scenario(first), lambda other: compare(other, ours, theirs) != "")
-    return Verdict(plan, first + 1, calls, first, small, compare(small, ours, theirs))
+    scenario = generator.scenario(first)
+    if compare(scenario, ours, theirs):
+        scenario = shrink(scenario, lambda other: compare(other, ours, theirs) != "")
+        told = compare(scenario, *plan.sides()) or told
+    else:
+        told += "\n  only after the scenarios before it: something outlives a scenario"
+    return Verdict(plan, first + 1, calls, first, scenario, told)
 
 
-def _results(plan: Plan, cases: int, jobs: int) -> Iterator[tuple[int, int, int | None]]:
-    """Per chunk: scenarios, steps, and the first scenario that differed; ends after the chunks then running."""
+def _results(plan: Plan, cases: int, jobs: int) -> Iterator[Result]:
+    """What came of each chunk; ends after the chunks that run when a difference is found."""
     chunks = [(start, min(start + CHUNK, cases)) for start in range(0, cases, CHUNK)]
     if jobs == 1 or len(chunks) == 1:
         _begin(plan)
@@ -134,7 +140,7 @@ def _results(plan: Plan, cases: int, jobs: int) -> Iterator[tuple[int, int, int 
         return
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(min(jobs, len(chunks)), context, _begin, (plan,)) as pool:
-        waiting: set[Future[tuple[int, int, int | None]]] = set()
+        waiting: set[Future[Result]] = set()
         found = False
         todo = iter(chunks)
         try:
@@ -162,13 +168,14 @@ def _begin(plan: Plan) -> None:
     _state["sides"], _state["generator"] = plan.sides(), plan.generator()
 
 
-def _run(start: int, end: int) -> tuple[int, int, int | None]:
+def _run(start: int, end: int) -> Result:
     ours, theirs = _state["sides"]
     generator: Generator = _state["generator"]
     steps = 0
     for number in range(start, end):
         scenario = generator.scenario(number)
         steps += len(scenario.steps)
-        if compare(scenario, ours, theirs):
-            return number - start + 1, steps, number
-    return end - start, steps, None
+        told = compare(scenario, ours, theirs)
+        if told:
+            return number - start + 1, steps, number, told
+    return end - start, steps, None, ""

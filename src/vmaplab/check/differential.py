@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,7 @@ _WARNINGS = tuple(
 """The same WARN() in the model's words and in the kernel's source line."""
 
 BUG = "BUG()"
+_LINE = re.compile(r"(?<=\.[ch]):\d+")
 AnyKernel = Kernel | ObjectKernel
 
 
@@ -62,8 +64,11 @@ class Run(NamedTuple):
     fault: str = ""
 
 
-def run(kernel: AnyKernel, scenario: Scenario) -> Run:
-    """Run ``scenario`` on a ``kernel`` that has just booted."""
+def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
+    """Run ``scenario`` on a ``kernel`` that has just booted.
+
+    :param words: tell warnings apart by their words, not by their kind: both sides are the kernel's own code.
+    """
     results: list[int | str] = []
     starts: list[int] = []
     addresses: list[int] = []
@@ -89,13 +94,14 @@ def run(kernel: AnyKernel, scenario: Scenario) -> Run:
     except KernelFault as error:
         fault = results[-1] = str(error)
     rows = kernel.log.rows()
-    if fault or BUG in results:
-        rows = rows[: starts[-1]]  # what a kernel does after BUG() is nobody's promise
+    if BUG in results and not words:
+        rows = rows[: starts[-1]]  # the model does not say what came before its BUG() in the same step
     warned = np.flatnonzero(rows[:, 0] == L_WARN)
     if len(warned):
         rows = rows.copy()
         for row in warned:
-            rows[row, 1] = _kind_of(kernel.log.texts[rows[row, 1]])
+            text = kernel.log.texts[rows[row, 1]]
+            rows[row, 1] = crc32(_LINE.sub("", text).encode()) if words else _kind_of(text)
     return Run(results, starts, rows, kernel.log, kernel.live_tables(), fault)
 
 
@@ -107,7 +113,7 @@ def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str
         return f"{where}\n  {names[0] + ':':{width}} {mine}\n  {names[1] + ':':{width}} {other}"
 
     for number, (mine, other) in enumerate(zip(ours.results, theirs.results, strict=False)):
-        if mine != other:
+        if mine != other or (isinstance(mine, str) and mine not in (BUG, "NULL")) or _other_bug(mine, ours, theirs):
             where = f"step {number} ({_short(scenario.steps[number])})"
             return told(where, _number(mine, ours), _number(other, theirs))
     if not np.array_equal(ours.rows, theirs.rows):
@@ -119,9 +125,16 @@ def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str
         return told(where, _event(ours, at), _event(theirs, at)) + _bits(
             ours.rows[at : at + 1], theirs.rows[at : at + 1]
         )
-    if BUG not in ours.results and not ours.fault and not _same_memory(ours.memory, theirs.memory):
+    both = bool(ours.fault and theirs.fault)
+    if (both or BUG not in ours.results) and not _same_memory(ours.memory, theirs.memory):
         return told("the page tables after all steps", *_memories(ours.memory, theirs.memory))
     return ""
+
+
+def _other_bug(result: int | str, ours: Run, theirs: Run) -> bool:
+    """Whether both sides are the kernel's own code and met different BUG()s, line numbers aside."""
+    both = result == BUG and ours.fault and theirs.fault
+    return bool(both) and _LINE.sub("", ours.fault) != _LINE.sub("", theirs.fault)
 
 
 def _bits(mine: Ints, other: Ints) -> str:
@@ -160,7 +173,7 @@ class ModelSide:
     config: dict[str, bool]
     name: str = "the model"
 
-    def run(self, scenario: Scenario) -> Run:
+    def run(self, scenario: Scenario, words: bool = False) -> Run:
         """Run ``scenario`` from boot."""
         kernel = Kernel(
             self.arch.name,
@@ -170,7 +183,7 @@ class ModelSide:
             config=self.config,
             record=True,
         )
-        return run(kernel, scenario)
+        return run(kernel, scenario, words)
 
 
 class ObjectSide:
@@ -179,18 +192,20 @@ class ObjectSide:
     def __init__(self, built: Built, name: str = "the object") -> None:
         self.name = name
         self._built = built
-        self._machines: dict[tuple[str, int | None], ObjectKernel] = {}
+        self._machines: dict[tuple[str, int | None, int], ObjectKernel] = {}
 
-    def run(self, scenario: Scenario) -> Run:
+    def run(self, scenario: Scenario, words: bool = False) -> Run:
         """Run ``scenario`` from boot."""
-        key = scenario.boot_args, scenario.total_pages
+        pages = sum(step.pages if step.pfns is None else len(step.pfns) for step in scenario.steps)
+        lines = max(1 << 16, 1 << (4 * pages).bit_length())
+        key = scenario.boot_args, scenario.total_pages, lines
         kernel = self._machines.get(key)
         if kernel is None:
             kernel = self._machines[key] = ObjectKernel(
-                self._built, scenario.boot_args, total_pages=scenario.total_pages
+                self._built, scenario.boot_args, total_pages=scenario.total_pages, log_lines=lines
             )
         kernel.reset()
-        result = run(kernel, scenario)
+        result = run(kernel, scenario, words)
         if result.fault and BUG not in result.results:
             del self._machines[key]  # who knows where it wrote
         return result
@@ -201,14 +216,15 @@ Side = ModelSide | ObjectSide
 
 def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:
     """Run ``scenario`` on both sides; the difference in words, empty if there is none."""
-    return difference(scenario, ours.run(scenario), theirs.run(scenario), (ours.name, theirs.name))
+    words = isinstance(ours, ObjectSide) and isinstance(theirs, ObjectSide)
+    return difference(scenario, ours.run(scenario, words), theirs.run(scenario, words), (ours.name, theirs.name))
 
 
 def _kind_of(text: str) -> int:
     for number, pattern in _WARNINGS:
         if pattern.search(text):
             return number
-    return 1000 + sum(text.encode())
+    return 1000 + crc32(text.encode())
 
 
 def _number(value: int | str, which: Run) -> str:

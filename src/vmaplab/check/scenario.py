@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.vmalloc.area import LAZY_MAX_BYTES
-from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD
+from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD
 
 NULL = 2**64 - 1
 Pfns = NDArray[np.uint64]
@@ -153,8 +153,15 @@ def parse(text: str) -> Scenario:
 
 def _int(word: str) -> int:
     value = int(word, 0)
-    if not 0 <= value < 1 << 64:
-        raise ValueError(word)
+    if not 0 <= value < 1 << 52:
+        raise ValueError(f"{word} is larger than any page frame number")
+    return value
+
+
+def _count(word: str) -> int:
+    value = _int(word)
+    if value > 1 << 22:
+        raise ValueError(f"{word} is more than 0x400000 pages")
     return value
 
 
@@ -164,14 +171,14 @@ def _ref(word: str, before: int) -> tuple[int, int]:
         raise ValueError(word)
     if int(match[1]) >= before:
         raise ValueError(f"there is no step {match[1]} before it")
-    return int(match[1]), _int(match[2] or "0")
+    return int(match[1]), _count(match[2] or "0")
 
 
 def _parse_runs(word: str) -> Pfns:
     parts = []
     for item in word.split(","):
         first, _, count = item.partition("+")
-        parts.append((NULL if first == "null" else _int(first), _int(count or "1")))
+        parts.append((NULL if first == "null" else _int(first), _count(count or "1")))
     if sum(count for _, count in parts) > 1 << 22 or any(not count for _, count in parts):
         raise ValueError("a run has 1 to 0x400000 pages")
     return array_of(parts)
@@ -202,17 +209,19 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
 
     if call in ("tables", "area"):
         only(1)
-        return Step(call, pages=_int(words[0]))
+        return Step(call, pages=_count(words[0]))
     if call == "vmap":
         flags = VM_MAP
         if len(words) == 2 and words[1].startswith("flags="):
             flags = _int(words.pop()[6:])
+            if flags & VM_MAP_PUT_PAGES:
+                raise ValueError("VM_MAP_PUT_PAGES hands over pages that no allocator gave")
         only(1)
         return Step(call, pfns=_parse_runs(words[0]), flags=flags)
     if call == "vmalloc":
         huge = words[1:] == ["huge"]
         only(1 + huge)
-        return Step(call, pages=_int(words[0]), flags=int(huge))
+        return Step(call, pages=_count(words[0]), flags=int(huge))
     if call == "ioremap":
         only(1)
         ((first, count),) = runs(_parse_runs(words[0]))
@@ -223,10 +232,10 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
         return Step(call, ref, offset, pfns=_parse_runs(words[1]), flags=_int(words[2]))
     if call == "range":
         only(3)
-        return Step(call, ref, offset, pages=_int(words[1]), pfn=_int(words[2]))
+        return Step(call, ref, offset, pages=_count(words[1]), pfn=_int(words[2]))
     if call == "unrange":
         only(2)
-        return Step(call, ref, offset, pages=_int(words[1]))
+        return Step(call, ref, offset, pages=_count(words[1]))
     if call in ("vunmap", "vfree", "iounmap", "lookup"):
         only(1)
         return Step(call, ref, offset)

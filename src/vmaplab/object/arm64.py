@@ -11,7 +11,8 @@ from vmaplab.object.family import Family, Target
 
 def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     """Loads and stores by mnemonic; LSE atomics (``swp``, ``cas``, ``ldadd``...) are both."""
-    atomic = mnemonic.startswith(("swp", "cas", "ldadd", "ldclr", "ldset", "ldeor", "ldsmax", "ldsmin", "ldumax"))
+    changes = ("add", "clr", "set", "eor", "smax", "smin", "umax", "umin")
+    atomic = mnemonic.startswith(("swp", "cas", *(f"{way}{change}" for way in ("ld", "st") for change in changes)))
     load = atomic or mnemonic.startswith("ld")
     store = atomic or mnemonic.startswith("st") or (mnemonic == "dc" and operands.startswith("zva"))
     return load, store, mnemonic in ("dsb", "dmb", "isb")

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,9 +219,12 @@ class Tools:
         if missing:
             packages = " ".join(dict.fromkeys(word for tool in missing for word in needed[tool].split()))
             raise InputError(f"{', '.join(missing)} missing to build for {family.name}; apt-get install {packages}")
-        self.version = subprocess.run(
-            [f"{self.prefix}gcc", "--version"], capture_output=True, text=True, check=False
-        ).stdout.partition("\n")[0]
+        self.version = self._version("gcc")
+        self.linker = self._version("ld")
+
+    def _version(self, tool: str) -> str:
+        done = subprocess.run([f"{self.prefix}{tool}", "--version"], capture_output=True, text=True, check=False)
+        return done.stdout.partition("\n")[0]
 
 
 class _KernelBuild:
@@ -228,7 +232,7 @@ class _KernelBuild:
 
     def __init__(self, tree: Path, family: Family, tools: Tools, options: tuple[str, ...]) -> None:
         self.tree, self.family, self.tools, self.options = tree, family, tools, options
-        self.recipe = "\n".join([family.name, tools.version, *options])
+        self.recipe = "\n".join([family.name, tools.version, tools.linker, *options])
         self.dir = cache_root() / "object" / "builds" / _digest([self.recipe, str(tree)])
 
     @contextmanager
@@ -242,6 +246,7 @@ class _KernelBuild:
 
     def image(self, images: Path, snippet: Path | None) -> Path:
         """Compile and link; returns the new entry of ``images``."""
+        started = time.time()
         self._configure()
         objects = [name for name in (*OBJECTS, *self.family.objects) if self._has_source(name)]
         self._make("mm/vmalloc.o", *objects)
@@ -261,16 +266,16 @@ class _KernelBuild:
         support = SUPPORT / f"{self.family.name}.c"
         units["support"] = self._compile(own / "support.c", [f'#include "{support}"'], "mm/vmalloc.o")
         zeroes = self._link(own, list(units.values()))
-        manifest = {"files": self._inputs([*objects, "mm/vmalloc.o"], own), "zeroes": zeroes}
+        manifest = {"files": self._inputs([*objects, "mm/vmalloc.o"], own, started), "zeroes": zeroes}
         images.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(dir=images))
+        room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
         shutil.copy(own / "image.elf", room)
         (room / "manifest.json").write_text(json.dumps(manifest))
         final = images / _digest([json.dumps(manifest, sort_keys=True)])
-        if final.exists():
-            shutil.rmtree(room)
-        else:
+        try:
             room.rename(final)
+        except OSError:  # another process was faster
+            shutil.rmtree(room)
         return final
 
     def _configure(self) -> None:
@@ -366,15 +371,17 @@ class _KernelBuild:
         _run([ld, *quiet, "-T", str(script), "-o", str(own / "image.elf"), str(joined)], own, "linking")
         return zeroes
 
-    def _inputs(self, objects: list[str], own: Path) -> dict[str, str]:
+    def _inputs(self, objects: list[str], own: Path, started: float) -> dict[str, str]:
         """The files that went into the image, with the digests of their contents.
 
         Those of the tree by their names in it, others (a snippet's headers) by their whole names; what is made
         in the build directory follows from them.
         """
         arch = "x86" if self.family.kbuild_arch == "x86_64" else self.family.kbuild_arch
-        names = {"Makefile", f"arch/{arch}/Makefile", "mm/Makefile", "lib/Makefile"}
-        names |= {f"scripts/{path.name}" for path in (self.tree / "scripts").glob("Makefile.*")}
+        names = {"Makefile", "Kbuild", "mm/Makefile", "lib/Makefile", "kernel/bounds.c"}
+        names |= {f"arch/{arch}/{name}" for name in ("Makefile", "mm/Makefile", "lib/Makefile", "kernel/asm-offsets.c")}
+        for folder in ("scripts", f"arch/{arch}/tools"):
+            names |= {f"{folder}/{path.name}" for path in (self.tree / folder).glob("*") if path.is_file()}
         config = (self.dir / "include/config/auto.conf.cmd").read_text()
         names |= set(re.findall(r"^\t(\S+) \\$", config, re.MULTILINE))
         for name in objects:
@@ -390,6 +397,8 @@ class _KernelBuild:
                 path = path.relative_to(self.tree)
             if path.is_relative_to(self.dir) or path.is_relative_to(SUPPORT) or not (self.tree / path).is_file():
                 continue
+            if (self.tree / path).stat().st_mtime > started:
+                raise InputError(f"{path} changed while it was built; run it again")
             found[str(path)] = _file_digest(self.tree / path)
         return found
 
@@ -453,7 +462,11 @@ def _find(images: Path, tree: Path) -> Path | None:
     """The entry of ``images`` whose input files have the contents that they have in ``tree``."""
     known: dict[str, str] = {}
     for entry in sorted(images.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        for name, digest in json.loads(entry.read_text())["files"].items():
+        try:
+            files = json.loads(entry.read_text())["files"]
+        except (OSError, ValueError):  # it is just being removed
+            continue
+        for name, digest in files.items():
             if name not in known:
                 path = tree / name
                 known[name] = _file_digest(path) if path.is_file() else ""
@@ -466,8 +479,10 @@ def _find(images: Path, tree: Path) -> Path | None:
 
 def _own_state(family: Family) -> bytes:
     """The part of an image that is vmaplab's own."""
-    ours = [Path(__file__), Path(__file__).parent / "answers.py", SUPPORT / "common.h", SUPPORT / f"{family.name}.c"]
-    return b"".join(path.read_bytes() for path in ours) + repr((family.objects, family.marks)).encode()
+    here = Path(__file__).parent
+    ours = [Path(__file__), here / "answers.py", here / f"{family.name}.py"]
+    ours += [SUPPORT / "common.h", SUPPORT / f"{family.name}.c"]
+    return b"".join(path.read_bytes() for path in ours)
 
 
 def _digest(parts: Iterable[str | bytes]) -> str:
@@ -497,9 +512,8 @@ def _forget(folder: Path, keep: int) -> None:
 
 def _run(command: list[str], where: Path, what: str) -> None:
     """Run ``command``; its own error, in one line, if it fails."""
-    environment = {**os.environ, "LC_ALL": "C"}
-    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "KBUILD_OUTPUT", "ARCH", "CROSS_COMPILE"):
-        environment.pop(name, None)
+    kept = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL")  # KCFLAGS, LLVM... are no part of the cache's key
+    environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         said = done.stderr + done.stdout

@@ -172,7 +172,7 @@ class Emulator:
         self._on_code(base + ANSWERS + STEP, base + ANSWERS + PAGE - 1, self._answered)
         zeroes = self.image.stubs(base + ZEROES, base + NOWHERE)
         if zeroes:
-            self.map(base + ZEROES, ZEROES_STEP * len(zeroes))
+            self._writable.append(self.map(base + ZEROES, ZEROES_STEP * len(zeroes)))
         self._lost = self.image.stubs(base + NOWHERE, base + STACK)
 
     def _on_code(self, begin: int, end: int, action: Callable[[int], None]) -> None:
@@ -220,7 +220,7 @@ class Emulator:
             self.set_register(family.link, self.base + EXIT)
         self.set_register(family.stack, stack)
         self._control[_BUDGET] = BLOCKS
-        self._counter[2 : 2 + len(self._counter) // 2] = 0
+        self._counter[2 : 1 + len(self._counter) // 2] = 0
         self._fault = self._error = None
         _running.append(self)
         try:

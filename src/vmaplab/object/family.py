@@ -32,7 +32,6 @@ class Family:
     :param link: the register of the return address, or None where a call pushes it.
     :param task: the register that holds ``current``, or None.
     :param aliases: symbols that the kernel's own linker script defines as another name of a symbol.
-    :param packages: further Debian packages that the kernel's build needs.
     :param ret: encoding of a return instruction.
     :param ret_zero: code that returns 0.
     :param nop: length of a trapping WARN instruction -> an instruction of that length that does nothing.
@@ -63,7 +62,6 @@ class Family:
     classify: Callable[[str, str], tuple[bool, bool, bool]]
     cpu: int | None = None
     task: int | None = None
-    packages: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 

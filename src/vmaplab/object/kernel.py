@@ -18,7 +18,7 @@ from vmaplab.arch import Arch
 from vmaplab.config import geometry_of, parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, VmapError
-from vmaplab.kernel import MAX_ZONE_PAGES, check_chunks, zone_of
+from vmaplab.kernel import check_chunks, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
@@ -36,7 +36,7 @@ _INPUT = OWN_DATA + 0x1000_0000
 _ROOTS = OWN_DATA + 0x2000_0000
 _SCRATCH = 4096
 _DEMAND = 1 << 16
-_MAX_DEMAND = 4096
+_MAX_DEMAND, _KEPT_CHUNKS = 4096, 4
 _NEWEST = RELEASES["mm-unstable"]  # reads every leaf that any release can make
 VALUES = (
     "gfp_zero",
@@ -52,6 +52,8 @@ VALUES = (
     "root_bytes",
     "phys_bits",
     "bulk_array",
+    "mapcount",
+    "refcount",
 )
 
 
@@ -91,17 +93,20 @@ class ObjectKernel:
         self._cpu = rest.cpu = cpu = Emulator(built, rest.answer, log_lines)
         cpu.on_unmapped = self._demand
         self._demanded: list[int] = []
-        self._page_structs = 0
+        self._executed: tuple[int, int, int, int] | None = None
+        self._page_structs: dict[int, NDArray[np.uint8]] = {}
         self._boot(count)
         self.log = EventLog()
         self.warnings: list[str] = []
         self._mappings: weakref.WeakValueDictionary[int, Mapping] = weakref.WeakValueDictionary()
-        rest.limit = max_tables
+        rest.limit = self._max_tables = max_tables
 
     # -- boot ---------------------------------------------------------------------------------------
 
     def _boot(self, count: bool) -> None:
         cpu, rest, arch, base = self._cpu, self._rest, self.arch, self._cpu.base
+        if count:
+            cpu.count_instructions()  # before any code is translated: what is translated already is not counted
         rest.heap_start = base + OWN_DATA
         rest.heap = cpu.map(rest.heap_start, HEAP_BYTES).data
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
@@ -143,12 +148,10 @@ class ObjectKernel:
                 raise InputError(f"this kernel does not parse the boot argument {arg}")
         cpu.call("vmalloc_init")
         cpu.watch_tables(start, TABLE_BYTES, arch.table_base)
-        if count:
-            cpu.count_instructions()
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
 
-    def reset(self, max_tables: int | None = None) -> None:
+    def reset(self) -> None:
         """Back to the moment after boot; everything mapped is forgotten."""
         cpu, rest = self._cpu, self._rest
         state, objects, heap = self._kept
@@ -156,8 +159,14 @@ class ObjectKernel:
         cpu.restore_image(state)
         rest.restore(objects)
         cpu.view(rest.heap_start, len(heap))[:] = heap
-        rest.limit = max_tables
+        rest.limit = self._max_tables
         self._drop(lambda address: True)
+        for chunk in list(self._page_structs):
+            if len(self._page_structs) > _KEPT_CHUNKS:
+                cpu.unmap(chunk)
+                del self._page_structs[chunk]
+            else:
+                self._new_page_structs(chunk)
         self.log = EventLog()
         self.warnings = []
         self._mappings.clear()
@@ -190,7 +199,7 @@ class ObjectKernel:
 
     def _demand(self, address: int, size: int, write: bool) -> bool:
         """Memory that is there only if somebody looks: page structs, and what the page tables map."""
-        if len(self._demanded) + self._page_structs >= _MAX_DEMAND:
+        if len(self._demanded) + len(self._page_structs) >= _MAX_DEMAND:
             return False
         page = address & -self.arch.page_size
         if self._is_vmalloc(address):
@@ -199,13 +208,23 @@ class ObjectKernel:
             self._cpu.map(page, self.arch.page_size)
             self._demanded.append(page)
             return True
-        pfn, tables = self._pfn_of(address), self.arch.table_base >> self.arch.page_shift
-        zone = 0 if self.total_pages else self.arch.ram_base >> self.arch.page_shift
-        if 0 <= pfn - tables < TABLE_BYTES >> self.arch.page_shift or 0 <= pfn - zone < MAX_ZONE_PAGES:
-            self._cpu.map(address & -_DEMAND, _DEMAND)
-            self._page_structs += 1
+        own = self._cpu.base <= address < self._cpu.base + (1 << 31) or address < 1 << 32
+        if not own and (address - self._page0) % (1 << 64) < self._page_bytes * self.arch.addressable_pages:
+            chunk = address & -_DEMAND
+            self._page_structs[chunk] = self._cpu.map(chunk, _DEMAND)
+            self._new_page_structs(chunk)
             return True
         return False
+
+    def _new_page_structs(self, chunk: int) -> None:
+        """Pages as the page allocator hands them out: one reference, no type."""
+        room = self._page_structs[chunk]
+        room[:] = 0
+        skip = (self._page0 - chunk) % self._page_bytes
+        whole = room[skip : skip + (len(room) - skip) // self._page_bytes * self._page_bytes]
+        fields = whole.reshape(-1, self._page_bytes)
+        fields[:, self.values["mapcount"] : self.values["mapcount"] + 4] = 0xFF
+        fields[:, self.values["refcount"]] = 1
 
     def _is_vmalloc(self, address: int) -> bool:
         return bool(self.values["vmalloc_start"] <= address < self.values["vmalloc_end"])
@@ -314,11 +333,6 @@ class ObjectKernel:
         return found
 
     @property
-    def tables_in_use(self) -> dict[int, int]:
-        """The page tables that exist: physical address -> level."""
-        return {phys: level for phys, level in self._rest.tables.items() if level >= 0}
-
-    @property
     def live_objects(self) -> int:
         """Slab objects that the vmalloc code holds now."""
         return self._rest.live_objects
@@ -344,9 +358,10 @@ class ObjectKernel:
 
     def _see(self, addr: int) -> None:
         """The owner of a mapping may ask for its leaves when it is gone."""
-        mapping = self._mappings.pop(addr, None)
-        if mapping is not None:
-            mapping.cost  # noqa: B018
+        for start, mapping in list(self._mappings.items()):
+            if start <= addr <= start + mapping.size:  # the guard page stands for the area too
+                mapping.cost  # noqa: B018
+                del self._mappings[start]
 
     def _pfn_of(self, page: int) -> int:
         distance = (page - self._page0) % (1 << 64)
@@ -371,6 +386,7 @@ class ObjectKernel:
         cpu, rest = self._cpu, self._rest
         try:
             result = cpu.call(function, *arguments)
+            self._executed = cpu.counts()  # what it queued is not its own
             while rest.work:
                 cpu.call("vmaplab_run_work", rest.work.pop(0))
         finally:
@@ -406,7 +422,7 @@ class ObjectKernel:
 
     def _mapping(self, addr: int, size: int, seen: int) -> Mapping:
         log, until, pages = self.log, len(self.log), size >> self.arch.page_shift
-        executed = self._cpu.counts()
+        executed = self._executed
         levels = self._rest.tables
 
         def cost(leaves: NDArray[Any]) -> Cost:

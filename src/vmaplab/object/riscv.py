@@ -15,7 +15,7 @@ _STORES = ("sb", "sh", "sw", "sd", "sdsp", "swsp")
 def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     """Loads and stores by mnemonic; AMOs are both."""
     name = mnemonic.removeprefix("c.").split(".")[0]
-    load = name in _LOADS or name in ("lr", *(f"amo{op}" for op in ("swap", "add", "and", "or", "xor")))
+    load = name in _LOADS or name == "lr" or name.startswith("amo")
     store = name in _STORES or name == "sc" or name.startswith("amo")
     return load, store, name in ("fence", "sfence")
 

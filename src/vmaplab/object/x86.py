@@ -8,7 +8,7 @@ from unicorn import x86_const as reg
 
 from vmaplab.object.family import Family, Target
 
-_READ_ONLY = ("cmp", "test", "bt", "push", "call", "jmp", "prefetch")
+_READ_ONLY = ("cmp", "test", "bt", "push", "call", "jmp", "mul", "imul", "div", "idiv", "invlpg", "verw")
 _FENCES = ("mfence", "lfence", "sfence")
 
 
@@ -21,12 +21,12 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     load = "[" in source or name.startswith(("pop", "ret"))
     store = name.startswith(("push", "call"))
     if "[" in destination:
-        only_read = name.startswith(_READ_ONLY)
+        only_read = name in _READ_ONLY
         load = load or only_read or not name.startswith(("mov", "set", "stos"))
         store = store or not only_read or name == "xchg"
     if name == "xchg" and "[" in operands:
         load = store = True
-    return load, store, name in _FENCES or mnemonic.startswith("lock ") or (name == "xchg" and "[" in operands)
+    return load, store, name in _FENCES
 
 
 FAMILY = Family(
@@ -64,7 +64,6 @@ FAMILY = Family(
     nop={2: bytes.fromhex("6690")},
     disassembler=(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
     classify=_classify,
-    packages=("libelf-dev",),
     aliases={"const_pcpu_hot": "pcpu_hot"},
 )
 

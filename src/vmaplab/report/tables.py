@@ -36,7 +36,7 @@ _COST_TEXT = {
     "instructions": "instructions executed",
     "loads": "instructions that read memory",
     "stores": "instructions that write memory",
-    "barriers": "instructions that order accesses",
+    "barriers": "barrier instructions",
 }
 _COMPARED = {
     "tlb_entries": "TLB",

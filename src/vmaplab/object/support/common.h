@@ -48,7 +48,8 @@ void __weak kvfree(const void *addr)
  * The values that the engine cannot know, one per call: 0 __GFP_ZERO, 1 PAGE_KERNEL, 2 the protection of
  * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
  * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
- * 11 physical address bits, 12 which argument of alloc_pages_bulk() is the array.
+ * 11 physical address bits, 12 which argument of alloc_pages_bulk() is the array, 13 and 14 where the map count
+ * and the reference count are in a struct page.
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -67,6 +68,8 @@ unsigned long vmaplab_value(unsigned long which)
 	case 10: return SECTIONS_PER_ROOT * sizeof(struct mem_section);
 #endif
 	case 11: return MAX_PHYSMEM_BITS;
+	case 13: return offsetof(struct page, _mapcount);
+	case 14: return offsetof(struct page, _refcount);
 	case 12: return LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0) ? 5 : 4;
 	}
 	return 0;
