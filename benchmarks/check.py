@@ -26,7 +26,7 @@ from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 
 ARCHES = ("arm64-4k", "x86_64", "riscv64-sv48")
-CASES = (2000, 10000, 40000)
+CASES = (2000, 10000, 30000)
 PFNS = np.arange(1 << 20, (1 << 20) + 256, dtype=np.uint64)
 
 
