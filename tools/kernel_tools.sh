@@ -14,6 +14,7 @@ packages=()
 for tool in "${!needed[@]}"; do
     command -v "$tool" >/dev/null || packages+=("${needed[$tool]}")
 done
+[ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
 [ -e /usr/include/gelf.h ] || packages+=(libelf-dev)
 [ -e /usr/src/linux-source-6.12.tar.xz ] || packages+=(linux-source-6.12)
 if [ "${#packages[@]}" -eq 0 ]; then
