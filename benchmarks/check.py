@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+import document
+from document import table
 from vmaplab import Kernel, release
 from vmaplab.check.campaign import Plan, check
 from vmaplab.check.differential import compare
@@ -48,8 +49,7 @@ def plan(arch: str) -> Plan:
 def campaigns() -> str:
     for arch in ARCHES:
         check(plan(arch), 400, jobs=2)  # compiles, where the sources changed
-    lines = ["| architecture, 2 processes | " + " | ".join(f"{cases} scenarios" for cases in CASES) + " |"]
-    lines.append("|---|" + "---:|" * len(CASES))
+    rows = []
     for arch in ARCHES:
         rates = []
         for cases in CASES:
@@ -57,13 +57,12 @@ def campaigns() -> str:
             verdict = check(plan(arch), cases, jobs=2)
             assert verdict.difference == "" and verdict.cases == cases
             rates.append(f"{cases / (time.perf_counter() - start):.0f}/s")
-        lines.append(f"| {arch} | " + " | ".join(rates) + " |")
-    return "\n".join(lines)
+        rows.append([arch, *rates])
+    return table(["architecture, 2 processes", *(f"{cases} scenarios" for cases in CASES)], rows)
 
 
 def one_call() -> str:
-    lines = ["| architecture, one core | empty call, us | object, us | model, us | object / empty call |"]
-    lines.append("|---|---:|---:|---:|---:|")
+    rows = []
     for arch in ARCHES:
         kernel = ObjectKernel(build.build(targets.get(arch)))
 
@@ -77,14 +76,15 @@ def one_call() -> str:
 
         empty = timed(lambda kernel=kernel: kernel.vunmap(0))
         both = timed(ours)
-        lines.append(f"| {arch} | {empty:.0f} | {both:.0f} | {timed(theirs):.0f} | {both / empty:.0f}x |")
-    return "\n".join(lines)
+        rows.append([arch, f"{empty:.0f}", f"{both:.0f}", f"{timed(theirs):.0f}", f"{both / empty:.0f}x"])
+    header = ["architecture, one core", "empty call, us", "object, us", "model, us", "object / empty call"]
+    return table(header, rows)
 
 
 def builds() -> str:
     tree = build.default_tree()
     kept = os.environ.get("XDG_CACHE_HOME")
-    lines = ["| build of one architecture, 2 cores | cold, s | cached, s |", "|---|---:|---:|"]
+    rows = []
     for arch in ARCHES:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["XDG_CACHE_HOME"] = folder
@@ -93,11 +93,11 @@ def builds() -> str:
                 start = time.perf_counter()
                 build.build(targets.get(arch), tree)
                 took.append(time.perf_counter() - start)
-        lines.append(f"| {arch} | {took[0]:.0f} | {took[1]:.2f} |")
+        rows.append([arch, f"{took[0]:.0f}", f"{took[1]:.2f}"])
     os.environ.pop("XDG_CACHE_HOME")
     if kept is not None:
         os.environ["XDG_CACHE_HOME"] = kept
-    return "\n".join(lines)
+    return table(["build of one architecture, 2 cores", "cold, s", "cached, s"], rows)
 
 
 def memory() -> str:
@@ -117,12 +117,7 @@ def memory() -> str:
 def main() -> None:
     machine = f"{platform.machine()}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores"
     report = "\n\n".join([f"Measured on: {machine}.", campaigns(), one_call(), builds(), memory() + "."])
-    print(report)
-    if len(sys.argv) > 1:
-        path = Path(sys.argv[1])
-        before, _, rest = path.read_text().partition("<!-- bench check -->\n")
-        _, _, after = rest.partition("<!-- /bench check -->")
-        path.write_text(f"{before}<!-- bench check -->\n{report}\n<!-- /bench check -->{after}")
+    document.publish(report, "bench check")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import document
+from document import table
 from vmaplab import Kernel
 from vmaplab.arch import ARCHES
 
@@ -72,11 +74,6 @@ def measure(arch: str, pfns: NDArray[np.uint64]) -> tuple[float, float, float]:
         maps.append((end - begin) / len(pfns) * 1e9)
     ratios = [taken / copied for taken, copied in zip(maps, copies, strict=True)]
     return statistics.median(copies), statistics.median(maps), statistics.median(ratios)
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def speed() -> str:
@@ -152,12 +149,7 @@ def main() -> None:
             start_up(),
         ]
     )
-    print(report)
-    if len(sys.argv) > 1:
-        path = Path(sys.argv[1])
-        before, _, rest = path.read_text().partition("<!-- bench -->\n")
-        _, _, after = rest.partition("<!-- /bench -->")
-        path.write_text(f"{before}<!-- bench -->\n{report}\n<!-- /bench -->{after}")
+    document.publish(report, "bench")
 
 
 if __name__ == "__main__":

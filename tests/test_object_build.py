@@ -104,6 +104,20 @@ class TestBadInput:
         with pytest.raises(InputError, match="CONFIG_NO_SUCH_THING=y does not hold"):
             build.build(ARM64, config=["NO_SUCH_THING=y"])
 
+    @pytest.mark.slow
+    def test_a_source_that_changes_while_it_is_built_is_no_entry_of_the_cache(self, patched, monkeypatch):
+        tree = patched("vmap", "vmap  ")
+        link = build._KernelBuild._link
+
+        def edit_and_link(self, *arguments):
+            source = tree / "mm" / "vmalloc.c"
+            source.write_text(source.read_text().replace("vmap  ", "vmap   "))
+            return link(self, *arguments)
+
+        monkeypatch.setattr(build._KernelBuild, "_link", edit_and_link)
+        with pytest.raises(InputError, match=r"mm/vmalloc.c changed while it was built"):
+            build.build(ARM64, tree)
+
     def test_a_configured_tree_is_the_kernels_own_complaint(self, patched):
         tree = patched("vmap", "vmap ")
         (tree / ".config").write_text("CONFIG_64BIT=y\n")
@@ -128,6 +142,18 @@ def test_missing_tools_say_how_to_get_them(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(InputError, match="apt-get install gcc-aarch64-linux-gnu binutils make"):
         build.Tools(ARM64.family)
+
+
+def test_flags_of_the_environment_do_not_reach_the_build(monkeypatch, tmp_path):
+    """They are no part of the cache's key."""
+    monkeypatch.setenv("KCFLAGS", "-DPOISON")
+    build._run(["sh", "-c", 'test -z "$KCFLAGS"'], tmp_path, "a look at the environment")
+
+
+def test_a_half_written_image_is_passed_over(tmp_path):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "manifest.json").write_text("")
+    assert build._find(tmp_path, tmp_path) is None
 
 
 def test_a_word_that_is_no_option_is_refused():

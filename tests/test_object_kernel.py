@@ -11,6 +11,8 @@ from object_support import EXAMPLE, needs_kernel, object_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
 from vmaplab.check.campaign import Plan
 from vmaplab.check.differential import compare
+from vmaplab.object import arm64, riscv, x86
+from vmaplab.object.emulator import Emulator
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.object.targets import TARGETS
 from vmaplab.release import RELEASES
@@ -56,6 +58,57 @@ def test_barriers_are_counted_where_the_architecture_has_them():
     """arm64 orders each entry with dsb and isb; x86_64 needs nothing."""
     assert ObjectKernel(object_of("arm64-4k"), count=True).vmap(PFNS).cost.barriers >= 2 * len(PFNS)
     assert ObjectKernel(object_of("x86_64"), count=True).vmap(PFNS).cost.barriers == 0
+
+
+@pytest.mark.parametrize("arch", ["arm64-4k", "x86_64", "riscv64-sv48"])
+def test_every_instruction_is_counted_once(arch, monkeypatch):
+    """Also in code that ran during boot; the reference steps through each instruction."""
+    counted = ObjectKernel(object_of(arch), count=True).vmap(PFNS[:8]).cost
+    steps: list[int] = []
+
+    def step_through(cpu: Emulator) -> None:
+        start, end = cpu.image.text
+        cpu._on_code(start, end - 1, steps.append)
+
+    monkeypatch.setattr(Emulator, "count_instructions", step_through)
+    kernel = ObjectKernel(object_of(arch), count=True)
+    steps.clear()
+    kernel.vmap(PFNS[:8])
+    assert counted.instructions == len(steps)
+
+
+@pytest.mark.parametrize(
+    "family, code, counts",
+    [
+        (arm64.FAMILY, "ldp x0, x1, [x2]", (1, 0, 0)),
+        (arm64.FAMILY, "stp x0, x1, [x2]", (0, 1, 0)),
+        (arm64.FAMILY, "ldumin x0, x1, [x2]", (1, 1, 0)),
+        (arm64.FAMILY, "stadd x0, [x2]", (1, 1, 0)),
+        (arm64.FAMILY, "dsb ishst", (0, 0, 1)),
+        (arm64.FAMILY, "add x0, x1, x2", (0, 0, 0)),
+        (x86.FAMILY, "mov rax, qword ptr [rdi]", (1, 0, 0)),
+        (x86.FAMILY, "mov qword ptr [rdi], rax", (0, 1, 0)),
+        (x86.FAMILY, "add qword ptr [rdi], rax", (1, 1, 0)),
+        (x86.FAMILY, "cmp qword ptr [rdi], rax", (1, 0, 0)),
+        (x86.FAMILY, "lock cmpxchg qword ptr [rdi], rax", (1, 1, 0)),
+        (x86.FAMILY, "lock bts qword ptr [rdi], rax", (1, 1, 0)),
+        (x86.FAMILY, "div qword ptr [rdi]", (1, 0, 0)),
+        (x86.FAMILY, "xchg rax, qword ptr [rdi]", (1, 1, 0)),
+        (x86.FAMILY, "push rbx", (0, 1, 0)),
+        (x86.FAMILY, "lea rax, [rdi + 8]", (0, 0, 0)),
+        (x86.FAMILY, "mfence ", (0, 0, 1)),
+        (riscv.FAMILY, "c.ld a0, 0(a1)", (1, 0, 0)),
+        (riscv.FAMILY, "sd a0, 0(a1)", (0, 1, 0)),
+        (riscv.FAMILY, "amomaxu.d a0, a1, (a2)", (1, 1, 0)),
+        (riscv.FAMILY, "sfence.vma zero, zero", (0, 0, 1)),
+    ],
+)
+def test_loads_stores_and_barriers_are_told_apart(family, code, counts):
+    mnemonic, _, operands = code.partition(" ")
+    if mnemonic == "lock":
+        mnemonic, _, operands = operands.partition(" ")
+        mnemonic = f"lock {mnemonic}"
+    assert tuple(map(int, family.classify(mnemonic, operands))) == counts
 
 
 def test_batching_executes_fewer_instructions():

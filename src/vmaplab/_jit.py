@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from vmaplab._cache import cache_root
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _KEPT_CACHES = 3
@@ -44,7 +46,7 @@ def _source_tag(version: str) -> str:
 
 def _make_cache_dir(version: str) -> str:
     """A directory for this state of the sources; older ones are removed. Empty if none can be written."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vmaplab" / "numba"
+    root = cache_root() / "numba"
     path = root / _source_tag(version)
     try:
         if not path.is_dir():

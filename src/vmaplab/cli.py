@@ -47,6 +47,7 @@ _UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if bas
 
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID or a file of page frame numbers.")]
 ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
+ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")]
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", "-r", help=f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")
 ]
@@ -81,6 +82,11 @@ def _config(words: list[str] | None) -> dict[str, bool]:
             raise InputError(f"'{word}' is no configuration; write KEY=y or KEY=n")
         config[key] = value == "y"
     return config
+
+
+def _switches(words: list[str] | None) -> dict[str, bool]:
+    """The y and n among options of any kind."""
+    return _config([word for word in words or [] if word.endswith(("=y", "=n"))])
 
 
 def _number(text: str | None) -> int | None:
@@ -172,8 +178,7 @@ def _map_object(
             built, boot_args, total_pages=total_pages, count=True, log_lines=2 * len(pfns) + (1 << 16)
         )
         mapping = _vmap(kernel, pfns, as_json)
-    shown = {word.removeprefix("CONFIG_").split("=")[0]: word.endswith("=y") for word in config or []}
-    _show_mapping(kernel, mapping, shown, rows, events, as_json)
+    _show_mapping(kernel, mapping, _switches(config), rows, events, as_json)
 
 
 def _vmap(kernel: AnyKernel, pfns: NDArray[np.uint64], as_json: bool) -> Mapping:
@@ -231,9 +236,7 @@ def check_command(
     base: Annotated[
         Path | None, typer.Option("--base", metavar="DIR", help="Compare with this kernel tree, not with the model.")
     ] = None,
-    arch: Annotated[
-        str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")
-    ] = DEFAULT_ARCH,
+    arch: ArchesOption = DEFAULT_ARCH,
     release: Annotated[
         str | None, typer.Option("--release", "-r", help="The model's release. Default: by the tree's version.")
     ] = None,
@@ -262,11 +265,7 @@ def check_command(
     from vmaplab.config import CONFIG
 
     one = None if scenario is None else parse(scenario)
-    model_config = {
-        key: value == "y"
-        for key, value in (word.removeprefix("CONFIG_").split("=", 1) for word in config or [])
-        if key in CONFIG
-    }
+    model_config = {key: on for key, on in _switches(config).items() if key in CONFIG}
     plans = [
         campaign.Plan(ours, other, wanted or of_version(ours.version), model_config, seed)
         for ours, other in zip(built, bases, strict=True)
@@ -319,9 +318,7 @@ app.add_typer(object_app, name="object")
 @object_app.command("build")
 def object_build_command(
     tree: Tree = None,
-    arch: Annotated[
-        str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")
-    ] = DEFAULT_ARCH,
+    arch: ArchesOption = DEFAULT_ARCH,
     config: KernelConfig = None,
     snippet: Snippet = None,
     call: Call = None,
@@ -342,9 +339,7 @@ def object_build_command(
 @app.command("compare")
 def compare_command(
     source: Source,
-    arch: Annotated[
-        str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")
-    ] = DEFAULT_ARCH,
+    arch: ArchesOption = DEFAULT_ARCH,
     release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
     boot_args: BootArgs = "",
     config: Config = None,

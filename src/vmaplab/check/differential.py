@@ -81,7 +81,7 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
             results.append(value)
             addr = value
         except VmapError as error:
-            results.append(_refused(kernel, step, error))
+            results.append(_refused(step, error))
         except KernelFault as error:
             fault = str(error)
             results.append(BUG if fault.startswith("BUG at") else fault)
@@ -248,7 +248,7 @@ def _event(which: Run, at: int) -> str:
     return f"{kind} at {addr:#x}, {size} bytes"
 
 
-def _refused(kernel: AnyKernel, step: Step, error: VmapError) -> int | str:
+def _refused(step: Step, error: VmapError) -> int | str:
     """How the kernel's caller sees a failure: NULL, an errno, or nothing of a void function."""
     if step.call in ("vunmap", "vfree", "iounmap"):
         return 0

@@ -292,9 +292,9 @@ class Generator:
         calls = 1 if rng.random() < 0.7 else rng.randrange(2, 10)
         for _ in range(calls):
             self._step(rng, add, steps, kinds, total_pages or self._limit)
-        for number, kind in enumerate(kinds):
+        for step, kind in enumerate(kinds):
             if kind and rng.random() < (0.2 if kind == "area" else 0.8):
-                add(self._undo(rng, number, kind))
+                add(self._undo(rng, step, kind))
         return Scenario(tuple(steps), boot_args, total_pages)
 
     def _step(

@@ -81,7 +81,7 @@ class Rest:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything allocated since :meth:`keep`."""
+        """Forget everything that was allocated."""
         self.work: list[int] = []
         self.messages: list[str] = []
         self._objects: dict[int, int] = {}
@@ -90,18 +90,18 @@ class Rest:
         self._next_table = self.first_table
         self._tables: dict[int, int] = {}  # physical address -> level, -1 for a spare page
         self._free_tables: dict[int, list[int]] = {}
-        self.allocated_tables = 0
         self.buddy = None
 
     def state(self) -> tuple[Any, ...]:
         """What :meth:`restore` needs to come back to this moment."""
-        return dict(self._objects), {k: list(v) for k, v in self._free_objects.items()}, self._next_object
+        free = {size: list(addresses) for size, addresses in self._free_objects.items()}
+        return dict(self._objects), free, dict(self._caches), self._next_object
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Back to a moment before any page was allocated."""
         self.reset()
-        objects, free, self._next_object = state
-        self._objects = dict(objects)
+        objects, free, caches, self._next_object = state
+        self._objects, self._caches = dict(objects), dict(caches)
         self._free_objects = {size: list(addresses) for size, addresses in free.items()}
 
     @property
@@ -137,7 +137,7 @@ class Rest:
 
     def _alloc(self, size: int, gfp: int) -> int:
         """An object of ``size`` bytes, with a red zone behind it; 0 if there is no memory."""
-        room = -(-size // _ALIGN) * _ALIGN + _ALIGN
+        room = _room(size)
         free = self._free_objects.get(room)
         offset = free.pop() if free else self._next_object
         if offset == self._next_object:
@@ -168,7 +168,7 @@ class Rest:
         :raises KernelFault: if its red zone was written to.
         """
         offset = address - self.heap_start
-        room = -(-size // _ALIGN) * _ALIGN + _ALIGN
+        room = _room(size)
         if self.heap[offset + size : offset + room] != _RED * (room - size):
             raise KernelFault(f"something wrote behind the object of {size} bytes at {address:#x}")
         return room
@@ -181,25 +181,20 @@ class Rest:
         for address, size in self._objects.items():
             self._intact(address, size)
 
-    def _do_kmem_cache_create(self) -> int:
-        return self._do___kmem_cache_create_args()  # until 6.11
-
     def _do___kmem_cache_create_args(self) -> int:
         cache = self._alloc(_ALIGN, self.gfp_zero)
         self._caches[cache] = self.cpu.argument(1)
         return cache
 
-    def _from_cache(self) -> int:
+    _do_kmem_cache_create = _do___kmem_cache_create_args  # until 6.11
+
+    def _do_kmem_cache_alloc(self) -> int:
         cache, gfp = self.cpu.argument(0), self.cpu.argument(1)
         if cache not in self._caches:
             raise KernelFault(f"{self.cpu.caller()} allocates from {cache:#x}, which is no kmem_cache")
         return self._alloc(self._caches[cache], gfp)
 
-    def _do_kmem_cache_alloc(self) -> int:
-        return self._from_cache()
-
-    def _do_kmem_cache_alloc_node(self) -> int:
-        return self._from_cache()
+    _do_kmem_cache_alloc_node = _do_kmem_cache_alloc
 
     def _do_kmem_cache_alloc_lru(self) -> int:
         return self._alloc(1024, self.cpu.argument(2))  # an xarray node, from a cache that boot made
@@ -216,8 +211,7 @@ class Rest:
     def _do___kmalloc(self) -> int:
         return self._alloc(self.cpu.argument(0), self.cpu.argument(1))
 
-    def _do___kmalloc_node(self) -> int:
-        return self._alloc(self.cpu.argument(0), self.cpu.argument(1))
+    _do___kmalloc_node = _do___kmalloc
 
     def _do___kmalloc_cache(self) -> int:
         return self._alloc(self.cpu.argument(2), self.cpu.argument(1))
@@ -225,11 +219,7 @@ class Rest:
     def _do___kmalloc_cache_node(self) -> int:
         return self._alloc(self.cpu.argument(3), self.cpu.argument(1))
 
-    def _do_kmalloc_trace(self) -> int:
-        return self._do___kmalloc_cache()  # until 6.10
-
-    def _do_kmalloc_node_trace(self) -> int:
-        return self._alloc(self.cpu.argument(3), self.cpu.argument(1))
+    _do_kmalloc_trace, _do_kmalloc_node_trace = _do___kmalloc_cache, _do___kmalloc_cache_node  # until 6.10
 
     def _do_shrinker_alloc(self) -> int:
         return self._alloc(4096, self.gfp_zero)
@@ -250,7 +240,6 @@ class Rest:
         self._tables[phys] = level
         self.cpu.view(self.virt_of(phys), size)[:] = 0
         if level >= 0:
-            self.allocated_tables += 1
             self.cpu.log(L_TABLE_ALLOC, phys, self._arch.levels[level].shift, size)
         return phys
 
@@ -273,8 +262,7 @@ class Rest:
             self.buddy = self.make_buddy()
         return self.buddy
 
-    def _do_alloc_pages(self) -> int:
-        return self._do___alloc_pages()
+    _do_alloc_pages = _do___alloc_pages
 
     def _do_alloc_pages_bulk(self) -> int:
         count = self.cpu.argument(3)
@@ -282,18 +270,13 @@ class Rest:
         self.cpu.write(self.cpu.argument(self.bulk_array), self.pages_of(pages).tobytes())
         return len(pages)
 
-    def _do___alloc_pages_bulk(self) -> int:
-        return self._do_alloc_pages_bulk()  # until 6.9
+    _do___alloc_pages_bulk = _do_alloc_pages_bulk  # until 6.9
 
     def _do_get_free_pages(self) -> int:
         phys = self._table(TABLE_LEVELS.get(self.cpu.caller(), -1))
         return self.virt_of(phys) if phys else 0
 
-    def _do___get_free_pages(self) -> int:
-        return self._do_get_free_pages()  # until 6.9
-
-    def _do_get_zeroed_page(self) -> int:
-        return self._do_get_free_pages()
+    _do_get_zeroed_page = _do___get_free_pages = _do_get_free_pages  # every page is zeroed; __ until 6.9
 
     def _give_back(self, pfn: int, order: int) -> None:
         phys = pfn << self._arch.page_shift
@@ -322,8 +305,7 @@ class Rest:
     def _do_flush_tlb_kernel_range(self) -> None:
         self._range(L_FLUSH_TLB)
 
-    def _do_vmaplab_flush_tlb_kernel_range(self) -> None:
-        self._range(L_FLUSH_TLB)
+    _do_vmaplab_flush_tlb_kernel_range = _do_flush_tlb_kernel_range
 
     def _do_vmaplab___flush_tlb_kernel_pgtable(self) -> None:
         start = self.cpu.argument(0)
@@ -382,6 +364,11 @@ class Rest:
 
     def _do_panic(self) -> None:
         raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(0)}")
+
+
+def _room(size: int) -> int:
+    """Bytes of slab memory that an object of ``size`` bytes and its red zone take."""
+    return -(-size // _ALIGN) * _ALIGN + _ALIGN
 
 
 ANSWERED = frozenset(name.removeprefix("_do_") for name in dir(Rest) if name.startswith("_do_"))

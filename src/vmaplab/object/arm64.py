@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import capstone
 import unicorn
+from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64 as RELOC
 from unicorn import arm64_const as reg
 
 from vmaplab.object.family import Family, Target
@@ -21,6 +22,7 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
 FAMILY = Family(
     name="arm64",
     kbuild_arch="arm64",
+    srcarch="arm64",
     host="aarch64",
     cross="aarch64-linux-gnu-",
     cross_package="gcc-aarch64-linux-gnu",
@@ -45,6 +47,7 @@ FAMILY = Family(
     ret=bytes.fromhex("c0035fd6"),
     ret_zero=bytes.fromhex("000080d2c0035fd6"),
     nop={4: bytes.fromhex("1f2003d5")},
+    branches=frozenset({RELOC["R_AARCH64_CALL26"], RELOC["R_AARCH64_JUMP26"]}),
     disassembler=(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
     classify=_classify,
 )

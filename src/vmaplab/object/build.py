@@ -17,14 +17,19 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+
+from vmaplab._cache import cache_root
 from vmaplab.errors import InputError
 from vmaplab.object.answers import ANSWERED, SILENT
 from vmaplab.object.family import Family, Target
+from vmaplab.object.image import section_of
 
 DEFAULT_PACKAGE = "linux-source-6.12"
 SUPPORT = Path(__file__).parent / "support"
@@ -91,11 +96,6 @@ class Built:
     def code(self) -> str:
         """Whose code this is, e.g. ``Linux 6.12.117``."""
         return f"Linux {self.version}" + (f" with {self.call}()" if self.call != "vmap" else "")
-
-
-def cache_root() -> Path:
-    """Where builds and unpacked trees are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vmaplab"
 
 
 def default_archive() -> Path:
@@ -329,10 +329,6 @@ class _KernelBuild:
 
     def _link(self, own: Path, units: list[Path]) -> list[str]:
         """Join ``units``, bind what stays undefined, and write image.elf; returns the data that nobody defines."""
-        from elftools.elf.elffile import ELFFile
-
-        from vmaplab.object.image import section_of
-
         ld = f"{self.tools.prefix}ld"
         joined = own / "joined.o"
         _run([ld, "-r", "-o", str(joined), *map(str, units)], own, "linking")
@@ -340,7 +336,7 @@ class _KernelBuild:
             elf = ELFFile(file)
             symbols = section_of(elf, ".symtab").iter_symbols()
             undefined = {i: s.name for i, s in enumerate(symbols) if s["st_shndx"] == "SHN_UNDEF"}
-            called = _called(elf, undefined)
+            called = _called(elf, undefined, self.family.branches)
         base = self.family.image_base
         bound: list[str] = []
         zeroes: list[str] = []
@@ -377,7 +373,7 @@ class _KernelBuild:
         Those of the tree by their names in it, others (a snippet's headers) by their whole names; what is made
         in the build directory follows from them.
         """
-        arch = "x86" if self.family.kbuild_arch == "x86_64" else self.family.kbuild_arch
+        arch = self.family.srcarch
         names = {"Makefile", "Kbuild", "mm/Makefile", "lib/Makefile", "kernel/bounds.c"}
         names |= {f"arch/{arch}/{name}" for name in ("Makefile", "mm/Makefile", "lib/Makefile", "kernel/asm-offsets.c")}
         for folder in ("scripts", f"arch/{arch}/tools"):
@@ -421,25 +417,15 @@ SECTIONS {{
 """
 
 
-def _called(elf: object, undefined: dict[int, str]) -> set[str]:
-    """The undefined symbols that some instruction calls or jumps to."""
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64, ENUM_RELOC_TYPE_x64
-    from elftools.elf.relocation import RelocationSection
-
-    assert isinstance(elf, ELFFile)
-    branches = {
-        "EM_AARCH64": {ENUM_RELOC_TYPE_AARCH64["R_AARCH64_CALL26"], ENUM_RELOC_TYPE_AARCH64["R_AARCH64_JUMP26"]},
-        "EM_X86_64": {ENUM_RELOC_TYPE_x64["R_X86_64_PLT32"]},
-        "EM_RISCV": {17, 18, 19},  # R_RISCV_JAL, R_RISCV_CALL, R_RISCV_CALL_PLT
-    }[elf["e_machine"]]
-    found = set()
-    for section in elf.iter_sections():
-        if isinstance(section, RelocationSection):
-            for relocation in section.iter_relocations():
-                if relocation["r_info_type"] in branches and relocation["r_info_sym"] in undefined:
-                    found.add(undefined[relocation["r_info_sym"]])
-    return found
+def _called(elf: ELFFile, undefined: dict[int, str], branches: Collection[int]) -> set[str]:
+    """The undefined symbols that some instruction calls or jumps to: those of a relocation in ``branches``."""
+    return {
+        undefined[relocation["r_info_sym"]]
+        for section in elf.iter_sections()
+        if isinstance(section, RelocationSection)
+        for relocation in section.iter_relocations()
+        if relocation["r_info_type"] in branches and relocation["r_info_sym"] in undefined
+    }
 
 
 def _marks(functions: dict[str, int]) -> str:

@@ -99,7 +99,7 @@ class Emulator:
         uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_memory)
         uc.hook_add(unicorn.UC_HOOK_INTR, self._on_interrupt)
         uc.hook_add(unicorn.UC_HOOK_INSN_INVALID, self._on_invalid_instruction)
-        self.on_unmapped: Callable[[int, int, bool], bool] = lambda address, size, write: False
+        self.on_unmapped: Callable[[int], bool] = lambda address: False
 
     # -- memory -------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class Emulator:
             try:
                 room = self.view(address, part)
             except KernelFault:
-                if not self.on_unmapped(address, part, True):
+                if not self.on_unmapped(address):
                     raise
                 room = self.view(address, part)
             room[:] = np.frombuffer(data[:part], dtype=np.uint8)
@@ -203,13 +203,13 @@ class Emulator:
 
     # -- calls --------------------------------------------------------------------------------------
 
-    def call(self, function: str | int, *arguments: int) -> int:
+    def call(self, function: str, *arguments: int) -> int:
         """Call ``function`` and return its result, unsigned.
 
         :raises KernelFault: if it does not come back, or does what no kernel may do.
         """
         family, uc = self.family, self._uc
-        start = self.image.address(function) if isinstance(function, str) else function
+        start = self.image.address(function)
         stack = self._stack_top - 64
         for register, value in zip(family.arguments, arguments, strict=False):
             self.set_register(register, value)
@@ -271,10 +271,6 @@ class Emulator:
         """A register of 64 bits, unsigned."""
         uclib.uc_reg_read(self._uch, register, self._value_at)
         return int(self._value.value)
-
-    def patch(self, address: int, code: bytes) -> None:
-        """Replace instructions."""
-        self._uc.mem_write(address, code)
 
     def _answered(self, address: int) -> None:
         self.set_register(self.family.result, self._answer(self._names[address]) & (1 << 64) - 1)
@@ -377,7 +373,7 @@ class Emulator:
         """Run ``action`` when the CPU reaches the trapping instruction at ``address``; it can then do nothing."""
         if goes_on:
             length = next(iter(capstone.Cs(*self.family.disassembler).disasm_lite(bytes(self.view(address, 4)), 0)))[1]
-            self.patch(address, self.family.nop[length])
+            self._uc.mem_write(address, self.family.nop[length])
         self._on_code(address, address, lambda _: action())
 
     def _on_invalid_memory(self, _uc: Any, access: int, address: int, size: int, _value: int, _data: Any) -> bool:
@@ -389,7 +385,7 @@ class Emulator:
             self._fault = KernelFault(f"{self._last()} calls {name}(), which vmaplab does not provide")
         elif fetch:
             self._fault = KernelFault(f"{self._last()} jumps to {address:#x}, where no code is")
-        elif not protected and self.on_unmapped(address, size, write):
+        elif not protected and self.on_unmapped(address):
             return True
         else:
             below = self.base + STACK - address

@@ -15,6 +15,7 @@ class Family:
 
     :param name: also the name of the C file in ``support/``.
     :param kbuild_arch: ``ARCH=`` of the kernel's makefile.
+    :param srcarch: its folder in ``arch/``.
     :param host: ``platform.machine()`` where the plain tools build for this architecture.
     :param cross: ``CROSS_COMPILE=`` elsewhere.
     :param cross_package: the Debian package that has those tools.
@@ -35,12 +36,14 @@ class Family:
     :param ret: encoding of a return instruction.
     :param ret_zero: code that returns 0.
     :param nop: length of a trapping WARN instruction -> an instruction of that length that does nothing.
+    :param branches: the ELF relocation types of calls and jumps.
     :param disassembler: Capstone's architecture and mode.
     :param classify: mnemonic and operands of an instruction -> ``(loads, stores, barrier)``.
     """
 
     name: str
     kbuild_arch: str
+    srcarch: str
     host: str
     cross: str
     cross_package: str
@@ -58,6 +61,7 @@ class Family:
     ret: bytes
     ret_zero: bytes
     nop: Mapping[int, bytes]
+    branches: frozenset[int]
     disassembler: tuple[int, int]
     classify: Callable[[str, str], tuple[bool, bool, bool]]
     cpu: int | None = None

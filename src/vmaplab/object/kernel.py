@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from vmaplab import NULL_PFN
 from vmaplab import arch as arches
 from vmaplab.arch import Arch
-from vmaplab.config import geometry_of, parse_boot_args
+from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, VmapError
 from vmaplab.kernel import check_chunks, zone_of
@@ -24,10 +24,9 @@ from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, Emulator
 from vmaplab.pages.array import check_page_size, page_array
-from vmaplab.pgtable.geometry import Geometry, Ints, signed
+from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed
 from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
 from vmaplab.pgtable.unmap import list_leaves, translate
-from vmaplab.release import RELEASES
 from vmaplab.vmalloc.flags import VM_MAP
 
 TABLE_BYTES = 1 << 26
@@ -37,7 +36,6 @@ _ROOTS = OWN_DATA + 0x2000_0000
 _SCRATCH = 4096
 _DEMAND = 1 << 16
 _MAX_DEMAND, _KEPT_CHUNKS = 4096, 4
-_NEWEST = RELEASES["mm-unstable"]  # reads every leaf that any release can make
 VALUES = (
     "gfp_zero",
     "page_kernel",
@@ -85,10 +83,15 @@ class ObjectKernel:
         self.arch: Arch = arches.get(built.target.arch)
         self.boot_args = parse_boot_args(boot_args)
         self.total_pages = total_pages
-        config = {"HAVE_ARCH_HUGE_VMAP": True, "PTDUMP_DEBUGFS": False, "HUGETLB_PAGE": True}
-        self._g: Geometry = geometry_of(self.arch, _NEWEST, config, None)
-        base = self.arch.table_base
-        self._rest = rest = Rest(self.arch, base + TABLE_BYTES)
+        self._g: Geometry = geometry(  # to read tables: every leaf that the architecture has
+            self.arch,
+            block_leaves=True,
+            group_hooks=True,
+            group_maps=True,
+            group_multi=True,
+            pfn_limit=self.arch.addressable_pages,
+        )
+        self._rest = rest = Rest(self.arch, self.arch.table_base + TABLE_BYTES)
         rest.make_buddy = lambda: zone_of(self.arch, total_pages)
         self._cpu = rest.cpu = cpu = Emulator(built, rest.answer, log_lines)
         cpu.on_unmapped = self._demand
@@ -197,7 +200,7 @@ class ObjectKernel:
             raise KernelFault(f"BUG at {text}")
         self._cpu.log_text(f"{text} [{said}]" if said else text)
 
-    def _demand(self, address: int, size: int, write: bool) -> bool:
+    def _demand(self, address: int) -> bool:
         """Memory that is there only if somebody looks: page structs, and what the page tables map."""
         if len(self._demanded) + len(self._page_structs) >= _MAX_DEMAND:
             return False
@@ -422,8 +425,7 @@ class ObjectKernel:
 
     def _mapping(self, addr: int, size: int, seen: int) -> Mapping:
         log, until, pages = self.log, len(self.log), size >> self.arch.page_shift
-        executed = self._executed
-        levels = self._rest.tables
+        executed, levels = self._executed, self._rest.tables
 
         def cost(leaves: NDArray[Any]) -> Cost:
             rows = log.rows(seen, until)

@@ -23,6 +23,7 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
 FAMILY = Family(
     name="riscv",
     kbuild_arch="riscv",
+    srcarch="riscv",
     host="riscv64",
     cross="riscv64-linux-gnu-",
     cross_package="gcc-riscv64-linux-gnu",
@@ -46,6 +47,7 @@ FAMILY = Family(
     ret=bytes.fromhex("67800000"),
     ret_zero=bytes.fromhex("01458280"),
     nop={2: bytes.fromhex("0100"), 4: bytes.fromhex("13000000")},
+    branches=frozenset({17, 18, 19}),  # R_RISCV_JAL, R_RISCV_CALL, R_RISCV_CALL_PLT
     disassembler=(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC),
     classify=_classify,
 )

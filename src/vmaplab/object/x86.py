@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import capstone
 import unicorn
+from elftools.elf.enums import ENUM_RELOC_TYPE_x64 as RELOC
 from unicorn import x86_const as reg
 
 from vmaplab.object.family import Family, Target
@@ -32,6 +33,7 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
 FAMILY = Family(
     name="x86",
     kbuild_arch="x86_64",
+    srcarch="x86",
     host="x86_64",
     cross="x86_64-linux-gnu-",
     cross_package="gcc-x86-64-linux-gnu",
@@ -62,6 +64,7 @@ FAMILY = Family(
     ret=bytes.fromhex("c3"),
     ret_zero=bytes.fromhex("31c0c3"),
     nop={2: bytes.fromhex("6690")},
+    branches=frozenset({RELOC["R_X86_64_PLT32"]}),
     disassembler=(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
     classify=_classify,
     aliases={"const_pcpu_hot": "pcpu_hot"},
