@@ -106,12 +106,12 @@ class TestBadInput:
 
     @pytest.mark.slow
     def test_a_source_that_changes_while_it_is_built_is_no_entry_of_the_cache(self, patched, monkeypatch):
-        tree = patched("vmap", "vmap  ")
+        tree = patched("#include <linux/mm.h>\n", "#include <linux/mm.h>\n\n")
         link = build._KernelBuild._link
 
         def edit_and_link(self, *arguments):
             source = tree / "mm" / "vmalloc.c"
-            source.write_text(source.read_text().replace("vmap  ", "vmap   "))
+            source.write_text(source.read_text() + "\n")
             return link(self, *arguments)
 
         monkeypatch.setattr(build._KernelBuild, "_link", edit_and_link)
