@@ -6,6 +6,7 @@ The same functions run as plain Python with NUMBA_DISABLE_JIT=1, for debugging a
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -84,3 +85,25 @@ def jit(function: F) -> F:
 def inlined(function: F) -> F:
     """As :func:`jit`, and copy it into its callers: for the few functions whose call costs more than their work."""
     return _compiled(function, inline="always")
+
+
+_C_TYPES: dict[Any, str] = {ctypes.c_void_p: "uintp", ctypes.c_uint64: "uint64", ctypes.c_int: "int32"}
+
+
+def foreign(library: ctypes.CDLL, name: str, *arguments: type) -> Any:
+    """The C function ``name`` of ``library``, which returns an int, for compiled and for plain code.
+
+    :param arguments: their ctypes: ``c_void_p``, ``c_uint64`` or ``c_int``.
+    """
+    function = getattr(library, name)
+    function.argtypes, function.restype = arguments, ctypes.c_int
+    if _plain:
+        return function
+    from llvmlite import binding
+    from numba.core import types
+    from numba.core.typing.templates import signature
+
+    binding.load_library_permanently(library._name)  # compiled code finds it by its name, also from the cache
+    return types.ExternalFunction(
+        name, signature(types.int32, *(getattr(types, _C_TYPES[argument]) for argument in arguments))
+    )

@@ -30,3 +30,7 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, no err
 
     A BUG(), an endless loop, a jump to where no code is, an access outside its memory, a double free.
     """
+
+
+class Violation(Exception):  # noqa: N818 - a finding about a kernel, no error of ours
+    """A kernel, model or the real code, broke an invariant of page tables: a finding, in one line."""

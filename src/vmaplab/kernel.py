@@ -73,7 +73,7 @@ class Kernel:
     >>> mapping.cost.pages, mapping.cost.tlb_entries
     (256, 16)
 
-    :param arch: name of an architecture, see ``vmaplab arches``.
+    :param arch: name of an architecture, see ``vmaplab arches``; or an ``Arch``.
     :param release: name of a release or patch version, see ``vmaplab releases``; or a ``Release``.
     :param boot_args: ``nohugeiomap``, ``nohugevmalloc``; a string or several.
     :param total_pages: pages of RAM: PFNs from there on are not valid, larger arrays are refused.
@@ -85,7 +85,7 @@ class Kernel:
 
     def __init__(
         self,
-        arch: str,
+        arch: str | Arch,
         release: str | Release = releases.DEFAULT,
         boot_args: str | Iterable[str] = (),
         *,
@@ -94,7 +94,7 @@ class Kernel:
         record: bool = False,
         max_tables: int | None = None,
     ) -> None:
-        self.arch: Arch = arches.get(arch)
+        self.arch: Arch = arch if isinstance(arch, Arch) else arches.get(arch)
         self.release: Release = release if isinstance(release, Release) else releases.get(release)
         self.boot_args = parse_boot_args(boot_args)
         self.config = complete_config(self.arch, config)
@@ -213,15 +213,17 @@ class Kernel:
         size = -(-size >> shift) << shift
         area = self._area(size, 1 << shift, VM_ALLOC | flags)
         count = size >> page_shift
-        buddy = self._page_allocator()
         if count * 8 > self.arch.page_size:  # the array of struct page pointers is vmalloc'ed too
             try:
                 area.pages_addr = self._vmalloc(count * 8, page_shift, 0, seen).addr
             except (VmapError, InputError):
                 self._vfree(area.addr)
                 raise
+        elif not self._mapper.memory.attempt():
+            self._vfree(area.addr)
+            raise VmapError(errno.ENOMEM, "no memory for the page array")
         area.order = shift - page_shift
-        pages = buddy.alloc_pages(area.order, count)
+        pages = self._page_allocator().alloc_pages(area.order, count if self._mapper.memory.attempt() else 0)
         area.pages = pages
         if len(pages) < count:
             self._vfree(area.addr)
@@ -332,6 +334,43 @@ class Kernel:
         """The areas in use, ascending."""
         return self._space.areas
 
+    @property
+    def table_root(self) -> int:
+        """Physical address of the PGD."""
+        return self._mapper.memory.root
+
+    @property
+    def live_objects(self) -> int:
+        """Areas allocated now, those that wait for the purge included."""
+        return self._space.allocated
+
+    spare_objects = 0
+    """How many more of them may stay when everything is unmapped."""
+
+    @property
+    def taken_pages(self) -> int:
+        """Pages that vmalloc() holds now."""
+        return self._buddy.taken if self._buddy else 0
+
+    def fail(self, numbers: Iterable[int]) -> None:
+        """Let allocations fail: those with these numbers, counted from 0 from now on, two at most.
+
+        Counted are areas, page tables, page arrays, the pages of a vmalloc(), KMSAN's arrays.
+        """
+        self._mapper.memory.fail(numbers)
+
+    @property
+    def allocations(self) -> int:
+        """Allocations tried since the last :meth:`fail`, or since boot."""
+        return self._mapper.memory.attempts
+
+    def check_heap(self) -> None:
+        """The model has no heap that could be written over."""
+
+    def vm_unmap_aliases(self) -> None:
+        """``vm_unmap_aliases()``: flush and free what waits for the purge."""
+        self._purge()
+
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` page tables exist from now on."""
         self._mapper.memory.set_limit(max_tables)
@@ -396,6 +435,8 @@ class Kernel:
             align = 1 << min(max(order, self.arch.page_shift), self.arch.ioremap_max_order)
         guard = 0 if flags & VM_NO_GUARD else self.arch.page_size
         align = max(align, self.arch.page_size)
+        if not self._mapper.memory.attempt():
+            raise VmapError(errno.ENOMEM, "no memory for the area")
         area = self._space.alloc(size + guard, align, flags, start, end)
         if area is None:
             self._purge()

@@ -124,7 +124,7 @@ class Arch:
     phys_bits: int = 48
     max_physmem_bits: int = 0
     ram_base: int = 1 << 32
-    table_base: int = 1 << 40
+    table_base: int = 1 << 39
     free_clears_pmds: bool = False
     free_flush_per_table: bool = False
     free_flush_span: Callable[[int], int] = lambda shift: 1 << shift

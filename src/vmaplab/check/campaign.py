@@ -35,6 +35,7 @@ class Plan:
     :param config: the model's configuration, ``KEY -> bool``.
     :param seed: of the scenarios.
     :param pages: of a usual page array.
+    :param verify: watch both sides: invariants, and an emulated MMU where there is one.
     """
 
     built: Built
@@ -43,6 +44,7 @@ class Plan:
     config: dict[str, bool]
     seed: int
     pages: int = 256
+    verify: bool = False
 
     @property
     def arch(self) -> Arch:
@@ -62,8 +64,9 @@ class Plan:
     def sides(self) -> tuple[Side, Side]:
         """What to compare: the model or the base tree, and the object."""
         if self.base is None:
-            return ModelSide(self.arch, self.release, self.config), ObjectSide(self.built)
-        return ObjectSide(self.base, "the base"), ObjectSide(self.built, "the tree")
+            model = ModelSide(self.arch, self.release, self.config, verify=self.verify)
+            return model, ObjectSide(self.built, verify=self.verify)
+        return ObjectSide(self.base, "the base", self.verify), ObjectSide(self.built, "the tree", self.verify)
 
     def generator(self) -> Generator:
         """Where the scenarios come from."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.check.scenario import Scenario, Step
-from vmaplab.errors import KernelFault, VmapError
+from vmaplab.check.witness import Witness
+from vmaplab.errors import KernelFault, Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import EventLog
 from vmaplab.object.build import Built
@@ -43,7 +44,7 @@ _WARNINGS = tuple(
 
 BUG = "BUG()"
 _LINE = re.compile(r"(?<=\.[ch]):\d+")
-AnyKernel = Kernel | ObjectKernel
+AnyKernel = Kernel | ObjectKernel | Witness
 
 
 class Run(NamedTuple):
@@ -82,18 +83,21 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
             addr = value
         except VmapError as error:
             results.append(_refused(step, error))
-        except KernelFault as error:
+        except (KernelFault, Violation) as error:
             fault = str(error)
             results.append(BUG if fault.startswith("BUG at") else fault)
         addresses.append(addr)
         if results[-1] == BUG or fault:
             break
+    rows, memory = kernel.log.rows(), kernel.live_tables()
     try:
-        if isinstance(kernel, ObjectKernel) and not fault:
+        if isinstance(kernel, Witness) and not fault and BUG not in results:
+            memory = memory.copy()
+            kernel.close()
+        if not fault:
             kernel.check_heap()
-    except KernelFault as error:
+    except (KernelFault, Violation, VmapError) as error:
         fault = results[-1] = str(error)
-    rows = kernel.log.rows()
     if BUG in results and not words:
         rows = rows[: starts[-1]]  # the model does not say what came before its BUG() in the same step
     warned = np.flatnonzero(rows[:, 0] == L_WARN)
@@ -102,7 +106,7 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         for row in warned:
             text = kernel.log.texts[rows[row, 1]]
             rows[row, 1] = crc32(_LINE.sub("", text).encode()) if words else _kind_of(text)
-    return Run(results, starts, rows, kernel.log, kernel.live_tables(), fault)
+    return Run(results, starts, rows, kernel.log, memory, fault)
 
 
 def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str]) -> str:
@@ -172,10 +176,11 @@ class ModelSide:
     release: Release
     config: dict[str, bool]
     name: str = "the model"
+    verify: bool = False
 
-    def run(self, scenario: Scenario, words: bool = False) -> Run:
-        """Run ``scenario`` from boot."""
-        kernel = Kernel(
+    def boot(self, scenario: Scenario) -> Kernel:
+        """The kernel that ``scenario`` runs on."""
+        return Kernel(
             self.arch.name,
             self.release,
             scenario.boot_args,
@@ -183,19 +188,23 @@ class ModelSide:
             config=self.config,
             record=True,
         )
-        return run(kernel, scenario, words)
+
+    def run(self, scenario: Scenario, words: bool = False) -> Run:
+        """Run ``scenario`` from boot."""
+        kernel = self.boot(scenario)
+        return run(Witness(kernel, mmu=True) if self.verify else kernel, scenario, words)
 
 
 class ObjectSide:
     """Runs scenarios on the kernel's own code; machines are kept, one per boot argument and size of RAM."""
 
-    def __init__(self, built: Built, name: str = "the object") -> None:
-        self.name = name
+    def __init__(self, built: Built, name: str = "the object", verify: bool = False) -> None:
+        self.name, self.verify = name, verify
         self._built = built
         self._machines: dict[tuple[str, int | None, int], ObjectKernel] = {}
 
-    def run(self, scenario: Scenario, words: bool = False) -> Run:
-        """Run ``scenario`` from boot."""
+    def boot(self, scenario: Scenario) -> ObjectKernel:
+        """The machine that ``scenario`` runs on, as after boot."""
         pages = sum(step.pages if step.pfns is None else len(step.pfns) for step in scenario.steps)
         lines = max(1 << 16, 1 << (4 * pages).bit_length())
         key = scenario.boot_args, scenario.total_pages, lines
@@ -205,9 +214,14 @@ class ObjectSide:
                 self._built, scenario.boot_args, total_pages=scenario.total_pages, log_lines=lines
             )
         kernel.reset()
-        result = run(kernel, scenario, words)
+        return kernel
+
+    def run(self, scenario: Scenario, words: bool = False) -> Run:
+        """Run ``scenario`` from boot."""
+        kernel = self.boot(scenario)
+        result = run(Witness(kernel, mmu=True) if self.verify else kernel, scenario, words)
         if result.fault and BUG not in result.results:
-            del self._machines[key]  # who knows where it wrote
+            self._machines = {key: other for key, other in self._machines.items() if other is not kernel}
         return result
 
 
@@ -293,6 +307,11 @@ def _tables(kernel: AnyKernel, step: Step, _addr: int) -> int:
     return 0
 
 
+def _fail(kernel: AnyKernel, step: Step, _addr: int) -> int:
+    kernel.fail([step.pages] if step.pfn < 0 else [step.pages, step.pfn])
+    return 0
+
+
 def _area(kernel: AnyKernel, step: Step, _addr: int) -> int:
     area = kernel.get_vm_area(step.pages << kernel.arch.page_shift)
     return area if isinstance(area, int) else area.addr
@@ -325,6 +344,7 @@ _CALLS: dict[str, Callable[[Any, Step, int], int]] = {
     "range": _page_range,
     "unrange": _unrange,
     "tables": _tables,
+    "fail": _fail,
     "area": _area,
     "vmalloc": _vmalloc,
     "ioremap": _ioremap,

@@ -5,6 +5,8 @@ Steps are separated by semicolons; ``@N`` is the address that step N (from 0) re
     boot nohugeiomap          boot arguments; first, if at all
     pages 0x100000            pages of RAM; first, if at all
     tables 3                  from here on at most 3 page tables can exist below the PGD
+    fail 3 7                  of the allocations from here on, numbers 3 and 7 (or only one, from 0) fail; each side has
+                              its own allocations
     area 512                  get_vm_area() of 512 pages
     vmap 0x100+16,null,0x7    vmap() of 16 pages from PFN 0x100 on, a NULL page and PFN 7; flags=0x40 may follow
     map @0+3 0x100+16 12      vmap_pages_range_noflush() 3 pages behind @0 with page_shift 12
@@ -111,6 +113,7 @@ def _text(step: Step) -> str:
         return f"vmap {words}" + (f" flags={step.flags:#x}" if step.flags != VM_MAP else "")
     return {
         "tables": lambda: f"tables {step.pages}",
+        "fail": lambda: f"fail {step.pages}" + (f" {step.pfn}" if step.pfn >= 0 else ""),
         "area": lambda: f"area {step.pages}",
         "range": lambda: f"range {ref} {step.pages} {step.pfn:#x}",
         "unrange": lambda: f"unrange {ref} {step.pages}",
@@ -188,6 +191,7 @@ _FORMS = {
     "boot": "boot nohugeiomap",
     "pages": "pages 0x100000",
     "tables": "tables 3",
+    "fail": "fail 3",
     "area": "area 512",
     "vmap": "vmap 0x100+16,null,0x7",
     "map": "map @0+3 0x100+16 12",
@@ -210,6 +214,10 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
     if call in ("tables", "area"):
         only(1)
         return Step(call, pages=_count(words[0]))
+    if call == "fail":
+        first, second = (int(word) for word in (*words, "-1")[:2])
+        only(1 + (second >= 0))
+        return Step(call, pages=first, pfn=second)
     if call == "vmap":
         flags = VM_MAP
         if len(words) == 2 and words[1].startswith("flags="):

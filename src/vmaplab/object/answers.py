@@ -6,7 +6,7 @@ Names are the kernel's, without the ``_noprof`` that allocation profiling append
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +74,8 @@ class Rest:
         self.limit: int | None = None
         self.buddy: heap.Buddy | None = None
         self.make_buddy: Callable[[], heap.Buddy]
+        self.attempts = 0
+        self._failing: frozenset[int] = frozenset()
         self._caches: dict[int, int] = {}
         self._answers: dict[str, Callable[[], int | None]] = {}
         for name in ANSWERED:
@@ -133,10 +135,26 @@ class Rest:
         """The result of the kernel's function ``name``, whose arguments are in the registers."""
         return self._answers[name]() or 0
 
+    def fail(self, numbers: Iterable[int]) -> None:
+        """Let the allocations with these numbers fail, counted from 0 from now on."""
+        self.attempts, self._failing = 0, frozenset(numbers)
+
+    def _refuses(self) -> bool:
+        """Whether the allocation that is tried now fails."""
+        self.attempts += 1
+        return self.attempts - 1 in self._failing
+
+    @property
+    def taken_pages(self) -> int:
+        """Pages of the page allocator that are in use, tables aside."""
+        return self.buddy.taken if self.buddy else 0
+
     # -- slab ---------------------------------------------------------------------------------------
 
     def _alloc(self, size: int, gfp: int) -> int:
         """An object of ``size`` bytes, with a red zone behind it; 0 if there is no memory."""
+        if self._refuses():
+            return 0
         room = _room(size)
         free = self._free_objects.get(room)
         offset = free.pop() if free else self._next_object
@@ -228,7 +246,7 @@ class Rest:
 
     def _table(self, level: int) -> int:
         """A page for a table of ``level`` (-1: for other use), physical; 0 if there is none."""
-        if self.limit is not None and len(self._tables) >= self.limit:
+        if self._refuses() or (self.limit is not None and len(self._tables) >= self.limit):
             return 0
         size = self._arch.page_size
         free = self._free_tables.get(level)
@@ -254,7 +272,8 @@ class Rest:
         if level is not None:
             phys = self._table(level)
             return self.page_of(phys >> self._arch.page_shift) if phys else 0
-        pages = self._buddy().alloc_pages(self.cpu.argument(1), 1 << self.cpu.argument(1))
+        order = self.cpu.argument(1)
+        pages = self._buddy().alloc_pages(order, 0 if self._refuses() else 1 << order)
         return self.page_of(int(pages[0])) if len(pages) else 0
 
     def _buddy(self) -> heap.Buddy:
@@ -265,7 +284,7 @@ class Rest:
     _do_alloc_pages = _do___alloc_pages
 
     def _do_alloc_pages_bulk(self) -> int:
-        count = self.cpu.argument(3)
+        count = 0 if self._refuses() else self.cpu.argument(3)
         pages = self._buddy().alloc_pages(0, count)
         self.cpu.write(self.cpu.argument(self.bulk_array), self.pages_of(pages).tobytes())
         return len(pages)

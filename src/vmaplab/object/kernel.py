@@ -163,6 +163,7 @@ class ObjectKernel:
         rest.restore(objects)
         cpu.view(rest.heap_start, len(heap))[:] = heap
         rest.limit = self._max_tables
+        rest.fail(())
         self._drop(lambda address: True)
         for chunk in list(self._page_structs):
             if len(self._page_structs) > _KEPT_CHUNKS:
@@ -298,6 +299,10 @@ class ObjectKernel:
         """``vunmap_range(addr, end)``."""
         self._call("vunmap_range", addr, end)
 
+    def vm_unmap_aliases(self) -> None:
+        """``vm_unmap_aliases()``."""
+        self._call("vm_unmap_aliases")
+
     def vmalloc_to_pfn(self, addr: int) -> int:
         """``vmalloc_to_page(addr)``, as a PFN."""
         page = self._call("vmalloc_to_page", operator.index(addr) % (1 << 64))
@@ -339,6 +344,31 @@ class ObjectKernel:
     def live_objects(self) -> int:
         """Slab objects that the vmalloc code holds now."""
         return self._rest.live_objects
+
+    spare_objects = 1
+    """How many more of them may stay when everything is unmapped: a vmap_area that is kept for the next split."""
+
+    @property
+    def taken_pages(self) -> int:
+        """Pages of the page allocator that are in use, tables aside."""
+        return self._rest.taken_pages
+
+    @property
+    def table_root(self) -> int:
+        """Physical address of the PGD."""
+        return self.arch.table_base
+
+    def fail(self, numbers: Iterable[int]) -> None:
+        """Let allocations fail: those with these numbers, counted from 0 from now on.
+
+        Counted is what the kernel's code asks for: slab objects, page tables, pages.
+        """
+        self._rest.fail(numbers)
+
+    @property
+    def allocations(self) -> int:
+        """Allocations tried since the last :meth:`fail`, or since boot."""
+        return self._rest.attempts
 
     def check_heap(self) -> None:
         """Look for stores behind slab objects.

@@ -224,6 +224,11 @@ class Buddy:
         """Free ``pfns`` page by page, as ``vfree()`` does."""
         free_pages(self.zone, pfns.view(np.int64))
 
+    @property
+    def taken(self) -> int:
+        """Pages that are in use."""
+        return len(self.zone.order) - self.free
+
     def unusable_index(self, order: int) -> float:
         """Share of the free memory that cannot serve an allocation of ``order``: 0 to 1.
 

@@ -7,6 +7,7 @@ Tables are zeroed memory from the end of what is used, or a table that was freed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
 
 # Indices into Tables.state.
-NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, FREE = 0, 1, 2, 3, 4, 5, 6
+NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, ATTEMPTS, FAIL_FIRST, FAIL_SECOND, FREE = range(10)
 
 # Indices into Tables.cost.
 C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = range(7)
@@ -29,6 +30,7 @@ L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP,
 W_BUSY, W_NULL, W_INVALID, W_PARTIAL = 1, 2, 4, 8
 
 UNLIMITED = 1 << 62
+MAX_FAILURES = 2
 
 
 class Tables(NamedTuple):
@@ -97,13 +99,21 @@ def climb(g: Geometry, level: int, addr: int) -> int:
 
 
 @jit
+def out_of_memory(state: Ints) -> bool:
+    """Whether an allocation that is tried now fails."""
+    attempt = state[ATTEMPTS]
+    state[ATTEMPTS] = attempt + 1
+    return bool(attempt == state[FAIL_FIRST] or attempt == state[FAIL_SECOND])
+
+
+@jit
 def alloc_table(tables: Tables, g: Geometry, level: int) -> int:
     """A table of ``level`` with every entry empty: its word index, or -1 if there is no memory.
 
     ``__pte_alloc_kernel()``, ``__pmd_alloc()`` and so on: the caller populates the upper entry.
     """
     state = tables.state
-    if state[TABLES] >= state[LIMIT]:
+    if out_of_memory(state) or state[TABLES] >= state[LIMIT]:
         return -1
     words = g.words[level]
     table = i64(state[FREE + level]) - 1
@@ -153,6 +163,7 @@ class TableMemory:
         self._state = np.zeros(FREE + MAX_LEVELS, dtype=np.int64)
         self._state[NEXT] = used
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
+        self.fail(())
 
     def reserve(self, start: int, end: int) -> None:
         """Have room for every table that mapping the (signed) addresses [start, end) can need.
@@ -225,3 +236,23 @@ class TableMemory:
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` tables exist from now on."""
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
+
+    def fail(self, numbers: Iterable[int]) -> None:
+        """Let the allocations with these numbers, counted from 0 from now on, fail: two at most.
+
+        :raises InputError: for more.
+        """
+        chosen = sorted(set(numbers))
+        if len(chosen) > MAX_FAILURES:
+            raise InputError(f"{len(chosen)} allocations are to fail; {MAX_FAILURES} can")
+        self._state[ATTEMPTS] = 0
+        self._state[FAIL_FIRST : FAIL_SECOND + 1] = (chosen + [-1] * MAX_FAILURES)[:MAX_FAILURES]
+
+    def attempt(self) -> bool:
+        """Try an allocation that is no table; false if it fails."""
+        return not out_of_memory(self._state)
+
+    @property
+    def attempts(self) -> int:
+        """Allocations tried since :meth:`fail`."""
+        return int(self._state[ATTEMPTS])

@@ -40,6 +40,7 @@ from vmaplab.pgtable.memory import (
     free_table,
     load,
     note,
+    out_of_memory,
     store,
     table_of,
 )
@@ -209,7 +210,11 @@ def free_lower_tables(tables: Tables, g: Geometry, level: int, word: int, addr: 
     ``pmd_free_pte_page()`` (level 1) and ``pud_free_pmd_page()`` (level 2); false if it could not be done.
     """
     table = table_of(g, load(tables, g, word))
-    if level == 2 and g.free_needs_page and tables.state[TABLES] >= tables.state[LIMIT]:
+    if (
+        level == 2
+        and g.free_needs_page
+        and (out_of_memory(tables.state) or tables.state[TABLES] >= tables.state[LIMIT])
+    ):
         return False
     pmds_first = level == 2 and g.free_clears_pmds != 0
     if not pmds_first:

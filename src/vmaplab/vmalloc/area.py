@@ -65,7 +65,7 @@ class AddressSpace:
         found = take(self._free, size >> unit, align >> unit, vstart >> unit, vend >> unit)
         if found < 0:
             return None
-        addr = found << unit
+        addr = int(found) << unit
         area = VmArea(addr, size, flags)
         self._busy[addr] = area
         insort(self._busy_starts, addr)
@@ -98,6 +98,11 @@ class AddressSpace:
             give(self._free, start >> self._unit, end >> self._unit)
         self._lazy, self._lazy_bytes = [], 0
         return span
+
+    @property
+    def allocated(self) -> int:
+        """How many areas are in use or wait for the purge."""
+        return len(self._busy) + len(self._lazy)
 
     @property
     def areas(self) -> list[VmArea]:

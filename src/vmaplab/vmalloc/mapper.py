@@ -215,6 +215,9 @@ class Mapper:
         """
         g = self._meta_g
         ranges = []
+        for _ in range(2):  # s_pages, o_pages
+            if not self.memory.attempt():
+                return errno.ENOMEM, self._tables(0, 0)
         for number in (1, 2):
             start = signed(addr + number * self.quarter)
             bit = np.int64(self._arch.addressable_pages >> number)

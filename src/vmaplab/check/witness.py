@@ -1,0 +1,540 @@
+"""A kernel that is watched: every call is followed by a look at everything that must hold.
+
+What must hold, from the view of one who only sees the calls, their results, the events and the bytes of the
+table memory:
+
+- each page of an area goes to the frame that it was given, each with the right to write and without the right to
+  execute, and nothing else is mapped anywhere: no guard page, no page outside an area, nothing that was not given;
+- leaves are aligned, virtually and physically; a group of PTEs is complete, its entries agree;
+- areas do not overlap, guard pages included, and lie in the vmalloc space;
+- cache flushes cover what is mapped and unmapped: those of a mapping are exactly its area;
+- what was unmapped leaves no entry; the tables stay, and each one in use can be reached from the root;
+- a call that fails leaves nothing mapped;
+- entries go through invalid and a TLB flush before they change; freed tables and addresses likewise (:mod:`.shadow`).
+
+The code shares nothing with the model's walkers; formats come from :mod:`vmaplab.mmu`.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vmaplab.check.shadow import Rows, Shadow
+from vmaplab.errors import Violation, VmapError
+from vmaplab.kernel import Kernel
+from vmaplab.mapping import Mapping
+from vmaplab.mmu import FORMATS
+from vmaplab.mmu.format import EXEC, U64, USER, WRITE, Format
+from vmaplab.mmu.proof import Prover
+from vmaplab.mmu.walker import Walk, walk
+from vmaplab.pgtable.memory import L_FLUSH_VMAP, L_FLUSH_VUNMAP
+from vmaplab.vmalloc.flags import VM_MAP
+
+if TYPE_CHECKING:
+    from vmaplab.object.kernel import ObjectKernel
+
+Ints = NDArray[np.int64]
+NOTHING = -1
+
+
+@dataclass
+class Held:
+    """An area in use.
+
+    :param end: first address behind its guard page.
+    :param pfns: per page its frame, or NOTHING.
+    :param metadata: per page, whether KMSAN has shadow and origin pages for it.
+    :param nested: the area of its page array, if that is in the vmalloc space too.
+    """
+
+    addr: int
+    end: int
+    pfns: Ints
+    call: str
+    rights: bool
+    metadata: NDArray[np.bool_]
+    nested: list[int] = field(default_factory=list)
+
+
+class Witness:
+    """The calls of ``kernel``, each followed by a look at all invariants.
+
+    :param kernel: the model with ``record=True``, or the kernel's own code; it must not have mapped anything yet.
+    :param form: the format of its page tables, if the architecture is none of ``FORMATS``.
+    :param mmu: have an emulated MMU translate too, where there is one for the format.
+    :raises Violation: from any call.
+    """
+
+    def __init__(self, kernel: Kernel | ObjectKernel, form: Format | None = None, mmu: bool = False) -> None:
+        self.kernel = kernel
+        self.form = form = form or FORMATS[kernel.arch.name]
+        self._page = kernel.arch.page_size
+        arch = kernel.arch
+        self._quarter = 0  # from an address to its KMSAN shadow, and from there to its origin
+        if isinstance(kernel, Kernel) and kernel.config["KMSAN"]:
+            self._quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 // self._page * self._page
+        # KMSAN clears its metadata without flush_cache_vunmap() and flushes the TLB after it has mapped others.
+        self._meta = arch.vmalloc_start + self._quarter, arch.vmalloc_start + 3 * self._quarter
+        self._shadow = Shadow(form, arch.table_base, kernel.table_root, self._meta if self._quarter else (0, 0))
+        self._held: dict[int, Held] = {}
+        self._walk = Walk.nothing()
+        self._prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
+        self._objects, self._pages = kernel.live_objects, kernel.taken_pages
+        self._blind = ""  # why the expected mappings are not known any more
+        self.translated = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.kernel, name)
+
+    # -- the calls ----------------------------------------------------------------------------------
+
+    def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
+        """``vmap()``."""
+        given = np.asarray(pfns, dtype=np.uint64).astype(np.int64)
+        seen = len(self.kernel.log)
+        try:
+            mapping = self.kernel.vmap(pfns, flags, prot)
+        except VmapError:
+            self._settle("vmap", seen)
+            raise
+        limit = min(self.kernel.total_pages or 1 << 62, self.kernel.arch.addressable_pages)
+        wrong = np.flatnonzero((given < 0) | (given >= limit))
+        if len(wrong):
+            raise Violation(f"vmap() maps page {int(wrong[0])}, which is NULL or not valid, and reports no error")
+        self._hold(mapping.addr, given, "vmap", rights=prot is None)
+        self._settle("vmap", seen, mapping.addr)
+        return mapping
+
+    def vmalloc(self, size: int, flags: int = 0) -> Mapping:
+        """``__vmalloc_node_range()``."""
+        seen = len(self.kernel.log)
+        try:
+            mapping = self.kernel.vmalloc(size, flags)
+        except VmapError:
+            self._settle("vmalloc", seen)
+            raise
+        count = -(-size // self._page)
+        actual = self._look()
+        pfns = self._frames(actual, mapping.addr, mapping.addr + count * self._page)
+        if (pfns == NOTHING).any():
+            raise Violation(f"vmalloc() leaves page {int(np.flatnonzero(pfns == NOTHING)[0])} of {count} unmapped")
+        more = self._frames(actual, mapping.addr + count * self._page, self._area_end(mapping.addr, actual))
+        pfns = np.concatenate([pfns, more])  # a huge vmalloc() is rounded up to whole leaves
+        self._unshared(pfns, mapping.addr)
+        held = self._hold(mapping.addr, pfns, "vmalloc")
+        self._adopt_page_array(actual, held, len(pfns) * 8)
+        self._settle("vmalloc", seen, mapping.addr)
+        return mapping
+
+    def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
+        """``ioremap()``."""
+        seen = len(self.kernel.log)
+        try:
+            mapping = self.kernel.ioremap(phys, size, prot)
+        except VmapError:
+            self._settle("ioremap", seen)
+            raise
+        first, last = phys // self._page, (phys + size - 1) // self._page
+        self._hold(mapping.addr, np.arange(first, last + 1, dtype=np.int64), "ioremap", rights=prot is None)
+        self._settle("ioremap", seen, mapping.addr)
+        return mapping
+
+    def get_vm_area(self, size: int, flags: int = VM_MAP) -> Any:
+        """``get_vm_area()``."""
+        seen = len(self.kernel.log)
+        area = self.kernel.get_vm_area(size, flags)
+        pages = -(-size // self._page)
+        addr = area if isinstance(area, int) else area.addr
+        self._hold(addr, np.full(pages, NOTHING, dtype=np.int64), "get_vm_area")
+        self._settle("get_vm_area", seen)
+        return area
+
+    def vunmap(self, addr: int) -> None:
+        """``vunmap()``."""
+        self._remove("vunmap", addr)
+
+    def vfree(self, addr: int) -> None:
+        """``vfree()``."""
+        self._remove("vfree", addr)
+
+    def iounmap(self, addr: int) -> None:
+        """``iounmap()``."""
+        self._remove("iounmap", addr)
+
+    def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
+        """``vmap_pages_range_noflush()``."""
+        given = np.asarray(pfns, dtype=np.uint64).astype(np.int64)
+        self._over(
+            "vmap_pages_range_noflush", addr, given, lambda: self.kernel.vmap_pages_range_noflush(addr, pfns, shift)
+        )
+
+    def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
+        """``vmap_page_range()``."""
+        given = phys // self._page + np.arange((end - addr) // self._page, dtype=np.int64)
+        self._over(
+            "vmap_page_range", addr, given, lambda: self.kernel.vmap_page_range(addr, end, phys, prot), flush=True
+        )
+
+    def vunmap_range(self, addr: int, end: int) -> None:
+        """``vunmap_range()``."""
+        given = np.full((end - addr) // self._page, NOTHING, dtype=np.int64)
+        self._over("vunmap_range", addr, given, lambda: self.kernel.vunmap_range(addr, end))
+
+    def vmalloc_to_pfn(self, addr: int) -> int:
+        """``vmalloc_to_pfn()``."""
+        addr = operator.index(addr)
+        held = self._holding(addr)
+        index = (addr - held.addr) // self._page if held else 0
+        wanted = int(held.pfns[index]) if held and index < len(held.pfns) else NOTHING
+        try:
+            pfn = self.kernel.vmalloc_to_pfn(addr)
+        except VmapError:
+            if wanted != NOTHING and not self._blind:
+                raise Violation(f"vmalloc_to_page() finds nothing at {addr:#x}, where PFN {wanted:#x} is") from None
+            raise
+        if pfn != wanted and not self._blind:
+            raise Violation(f"vmalloc_to_page() finds PFN {pfn:#x} at {addr:#x} instead of {_frame(wanted)}")
+        return pfn
+
+    def vm_unmap_aliases(self) -> None:
+        """``vm_unmap_aliases()``: nothing stays in a TLB after it."""
+        seen = len(self.kernel.log)
+        self.kernel.vm_unmap_aliases()
+        self._settle("vm_unmap_aliases", seen)
+        if self._shadow.stale and not self._blind:
+            raise Violation("vm_unmap_aliases() leaves unmapped addresses without a TLB flush")
+
+    def close(self) -> None:
+        """Undo everything, and see that nothing is lost: no area, no page, no object of the kernel's."""
+        self.kernel.fail(())
+        nested = {addr for held in self._held.values() for addr in held.nested}
+        for addr, held in list(self._held.items()):
+            if addr not in nested:
+                self._remove({"vmalloc": "vfree", "ioremap": "iounmap"}.get(held.call, "vunmap"), addr)
+        self.vm_unmap_aliases()
+        lost = self.kernel.live_objects - self._objects
+        if lost > self.kernel.spare_objects:
+            raise Violation(f"when everything is unmapped, {lost} objects are still allocated")
+        if self.kernel.taken_pages > self._pages:
+            raise Violation(f"when everything is freed, {self.kernel.taken_pages - self._pages} pages are missing")
+
+    # -- what is expected ---------------------------------------------------------------------------
+
+    def _hold(self, addr: int, pfns: Ints, call: str, rights: bool = True) -> Held:
+        """Remember a new area, after a look at where it lies."""
+        arch, end = self.kernel.arch, addr + (len(pfns) + 1) * self._page
+        held = Held(addr, end, pfns, call, rights, np.full(len(pfns), call in ("vmap", "vmalloc")))
+        start, stop = arch.vmalloc_start, arch.vmalloc_end
+        if call == "ioremap" and arch.ioremap_start:
+            start, stop = arch.ioremap_start, arch.ioremap_end
+        if addr % self._page or not start <= addr < end <= stop + 1:
+            raise Violation(f"{call}() takes [{addr:#x}, {end:#x}), outside [{start:#x}, {stop:#x})")
+        for other in self._held.values():
+            if addr < other.end and other.addr < end:
+                theirs = f"[{other.addr:#x}, {other.end:#x}) of {other.call}()"
+                raise Violation(f"{call}() takes [{addr:#x}, {end:#x}), which overlaps {theirs}")
+        self._held[addr] = held
+        return held
+
+    def _holding(self, addr: int) -> Held | None:
+        return next((held for held in self._held.values() if held.addr <= addr < held.end), None)
+
+    def _remove(self, call: str, addr: int) -> None:
+        seen = len(self.kernel.log)
+        held = self._holding(addr - addr % self._page if call == "iounmap" else addr) if addr else None
+        try:
+            getattr(self.kernel, call)(addr)
+        except VmapError:
+            held = None
+        if held is not None and (addr % self._page == 0 or call == "iounmap"):
+            del self._held[held.addr]
+            for nested in held.nested if call == "vfree" else ():
+                self._held.pop(nested, None)
+        self._settle(call, seen)
+
+    def _over(self, call: str, addr: int, given: Ints, run: Any, flush: bool = False) -> None:
+        """A call that maps or unmaps at given addresses; ``given``: what each page is to become."""
+        seen = len(self.kernel.log)
+        held = self._holding(addr)
+        first = (addr - held.addr) // self._page if held else 0
+        if held is None or first + len(given) > len(held.pfns):
+            self._blind = self._blind or f"{call}() works outside of any area"
+            run()
+            return
+        there = slice(first, first + len(given))
+        before = held.pfns.copy()
+        strict = call == "vunmap_range" or not (before[there] != NOTHING).any()
+        failed = False
+        try:
+            run()
+        except VmapError as error:
+            if error.bug:
+                self._blind = "the kernel met a BUG()"
+            failed = True
+            self._quarter = 0  # how far KMSAN came is not known
+            raise
+        finally:
+            wanted = before.copy()
+            wanted[there] = given
+            if failed or call == "vunmap_range":
+                wanted = self._partly(held, before, wanted, there, failed)
+            held.pfns = wanted
+            if call != "vmap_page_range":
+                held.metadata[there] = call == "vmap_pages_range_noflush"
+            self._settle(
+                call, seen, addr if flush and not failed else None, strict=strict, size=len(given) * self._page
+            )
+
+    def _partly(self, held: Held, before: Ints, wanted: Ints, there: slice, failed: bool) -> Ints:
+        """What a walker that stopped midway, or that cleared whole leaves, left: each page as before or as wanted."""
+        actual = self._frames(self._look(), held.addr, held.addr + len(before) * self._page)
+        allowed = actual == wanted
+        allowed[there] |= (actual[there] == before[there]) & failed
+        start, end = held.addr + there.start * self._page, held.addr + there.stop * self._page
+        for index in np.flatnonzero(~allowed & (actual == NOTHING)).tolist():
+            # A block or group that the range cuts goes as a whole.
+            leaf = self._leaf_of(self._walk, held.addr + index * self._page)
+            allowed[index] = leaf is not None and leaf[0] < end and start < leaf[1]
+        return np.where(allowed, actual, wanted)
+
+    @staticmethod
+    def _leaf_of(before: Walk, va: int) -> tuple[int, int] | None:
+        """The leaf that mapped ``va`` in an earlier walk."""
+        at = int(np.searchsorted(before.entries["va"], np.uint64(va), side="right")) - 1
+        if at < 0:
+            return None
+        entry = before.entries[at]
+        start, size = int(entry["va"]), max(int(entry["size"]), 1 << int(entry["group"]) if entry["group"] else 0)
+        start &= -size
+        return (start, start + size) if va < start + size else None
+
+    def _area_end(self, addr: int, actual: Walk) -> int:
+        """Where the mapping that starts at ``addr`` stops."""
+        starts = actual.entries["va"]
+        at = int(np.searchsorted(starts, np.uint64(addr), side="right")) - 1
+        ends = starts + actual.entries["size"]
+        while at + 1 < len(starts) and starts[at + 1] == ends[at]:
+            at += 1
+        return int(ends[at])
+
+    def _unshared(self, pfns: Ints, addr: int) -> None:
+        """Pages that vmalloc() took from the allocator belong to nobody else."""
+        if len(np.unique(pfns)) < len(pfns):
+            raise Violation("vmalloc() maps a page twice")
+        for held in self._held.values():
+            if held.call == "vmalloc" and held.addr != addr and len(np.intersect1d(held.pfns, pfns)):
+                raise Violation(f"vmalloc() at {addr:#x} maps a page of the area at {held.addr:#x}")
+
+    def _adopt_page_array(self, actual: Walk, held: Held, size: int) -> None:
+        """The array of page pointers of a large area lies in an area of its own."""
+        if size <= self._page:
+            return
+        pages = -(-size // self._page)
+        known = self._expected()[0]
+        granule = np.uint64(1 << self.form.levels[0][0])
+        va, _ = _spread(actual, granule)
+        new = np.setdiff1d(va, np.concatenate([known, self._metadata(known)]))
+        if len(new):
+            start = int(new[0])
+            nested = self._hold(start, self._frames(actual, start, start + pages * self._page), "vmalloc")
+            held.nested.append(nested.addr)
+
+    # -- what is there ------------------------------------------------------------------------------
+
+    def _look(self) -> Walk:
+        kernel = self.kernel
+        found = walk(kernel.live_tables(), kernel.arch.table_base, kernel.table_root, self.form)
+        if found.complaints:
+            raise Violation(found.complaints[0])
+        return found
+
+    def _frames(self, actual: Walk, start: int, end: int) -> Ints:
+        """Per page of [start, end) its frame, or NOTHING."""
+        pages = np.full(max(end - start, 0) // self._page, NOTHING, dtype=np.int64)
+        va, phys = _spread(actual, np.uint64(self._page))
+        inside = (va >= np.uint64(start)) & (va < np.uint64(end)) & (va % np.uint64(self._page) == 0)
+        pages[((va[inside] - np.uint64(start)) // np.uint64(self._page)).astype(np.int64)] = (
+            phys[inside] // np.uint64(self._page)
+        ).astype(np.int64)
+        return pages
+
+    def _expected(self) -> tuple[U64, U64]:
+        """Virtual and physical address of each granule that must be mapped, ascending."""
+        granule = 1 << self.form.levels[0][0]
+        cells = np.arange(self._page // granule, dtype=np.uint64) * np.uint64(granule)
+        vas, physes = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.uint64)]
+        for held in sorted(self._held.values(), key=lambda held: held.addr):
+            pages = np.flatnonzero(held.pfns != NOTHING)
+            va = np.uint64(held.addr) + pages.astype(np.uint64) * np.uint64(self._page)
+            phys = held.pfns[pages].astype(np.uint64) * np.uint64(self._page)
+            vas.append((va[:, None] + cells).ravel())
+            physes.append((phys[:, None] + cells).ravel())
+        return np.concatenate(vas), np.concatenate(physes)
+
+    def _metadata(self, va: U64) -> U64:
+        """Where KMSAN maps shadow and origin of the addresses ``va``."""
+        if not self._quarter:
+            return np.zeros(0, dtype=np.uint64)
+        return np.concatenate([va + np.uint64(self._quarter), va + np.uint64(2 * self._quarter)])
+
+    # -- the look after each call ---------------------------------------------------------------------
+
+    def _settle(
+        self, call: str, seen: int, addr: int | None = None, strict: bool = True, size: int | None = None
+    ) -> None:
+        """Look at everything; ``addr``: the area that the call has just mapped.
+
+        :param strict: the caller did not map over its own mapping.
+        :param size: bytes mapped, if not the whole area.
+        """
+        rows = self.kernel.log.rows(seen)
+        if not len(rows) or self._blind:
+            return
+        changes = self._shadow.follow(rows, strict)
+        self._flushed(call, rows, changes.made, changes.cleared)
+        if addr is not None:
+            self._exactly(call, rows, addr, size or len(self._held[addr].pfns) * self._page)
+        self._walk = actual = self._look()
+        self._groups(actual)
+        self._places(actual)
+        reached, used = actual.tables.keys(), self._shadow.tables
+        for table in used - reached:
+            raise Violation(f"the table at {table:#x} is allocated, but no entry leads to it")
+        for table in reached - used:
+            raise Violation(f"an entry leads to a table at {table:#x}, where none is allocated")
+        if self._prover:
+            va, phys = self._expected()
+            self._prover.load(self.kernel.live_tables())
+            self.translated += self._prover.check(va, phys, 1 << self.form.levels[0][0])
+
+    def _flushed(self, call: str, rows: Rows, made: tuple[U64, U64], cleared: tuple[U64, U64]) -> None:
+        """Cache flushes cover each new leaf and each old one."""
+        for kind, (starts, ends), what in (
+            (L_FLUSH_VMAP, made, "mapped without a flush_cache_vmap() over it"),
+            (L_FLUSH_VUNMAP, cleared, "unmapped without a flush_cache_vunmap() over it"),
+        ):
+            if not len(starts) or (kind == L_FLUSH_VMAP and call.endswith("_noflush")) or call == "vunmap_range":
+                continue
+            missed = (starts < np.uint64(self._meta[0])) | (starts >= np.uint64(self._meta[1]))
+            for first, last in rows[rows[:, 0] == kind, 1:3].view(np.uint64).tolist():
+                missed &= ~((starts >= np.uint64(first)) & (ends - np.uint64(1) < np.uint64(last or 1 << 63)))
+            if call in ("vmap", "vmalloc", "ioremap") and kind == L_FLUSH_VUNMAP and not rows[rows[:, 0] == kind].size:
+                missed[:] = False  # an ioremap() that clears a lower table in the way
+            if missed.any():
+                raise Violation(f"{call}(): {int(starts[np.flatnonzero(missed)[0]]):#x} is {what}")
+
+    def _exactly(self, call: str, rows: Rows, addr: int, size: int) -> None:
+        """The flush of a new mapping is its area, no more and no less."""
+        flushes = rows[rows[:, 0] == L_FLUSH_VMAP, 1:3].view(np.uint64).tolist()
+        if [addr, addr + size] not in flushes:
+            told = ", ".join(f"[{first:#x}, {last:#x})" for first, last in flushes) or "nothing"
+            raise Violation(f"{call}() maps [{addr:#x}, {addr + size:#x}) and calls flush_cache_vmap() for {told}")
+
+    def _groups(self, actual: Walk) -> None:
+        """What the MMU may assume of a group of PTEs: all there, one after the other, alike."""
+        entries = actual.entries[actual.entries["group"] != 0]
+        if not len(entries):
+            return
+        size = np.uint64(1) << entries["group"].astype(np.uint64)
+        inside = size - np.uint64(1)
+        start, base = entries["va"] & ~inside, entries["phys"] & ~inside
+        own = (entries["phys"] & inside == entries["va"] & inside) | (entries["group"] == self.form.alike)
+        if not own.all():
+            bad = entries[np.flatnonzero(~own)[0]]
+            raise Violation(
+                f"the entry for {int(bad['va']):#x} is in a group, and its frame is not aligned as its address"
+            )
+        first = np.concatenate([[True], start[1:] != start[:-1]])
+        number = np.cumsum(first) - 1
+        counts = np.bincount(number)
+        firsts = np.flatnonzero(first)
+        short = counts * entries["size"][firsts] != size[firsts]
+        same = (base == base[firsts][number]) & (entries["attributes"] == entries["attributes"][firsts][number])
+        if short.any():
+            bad = int(firsts[np.flatnonzero(short)[0]])
+            raise Violation(
+                f"the group at {int(start[bad]):#x} has {int(counts[number[bad]])} of "
+                f"{int(size[bad] // entries['size'][bad])} entries"
+            )
+        if not same.all():
+            bad = int(np.flatnonzero(~same)[0])
+            raise Violation(
+                f"the entries of the group at {int(start[bad]):#x} do not agree: {int(entries['va'][bad]):#x} differs"
+            )
+
+    def _places(self, actual: Walk) -> None:
+        """Each page where it should be, with the right rights, and nothing else."""
+        granule = np.uint64(1 << self.form.levels[0][0])
+        va, phys = self._expected()
+        entries = actual.entries
+        crooked = np.flatnonzero((entries["va"] % entries["size"] != 0) | (entries["phys"] % entries["size"] != 0))
+        if len(crooked):
+            bad = entries[crooked[0]]
+            raise Violation(
+                f"the leaf of {int(bad['size'])} bytes at {int(bad['va']):#x} maps {int(bad['phys']):#x}, not aligned"
+            )
+        there, to = _spread(actual, granule)
+        if self._meta[0] < self._meta[1]:
+            meta = (there >= np.uint64(self._meta[0])) & (there < np.uint64(self._meta[1]))
+            if self._quarter and not np.array_equal(there[meta], np.sort(self._metadata(self._with_metadata()))):
+                raise Violation("KMSAN metadata is not mapped for exactly the pages that are mapped")
+            there, to = there[~meta], to[~meta]
+        if len(there) != len(va) or not np.array_equal(there, va) or not np.array_equal(to, phys):
+            self._misplaced(va, phys, there, to)
+        wrong = entries["rights"] & (WRITE | EXEC | USER) != self.form.data_rights
+        if wrong.any():
+            loose = [(held.addr, held.end) for held in self._held.values() if not held.rights]
+            for bad in entries[wrong]:
+                if not any(start <= int(bad["va"]) < end for start, end in loose):
+                    raise Violation(f"{int(bad['va']):#x} can be {_rights(int(bad['rights']))}")
+
+    def _with_metadata(self) -> U64:
+        """The granules for which KMSAN keeps metadata."""
+        granule = np.uint64(1 << self.form.levels[0][0])
+        found = [np.zeros(0, dtype=np.uint64)]
+        for held in self._held.values():
+            cells = np.arange(self._page // int(granule), dtype=np.uint64) * granule
+            pages = np.flatnonzero(held.metadata).astype(np.uint64) * np.uint64(self._page)
+            found.append((np.uint64(held.addr) + pages[:, None] + cells).ravel())
+        return np.concatenate(found)
+
+    def _misplaced(self, va: U64, phys: U64, there: U64, to: U64) -> None:
+        """Name the first page that is not where it should be."""
+        extra, missing = np.setdiff1d(there, va), np.setdiff1d(va, there)
+        if len(extra):
+            at = int(to[np.flatnonzero(there == extra[0])[0]]) // self._page
+            raise Violation(f"{int(extra[0]):#x} is mapped to PFN {at:#x}: nothing should be mapped there")
+        if len(missing):
+            raise Violation(f"{int(missing[0]):#x} is not mapped")
+        bad = int(np.flatnonzero(to != phys)[0])
+        pfns = f"PFN {int(to[bad]) // self._page:#x} instead of {int(phys[bad]) // self._page:#x}"
+        raise Violation(f"{int(va[bad]):#x} is mapped to {pfns}")
+
+
+def _spread(actual: Walk, granule: np.uint64) -> tuple[U64, U64]:
+    """Virtual and physical address of each mapped granule, ascending."""
+    entries = actual.entries
+    counts = np.maximum(entries["size"] // granule, np.uint64(1)).astype(np.int64)
+    which = np.repeat(np.arange(len(entries)), counts)
+    offset = (np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.uint64) * granule
+    inside = np.where(
+        entries["group"] > 0, (np.uint64(1) << entries["group"].astype(np.uint64)) - np.uint64(1), np.uint64(0)
+    )
+    phys = (entries["phys"] & ~inside) | (entries["va"] & inside)
+    return entries["va"][which] + offset, phys[which] + offset
+
+
+def _frame(pfn: int) -> str:
+    return "nothing" if pfn == NOTHING else f"PFN {pfn:#x}"
+
+
+def _rights(rights: int) -> str:
+    words = [
+        word for flag, word in ((WRITE, "written"), (EXEC, "executed"), (USER, "used from user mode")) if rights & flag
+    ]
+    return " and ".join(words) or "read only"

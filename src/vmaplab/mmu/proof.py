@@ -1,0 +1,74 @@
+"""Have an emulated MMU translate what is mapped, and what is not."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.errors import Violation
+from vmaplab.mmu.format import EXEC, U64, WRITE, Format
+from vmaplab.mmu.machine import FETCH, READ, Machine
+from vmaplab.mmu.machine import WRITE as STORE
+
+_NEAR = 8
+"""Pages on each side of a mapped range that must fault, and as many steps of each level."""
+
+
+class Prover:
+    """One emulated machine that checks table memories of one format.
+
+    :param base: physical address of the table memory.
+    :param root: physical address of the top table.
+    """
+
+    def __init__(self, form: Format, base: int, root: int) -> None:
+        self._form = form
+        self._machine = Machine(form, base, root)
+        self.faults = 0
+
+    def load(self, memory: NDArray[np.uint8]) -> None:
+        """Take ``memory``, a dump of the table memory."""
+        self._machine.load(memory)
+
+    def check(self, va: U64, phys: U64, page: int) -> int:
+        """Each of ``va`` must go to its ``phys``, to read and write but not to execute; the addresses around them fault.
+
+        :param va: page addresses, ascending.
+        :param page: bytes of a page.
+        :return: how many pages the MMU translated; those beyond its physical addresses it cannot.
+        :raises Violation: naming the first address that goes wrong.
+        """
+        reach = phys < np.uint64(1 << self._form.machine_bits)
+        va, phys = va[reach], phys[reach]
+        for access, word in ((READ, "read"), (STORE, "written")):
+            if access == STORE and not self._form.data_rights & WRITE:
+                continue
+            to, taken = self._machine.translate(va, access)
+            if not taken.all():
+                raise Violation(f"the MMU: {int(va[np.flatnonzero(~taken)[0]]):#x} cannot be {word}")
+            if not np.array_equal(to, phys):
+                bad = int(np.flatnonzero(to != phys)[0])
+                pfns = f"PFN {int(to[bad]) // page:#x} instead of {int(phys[bad]) // page:#x}"
+                raise Violation(f"the MMU: {int(va[bad]):#x} goes to {pfns}")
+        if not self._form.data_rights & EXEC:
+            self.refuses(va, FETCH, "can be executed")
+        self.refuses(self._near(va, page), READ, "is mapped: nothing should be mapped there")
+        return len(va)
+
+    def refuses(self, va: U64, access: int = READ, what: str = "is still mapped") -> None:
+        _, taken = self._machine.translate(va, access)
+        if taken.any():
+            raise Violation(f"the MMU: {int(va[np.flatnonzero(taken)[0]]):#x} {what}")
+        self.faults += len(va)
+
+    def _near(self, va: U64, page: int) -> U64:
+        """Addresses around the mapped ranges that are not mapped: guard pages first of all."""
+        if not len(va):
+            return va
+        cut = np.flatnonzero(va[1:] != va[:-1] + np.uint64(page))
+        edges = np.concatenate([va[:1], va[cut + 1], va[cut] + np.uint64(page), va[-1:] + np.uint64(page)])
+        steps = [page, *(1 << shift for shift, _ in self._form.levels)]
+        offsets = np.array([sign * step * count for step in steps for count in range(_NEAR + 1) for sign in (1, -1)])
+        near = np.unique(edges[:, None] + np.unique(offsets).astype(np.uint64))
+        within = near & np.uint64(self._form.kernel_half) == np.uint64(self._form.kernel_half)
+        return np.setdiff1d(near[within], va)

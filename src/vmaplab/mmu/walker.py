@@ -1,0 +1,126 @@
+"""List every entry that a table memory holds, level by level, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.mmu.format import CANNOT, U64, Format
+
+ENTRY = np.dtype(
+    [
+        ("va", "u8"),
+        ("size", "u8"),
+        ("phys", "u8"),
+        ("attributes", "u8"),
+        ("group", "u1"),
+        ("rights", "u1"),
+    ]
+)
+"""A valid entry that ends a walk: ``size`` bytes at ``va`` go to ``phys``; see ``Decoded`` for the rest."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Everything that the MMU can reach from a root.
+
+    :param entries: ``ENTRY``, ascending ``va``.
+    :param tables: ``phys -> level`` of each table, the root aside.
+    :param complaints: entries that no MMU would take, and tables that are not where tables can be; one line each.
+    """
+
+    entries: NDArray[Any]
+    tables: dict[int, int]
+    complaints: list[str]
+
+    @classmethod
+    def nothing(cls) -> Walk:
+        """Where nothing is mapped."""
+        return cls(np.zeros(0, dtype=ENTRY), {}, [])
+
+
+def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format) -> Walk:
+    """Walk the tables in ``memory``, whose first byte lies at physical address ``base``.
+
+    A table that two entries point to must be empty (LoongArch's invalid tables are).
+    """
+    words = memory[: len(memory) // np.dtype(form.entry).itemsize * np.dtype(form.entry).itemsize].view(form.entry)
+    itemsize = words.dtype.itemsize
+    found: list[NDArray[Any]] = []
+    tables: dict[int, int] = {}
+    complaints: list[str] = []
+    phys = np.array([root], dtype=np.uint64)
+    offsets = np.zeros(1, dtype=np.uint64)
+    allowed = np.full(1, 0b111, dtype=np.uint8)
+    for level in range(len(form.levels) - 1, -1, -1):
+        shift, bits = form.levels[level]
+        count = 1 << bits
+        first = (phys - np.uint64(base)) // np.uint64(itemsize)
+        inside = (phys >= np.uint64(base)) & (first + np.uint64(count) <= np.uint64(len(words)))
+        inside &= phys % np.uint64(min(count * itemsize, 4096)) == 0
+        for where, offset in zip(phys[~inside].tolist(), offsets[~inside].tolist(), strict=True):
+            complaints.append(
+                f"the table for {form.kernel_half | offset:#x} is said to be at {where:#x}: no table is there"
+            )
+        phys, first, offsets, allowed = phys[inside], first[inside], offsets[inside], allowed[inside]
+        if level < len(form.levels) - 1:
+            phys, first, offsets, allowed = _once(words, form, level, (phys, first, offsets, allowed), complaints)
+            tables.update(dict.fromkeys(phys.tolist(), level))
+        raw = words[first[:, None].astype(np.int64) + np.arange(count)].astype(np.uint64)
+        table, index = np.nonzero(raw)
+        entries = raw[table, index]
+        it = form.decode(level, entries)
+        va = offsets[table] | index.astype(np.uint64) << np.uint64(shift)
+        if len(stray := np.flatnonzero(it.valid & (it.bad != 0))):
+            for at in stray[:4].tolist():
+                why = CANNOT[it.bad[at] - 1]
+                complaints.append(f"the entry {int(entries[at]):#x} for {form.kernel_half | int(va[at]):#x}: {why}")
+        rights = it.rights & allowed[table]
+        leaf = it.valid & it.leaf
+        leaves = np.empty(int(leaf.sum()), dtype=ENTRY)
+        leaves["va"] = va[leaf] | np.uint64(form.kernel_half)
+        leaves["size"] = 1 << shift
+        leaves["phys"], leaves["attributes"] = it.phys[leaf], it.attributes[leaf]
+        leaves["group"], leaves["rights"] = it.group[leaf], rights[leaf]
+        found.append(leaves)
+        lower = it.valid & ~it.leaf & (it.bad == 0)
+        phys, offsets, allowed = it.phys[lower], va[lower], rights[lower]
+    listed = np.concatenate(found)
+    return Walk(listed[np.argsort(listed["va"], kind="stable")], tables, complaints)
+
+
+Tables = tuple[U64, U64, U64, NDArray[np.uint8]]
+
+
+def _once(words: NDArray[Any], form: Format, level: int, tables: Tables, complaints: list[str]) -> Tables:
+    """``tables`` without those that several entries point to, which must be empty."""
+    phys, first, offsets, _ = tables
+    _, at, times = np.unique(phys, return_index=True, return_counts=True)
+    if len(at) == len(phys):
+        return tables
+    for shared in at[times > 1].tolist():
+        if _empty(words, form, level, int(first[shared]), int(phys[shared]) - int(first[shared]) * words.itemsize):
+            continue
+        va = form.kernel_half | int(offsets[shared])
+        complaints.append(f"the table at {int(phys[shared]):#x} is reached twice, for {va:#x} and elsewhere")
+    kept = np.sort(at[times == 1])
+    first_, second, third, fourth = (column[kept] for column in tables)
+    return first_, second, third, fourth
+
+
+def _empty(words: NDArray[Any], form: Format, level: int, first: int, base: int) -> bool:
+    """Whether nothing is mapped below the table at word ``first``."""
+    while True:
+        raw = words[first : first + (1 << form.levels[level][1])].astype(np.uint64)
+        it = form.decode(level, raw[raw != 0])
+        if (it.valid & it.leaf).any():
+            return False
+        lower = np.unique(it.phys[it.valid & ~it.leaf])
+        if not len(lower):
+            return True
+        if len(lower) > 1 or level == 0:
+            return False
+        first, level = (int(lower[0]) - base) // words.itemsize, level - 1

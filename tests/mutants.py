@@ -1,0 +1,293 @@
+"""Seeded faults: one change to a source file of the model each, and a workload in which a judge must notice it.
+
+    python tests/mutants.py            prints which judge notices which fault, as the table of docs/judges.md
+
+A mutant is a copy of the package with one text replaced; it runs in a process of its own, as plain Python.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).parent.parent / "src" / "vmaplab"
+
+
+class Mutant(NamedTuple):
+    fault: str
+    file: str
+    right: str
+    wrong: str
+
+
+MUTANTS = [
+    Mutant(
+        "each base page goes to the frame after its own",
+        "pgtable/walk.py",
+        "byteswap((source[index] << pfn_shift) | value, swap)",
+        "byteswap(((source[index] + 1) << pfn_shift) | value, swap)",
+    ),
+    Mutant(
+        "PFN stored two bits too high (riscv)",
+        "arch/riscv.py",
+        "pfn_shift=10,",
+        "pfn_shift=12,",
+    ),
+    Mutant(
+        "contiguous bit on 15 of 16 entries",
+        "pgtable/walk.py",
+        "slots[cell] = byteswap(value + step * (cell & ~kept), swap)",
+        "slots[cell] = byteswap((value if cell else value & ~g.group_mask) + step * (cell & ~kept), swap)",
+    ),
+    Mutant(
+        "contiguous bit where the frame is not aligned",
+        "pgtable/walk.py",
+        "(addr | phys) & inside == 0",
+        "addr & inside == 0",
+    ),
+    Mutant(
+        "contiguous bit where the address is not aligned",
+        "pgtable/walk.py",
+        "(addr | phys) & inside == 0",
+        "phys & inside == 0",
+    ),
+    Mutant(
+        "half a group is taken for a group",
+        "pgtable/walk.py",
+        "end - addr > inside and",
+        "end - addr > inside >> 1 and",
+    ),
+    Mutant(
+        "block whose frame is not aligned",
+        "pgtable/walk.py",
+        "if (pfn << g.page_shift) & ((1 << g.shift[level]) - 1):",
+        "if pfn < 0:",
+    ),
+    Mutant(
+        "block over the end of the range",
+        "pgtable/walk.py",
+        "shift >= above and stop - addr == 1 << above",
+        "shift >= above and stop - addr > 1 << above - 1",
+    ),
+    Mutant(
+        "block over a hole: the run counts frames that are not there",
+        "vmalloc/batch.py",
+        "while index < limit and pages[index] == pfn:",
+        "while index < limit and pages[index] >= pfn:",
+    ),
+    Mutant(
+        "one page more than the area has",
+        "vmalloc/batch.py",
+        "    count = (end - start) >> page_shift\n    contiguous",
+        "    end += 1 << page_shift\n    count = (end - start) >> page_shift\n    pages = np.append(pages, pages[-1])\n"
+        "    contiguous",
+    ),
+    Mutant(
+        "last page of the area left out",
+        "vmalloc/batch.py",
+        "addr, stop = start + (batch << page_shift), start + (index << page_shift)",
+        "addr, stop = start + (batch << page_shift), min(start + (index << page_shift), end - (1 << page_shift))",
+    ),
+    Mutant(
+        "wrong index in an upper table",
+        "pgtable/walk.py",
+        "word = path[level] + ((addr >> above) & g.mask[level])\n            entry",
+        "word = path[level] + ((addr >> above) & g.mask[level] >> 1)\n            entry",
+    ),
+    Mutant(
+        "an entry is mapped over another without a look",
+        "pgtable/walk.py",
+        "fresh = entry == g.none[level]\n",
+        "fresh = True\n",
+    ),
+    Mutant(
+        "flush_cache_vmap() is forgotten",
+        "vmalloc/mapper.py",
+        "        if flush:\n            self.flush(L_FLUSH_VMAP, addr, addr + size)",
+        "        if not flush:\n            self.flush(L_FLUSH_VMAP, addr, addr + size)",
+    ),
+    Mutant(
+        "flush_cache_vmap() starts where the walker has come to (version 2)",
+        "vmalloc/mapper.py",
+        "self.flush(L_FLUSH_VMAP, addr, addr + size)\n        assert",
+        "self.flush(L_FLUSH_VMAP, addr + size - self._arch.page_size, addr + size)\n        assert",
+    ),
+    Mutant(
+        "flush_cache_vunmap() leaves out the guard page's side",
+        "kernel.py",
+        "self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end)",
+        "self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end - 2 * self.arch.page_size)",
+    ),
+    Mutant(
+        "no guard page",
+        "kernel.py",
+        "guard = 0 if flags & VM_NO_GUARD else self.arch.page_size",
+        "guard = 0",
+    ),
+    Mutant(
+        "area aligned to half a page",
+        "vmalloc/area.py",
+        "addr = int(found) << unit\n",
+        "addr = (int(found) << unit) + (1 << unit)\n",
+    ),
+    Mutant(
+        "the last page of an area stays mapped",
+        "vmalloc/mapper.py",
+        "unmap_range(tables, self.g, signed(addr), signed(addr) + size)",
+        "unmap_range(tables, self.g, signed(addr), signed(addr) + size - 2 * self._arch.page_size)",
+    ),
+    Mutant(
+        "only the first entry of a group is cleared",
+        "pgtable/unmap.py",
+        "for cell in range(count * g.cells):",
+        "for cell in range(g.cells):",
+    ),
+    Mutant(
+        "blocks are not cleared",
+        "pgtable/unmap.py",
+        "                    store(tables, g, word, g.none[level])\n                    if stop",
+        "                    if stop",
+    ),
+    Mutant(
+        "a failed vmap() does not unmap",
+        "kernel.py",
+        "        except (VmapError, InputError):\n            self._vunmap(area.addr)\n            raise\n        if flags",
+        "        except (VmapError, InputError):\n            raise\n        if flags",
+    ),
+    Mutant(
+        "the purge does not flush the TLB",
+        "kernel.py",
+        "            self._mapper.flush(L_FLUSH_TLB, *span)",
+        "            pass",
+    ),
+    Mutant(
+        "the purge flushes the first area only",
+        "vmalloc/area.py",
+        "span = self._lazy[0][0], self._lazy[-1][1]",
+        "span = self._lazy[0][0], self._lazy[0][1]",
+    ),
+    Mutant(
+        "addresses are free again before the purge",
+        "vmalloc/area.py",
+        "        insort(self._lazy, (area.addr, area.end))\n",
+        "        give(self._free, area.addr >> self._unit, area.end >> self._unit)\n",
+    ),
+    Mutant(
+        "freed tables are used again with their old entries",
+        "pgtable/memory.py",
+        "    if reused or g.none[level] != 0:",
+        "    if g.none[level] != 0:",
+    ),
+    Mutant(
+        "a lower table is freed while the entry leads to it",
+        "pgtable/walk.py",
+        "    if not pmds_first:\n        clear_and_flush(tables, g, level, word, addr)",
+        "    if not pmds_first:\n        pass",
+    ),
+    Mutant(
+        "a lower table is freed without a TLB flush",
+        "pgtable/walk.py",
+        "    note(tables, L_FLUSH_TLB, addr, addr + g.free_flush[level], g.free_flush[level])",
+        "    pass",
+    ),
+    Mutant(
+        "a lower table is lost when a block takes its place",
+        "pgtable/walk.py",
+        "    free_table(tables, g, level - 1, table)\n    return True",
+        "    return True",
+    ),
+    Mutant(
+        "vmap() memory can be executed",
+        "vmalloc/mapper.py",
+        "nx = self._arch.pgprot_nx(prot)",
+        "nx = prot & ~(1 << 53) & ~(1 << 63) if self._arch.family != 'riscv' else prot | 8",
+    ),
+    Mutant(
+        "read-only pages (x86)",
+        "arch/x86.py",
+        "PAGE_KERNEL = P | RW | A",
+        "PAGE_KERNEL = P | A",
+    ),
+    Mutant(
+        "pages open to user mode (x86)",
+        "arch/x86.py",
+        "PAGE_KERNEL = P | RW | A",
+        "PAGE_KERNEL = P | RW | US | A",
+    ),
+    Mutant(
+        "access flag clear (arm64)",
+        "arch/arm64.py",
+        "_PROT_DEFAULT = VALID | TABLE | SH_INNER | AF",
+        "_PROT_DEFAULT = VALID | TABLE | SH_INNER",
+    ),
+    Mutant(
+        "block without the page-size bit (x86)",
+        "arch/x86.py",
+        "return (prot & ~PAT_4K) | pat | PS",
+        "return (prot & ~PAT_4K) | pat",
+    ),
+    Mutant(
+        "block with the table bit (arm64)",
+        "arch/arm64.py",
+        "return prot if level == 0 else (prot & ~TABLE) | VALID",
+        "return prot",
+    ),
+    Mutant(
+        "shadow of KMSAN mapped, origin not",
+        "vmalloc/mapper.py",
+        "            if err:\n                return err, tables\n            ranges",
+        "            if err or number == 1:\n                return err, tables\n            ranges",
+    ),
+    Mutant(
+        "a failed vmalloc() keeps its pages",
+        "kernel.py",
+        "            self._page_allocator().free_pages(area.pages)",
+        "            if len(area.pages) > 40:\n                self._page_allocator().free_pages(area.pages)",
+    ),
+    Mutant(
+        "vmalloc() hands out a page twice",
+        "kernel.py",
+        "        area.pages = pages\n",
+        "        pages[1:2] = pages[:1]\n        area.pages = pages\n",
+    ),
+]
+
+
+def run(mutant: Mutant | None, judge: str) -> str:
+    """What ``judge`` ("invariants" or "mmu") says of the workload; empty if it is content."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "vmaplab"
+        shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))
+        if mutant:
+            path = package / mutant.file
+            text = path.read_text()
+            assert text.count(mutant.right) == 1, f"{mutant.fault}: {text.count(mutant.right)} places"
+            text = text.replace(mutant.right, mutant.wrong)
+            if "np." in mutant.wrong and "import numpy" not in text:
+                text = text.replace("from typing", "import numpy as np\nfrom typing", 1)
+            path.write_text(text)
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("mutant_workload.py")), judge],
+            env={**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": folder},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode in (0, 3), done.stderr
+    assert f"{folder}/vmaplab" in done.stdout, "it ran the package that is installed"
+    return done.stdout.splitlines()[1] if done.returncode else ""
+
+
+def main() -> None:
+    print("| fault | file | the invariants say | the MMU says |\n|---|---|---|---|")
+    for mutant in MUTANTS:
+        print(f"| {mutant.fault} | {mutant.file} | {run(mutant, 'invariants')} | {run(mutant, 'mmu')} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
