@@ -156,7 +156,8 @@ MUTANTS = [
     Mutant(
         "a failed vmap() does not unmap",
         "kernel.py",
-        "        except (VmapError, InputError):\n            self._vunmap(area.addr)\n            raise\n        if flags",
+        "        except (VmapError, InputError):\n            self._vunmap(area.addr)\n"
+        "            raise\n        if flags",
         "        except (VmapError, InputError):\n            raise\n        if flags",
     ),
     Mutant(

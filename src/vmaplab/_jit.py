@@ -101,9 +101,8 @@ def foreign(library: ctypes.CDLL, name: str, *arguments: type) -> Any:
         return function
     from llvmlite import binding
     from numba.core import types
-    from numba.core.typing.templates import signature
+    from numba.core.typing import templates
 
     binding.load_library_permanently(library._name)  # compiled code finds it by its name, also from the cache
-    return types.ExternalFunction(
-        name, signature(types.int32, *(getattr(types, _C_TYPES[argument]) for argument in arguments))
-    )
+    given = [getattr(types, _C_TYPES[argument]) for argument in arguments]
+    return types.ExternalFunction(name, cast(Any, templates).signature(types.int32, *given))

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vmaplab.check import invariants
 from vmaplab.check.shadow import Rows, Shadow
 from vmaplab.errors import Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import Mapping
 from vmaplab.mmu import FORMATS
-from vmaplab.mmu.format import EXEC, U64, USER, WRITE, Format
+from vmaplab.mmu.format import U64, Format
 from vmaplab.mmu.proof import Prover
 from vmaplab.mmu.walker import Walk, walk
 from vmaplab.pgtable.memory import L_FLUSH_VMAP, L_FLUSH_VUNMAP
@@ -337,7 +338,7 @@ class Witness:
         pages = -(-size // self._page)
         known = self._expected()[0]
         granule = np.uint64(1 << self.form.levels[0][0])
-        va, _ = _spread(actual, granule)
+        va, _ = invariants.spread(actual.entries, granule)
         new = np.setdiff1d(va, np.concatenate([known, self._metadata(known)]))
         if len(new):
             start = int(new[0])
@@ -356,7 +357,7 @@ class Witness:
     def _frames(self, actual: Walk, start: int, end: int) -> Ints:
         """Per page of [start, end) its frame, or NOTHING."""
         pages = np.full(max(end - start, 0) // self._page, NOTHING, dtype=np.int64)
-        va, phys = _spread(actual, np.uint64(self._page))
+        va, phys = invariants.spread(actual.entries, np.uint64(self._page))
         inside = (va >= np.uint64(start)) & (va < np.uint64(end)) & (va % np.uint64(self._page) == 0)
         pages[((va[inside] - np.uint64(start)) // np.uint64(self._page)).astype(np.int64)] = (
             phys[inside] // np.uint64(self._page)
@@ -400,7 +401,8 @@ class Witness:
         if addr is not None:
             self._exactly(call, rows, addr, size or len(self._held[addr].pfns) * self._page)
         self._walk = actual = self._look()
-        self._groups(actual)
+        invariants.groups(actual.entries, self.form)
+        invariants.alignment(actual.entries)
         self._places(actual)
         reached, used = actual.tables.keys(), self._shadow.tables
         for table in used - reached:
@@ -435,63 +437,18 @@ class Witness:
             told = ", ".join(f"[{first:#x}, {last:#x})" for first, last in flushes) or "nothing"
             raise Violation(f"{call}() maps [{addr:#x}, {addr + size:#x}) and calls flush_cache_vmap() for {told}")
 
-    def _groups(self, actual: Walk) -> None:
-        """What the MMU may assume of a group of PTEs: all there, one after the other, alike."""
-        entries = actual.entries[actual.entries["group"] != 0]
-        if not len(entries):
-            return
-        size = np.uint64(1) << entries["group"].astype(np.uint64)
-        inside = size - np.uint64(1)
-        start, base = entries["va"] & ~inside, entries["phys"] & ~inside
-        own = (entries["phys"] & inside == entries["va"] & inside) | (entries["group"] == self.form.alike)
-        if not own.all():
-            bad = entries[np.flatnonzero(~own)[0]]
-            raise Violation(
-                f"the entry for {int(bad['va']):#x} is in a group, and its frame is not aligned as its address"
-            )
-        first = np.concatenate([[True], start[1:] != start[:-1]])
-        number = np.cumsum(first) - 1
-        counts = np.bincount(number)
-        firsts = np.flatnonzero(first)
-        short = counts * entries["size"][firsts] != size[firsts]
-        same = (base == base[firsts][number]) & (entries["attributes"] == entries["attributes"][firsts][number])
-        if short.any():
-            bad = int(firsts[np.flatnonzero(short)[0]])
-            raise Violation(
-                f"the group at {int(start[bad]):#x} has {int(counts[number[bad]])} of "
-                f"{int(size[bad] // entries['size'][bad])} entries"
-            )
-        if not same.all():
-            bad = int(np.flatnonzero(~same)[0])
-            raise Violation(
-                f"the entries of the group at {int(start[bad]):#x} do not agree: {int(entries['va'][bad]):#x} differs"
-            )
-
     def _places(self, actual: Walk) -> None:
         """Each page where it should be, with the right rights, and nothing else."""
         granule = np.uint64(1 << self.form.levels[0][0])
-        va, phys = self._expected()
-        entries = actual.entries
-        crooked = np.flatnonzero((entries["va"] % entries["size"] != 0) | (entries["phys"] % entries["size"] != 0))
-        if len(crooked):
-            bad = entries[crooked[0]]
-            raise Violation(
-                f"the leaf of {int(bad['size'])} bytes at {int(bad['va']):#x} maps {int(bad['phys']):#x}, not aligned"
-            )
-        there, to = _spread(actual, granule)
+        there, to = invariants.spread(actual.entries, granule)
         if self._meta[0] < self._meta[1]:
             meta = (there >= np.uint64(self._meta[0])) & (there < np.uint64(self._meta[1]))
             if self._quarter and not np.array_equal(there[meta], np.sort(self._metadata(self._with_metadata()))):
                 raise Violation("KMSAN metadata is not mapped for exactly the pages that are mapped")
             there, to = there[~meta], to[~meta]
-        if len(there) != len(va) or not np.array_equal(there, va) or not np.array_equal(to, phys):
-            self._misplaced(va, phys, there, to)
-        wrong = entries["rights"] & (WRITE | EXEC | USER) != self.form.data_rights
-        if wrong.any():
-            loose = [(held.addr, held.end) for held in self._held.values() if not held.rights]
-            for bad in entries[wrong]:
-                if not any(start <= int(bad["va"]) < end for start, end in loose):
-                    raise Violation(f"{int(bad['va']):#x} can be {_rights(int(bad['rights']))}")
+        invariants.bijection((there, to), self._expected(), self._page)
+        loose = [(held.addr, held.end) for held in self._held.values() if not held.rights]
+        invariants.rights(actual.entries, self.form, loose)
 
     def _with_metadata(self) -> U64:
         """The granules for which KMSAN keeps metadata."""
@@ -503,38 +460,6 @@ class Witness:
             found.append((np.uint64(held.addr) + pages[:, None] + cells).ravel())
         return np.concatenate(found)
 
-    def _misplaced(self, va: U64, phys: U64, there: U64, to: U64) -> None:
-        """Name the first page that is not where it should be."""
-        extra, missing = np.setdiff1d(there, va), np.setdiff1d(va, there)
-        if len(extra):
-            at = int(to[np.flatnonzero(there == extra[0])[0]]) // self._page
-            raise Violation(f"{int(extra[0]):#x} is mapped to PFN {at:#x}: nothing should be mapped there")
-        if len(missing):
-            raise Violation(f"{int(missing[0]):#x} is not mapped")
-        bad = int(np.flatnonzero(to != phys)[0])
-        pfns = f"PFN {int(to[bad]) // self._page:#x} instead of {int(phys[bad]) // self._page:#x}"
-        raise Violation(f"{int(va[bad]):#x} is mapped to {pfns}")
-
-
-def _spread(actual: Walk, granule: np.uint64) -> tuple[U64, U64]:
-    """Virtual and physical address of each mapped granule, ascending."""
-    entries = actual.entries
-    counts = np.maximum(entries["size"] // granule, np.uint64(1)).astype(np.int64)
-    which = np.repeat(np.arange(len(entries)), counts)
-    offset = (np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.uint64) * granule
-    inside = np.where(
-        entries["group"] > 0, (np.uint64(1) << entries["group"].astype(np.uint64)) - np.uint64(1), np.uint64(0)
-    )
-    phys = (entries["phys"] & ~inside) | (entries["va"] & inside)
-    return entries["va"][which] + offset, phys[which] + offset
-
 
 def _frame(pfn: int) -> str:
     return "nothing" if pfn == NOTHING else f"PFN {pfn:#x}"
-
-
-def _rights(rights: int) -> str:
-    words = [
-        word for flag, word in ((WRITE, "written"), (EXEC, "executed"), (USER, "used from user mode")) if rights & flag
-    ]
-    return " and ".join(words) or "read only"

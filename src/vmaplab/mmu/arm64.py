@@ -45,7 +45,8 @@ def vmsav8(
         second = bit(entries, 1)
         leaf = valid & (second if level == 0 else ~second)
         table = valid & ~leaf
-        address = field(entries, 47, page_shift)
+        below = levels[level - 1][1] + 3 if level else page_shift  # log2 of the bytes of the next table
+        address = np.where(leaf, field(entries, 47, page_shift), field(entries, 47, below))
         wrong = table if level == 0 else leaf & (shift not in blocks)
         bad = first_bad(
             entries.shape,

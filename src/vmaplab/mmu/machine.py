@@ -56,7 +56,7 @@ class Machine:
         self._uc.ctl(unicorn.UC_CTL_TLB_FLUSH, unicorn.UC_CTL_IO_WRITE)
 
     def translate(self, addresses: U64, access: int) -> tuple[U64, NDArray[np.bool_]]:
-        """Have the MMU translate for ``access`` (READ, WRITE, FETCH): physical addresses, and which it did not refuse."""
+        """Have the MMU translate for ``access`` (READ, WRITE, FETCH): physical addresses, and whether it took each."""
         out = np.zeros(len(addresses), dtype=np.uint64)
         refused = np.zeros(len(addresses), dtype=np.int32)
         _translate(self._uc._uch.value, addresses, access, out, out.ctypes.data, refused)

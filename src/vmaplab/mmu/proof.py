@@ -31,7 +31,7 @@ class Prover:
         self._machine.load(memory)
 
     def check(self, va: U64, phys: U64, page: int) -> int:
-        """Each of ``va`` must go to its ``phys``, to read and write but not to execute; the addresses around them fault.
+        """Each of ``va`` must go to its ``phys``, to read and write but not to execute; around them are faults.
 
         :param va: page addresses, ascending.
         :param page: bytes of a page.
@@ -56,6 +56,10 @@ class Prover:
         return len(va)
 
     def refuses(self, va: U64, access: int = READ, what: str = "is still mapped") -> None:
+        """None of ``va`` may be translated for ``access``.
+
+        :raises Violation: saying ``what`` the first one is or can be.
+        """
         _, taken = self._machine.translate(va, access)
         if taken.any():
             raise Violation(f"the MMU: {int(va[np.flatnonzero(taken)[0]]):#x} {what}")

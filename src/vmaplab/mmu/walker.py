@@ -49,6 +49,7 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format) -> Walk:
     """
     words = memory[: len(memory) // np.dtype(form.entry).itemsize * np.dtype(form.entry).itemsize].view(form.entry)
     itemsize = words.dtype.itemsize
+    used = np.flatnonzero(words).astype(np.uint64)
     found: list[NDArray[Any]] = []
     tables: dict[int, int] = {}
     complaints: list[str] = []
@@ -69,11 +70,14 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format) -> Walk:
         if level < len(form.levels) - 1:
             phys, first, offsets, allowed = _once(words, form, level, (phys, first, offsets, allowed), complaints)
             tables.update(dict.fromkeys(phys.tolist(), level))
-        raw = words[first[:, None].astype(np.int64) + np.arange(count)].astype(np.uint64)
-        table, index = np.nonzero(raw)
-        entries = raw[table, index]
+        start, stop = np.searchsorted(used, first), np.searchsorted(used, first + np.uint64(count))
+        table = np.repeat(np.arange(len(first)), stop - start)
+        within = np.arange(len(table)) - np.repeat(np.cumsum(stop - start) - (stop - start), stop - start)
+        word = used[np.repeat(start, stop - start) + within]
+        index = word - first[table]
+        entries = words[word].astype(np.uint64)
         it = form.decode(level, entries)
-        va = offsets[table] | index.astype(np.uint64) << np.uint64(shift)
+        va = offsets[table] | index << np.uint64(shift)
         if len(stray := np.flatnonzero(it.valid & (it.bad != 0))):
             for at in stray[:4].tolist():
                 why = CANNOT[it.bad[at] - 1]

@@ -1,0 +1,102 @@
+"""What must hold of all entries that the MMU can reach, whoever made them.
+
+Shared with nothing that makes them; formats come from :mod:`vmaplab.mmu`. All functions raise
+:class:`~vmaplab.errors.Violation` that names the first address where something is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.errors import Violation
+from vmaplab.mmu.format import EXEC, U64, USER, WRITE, Format
+
+Entries = NDArray[Any]
+"""``vmaplab.mmu.walker.ENTRY``, ascending ``va``."""
+
+
+def spread(entries: Entries, granule: np.uint64) -> tuple[U64, U64]:
+    """Virtual and physical address of each mapped granule, ascending: what the MMU makes of blocks and groups."""
+    counts = np.maximum(entries["size"] // granule, np.uint64(1)).astype(np.int64)
+    which = np.repeat(np.arange(len(entries)), counts)
+    offset = (np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.uint64) * granule
+    inside = _inside(entries)
+    phys = (entries["phys"] & ~inside) | (entries["va"] & inside)
+    return entries["va"][which] + offset, phys[which] + offset
+
+
+def _inside(entries: Entries) -> U64:
+    """The address bits within the group of each entry; 0 where it stands alone."""
+    size = np.uint64(1) << entries["group"].astype(np.uint64)
+    inside: U64 = np.where(entries["group"] > 0, size - np.uint64(1), np.uint64(0))
+    return inside
+
+
+def alignment(entries: Entries) -> None:
+    """A leaf is aligned to its size, virtually and physically."""
+    crooked = np.flatnonzero((entries["va"] | entries["phys"]) & (entries["size"] - np.uint64(1)))
+    if len(crooked):
+        bad = entries[crooked[0]]
+        where = f"{int(bad['va']):#x} maps {int(bad['phys']):#x}"
+        raise Violation(f"the leaf of {int(bad['size'])} bytes at {where}, which is not aligned")
+
+
+def groups(entries: Entries, form: Format) -> None:
+    """What an MMU may assume of a group of PTEs: all are there, their frames follow each other, they agree."""
+    entries = entries[entries["group"] != 0]
+    if not len(entries):
+        return
+    inside = _inside(entries)
+    start, base = entries["va"] & ~inside, entries["phys"] & ~inside
+    own = ((entries["phys"] ^ entries["va"]) & inside == 0) | (entries["group"] == form.alike)
+    if not own.all():
+        bad = entries[np.flatnonzero(~own)[0]]
+        raise Violation(f"the entry for {int(bad['va']):#x} is in a group, and its frame is not aligned as its address")
+    begins = np.concatenate([[True], start[1:] != start[:-1]])
+    number, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
+    counts, wanted = np.bincount(number), (inside[first] + np.uint64(1)) // entries["size"][first]
+    if len(short := np.flatnonzero(counts != wanted)):
+        bad = int(short[0])
+        raise Violation(f"the group at {int(start[first[bad]]):#x} has {counts[bad]} of {wanted[bad]} entries")
+    same = (base == base[first][number]) & (entries["attributes"] == entries["attributes"][first][number])
+    if not same.all():
+        bad = int(np.flatnonzero(~same)[0])
+        where = f"{int(entries['va'][bad]):#x} differs"
+        raise Violation(f"the entries of the group at {int(start[bad]):#x} do not agree: {where}")
+
+
+def bijection(actual: tuple[U64, U64], expected: tuple[U64, U64], page: int) -> None:
+    """Each expected address goes to its frame, and no other address goes anywhere.
+
+    :param actual: virtual and physical addresses, ascending; ``expected`` likewise.
+    :param page: bytes of a page.
+    """
+    (there, to), (va, phys) = actual, expected
+    if len(there) == len(va) and np.array_equal(there, va) and np.array_equal(to, phys):
+        return
+    extra, missing = np.setdiff1d(there, va), np.setdiff1d(va, there)
+    if len(extra):
+        pfn = int(to[np.flatnonzero(there == extra[0])[0]]) // page
+        raise Violation(f"{int(extra[0]):#x} is mapped to PFN {pfn:#x}: nothing should be mapped there")
+    if len(missing):
+        raise Violation(f"{int(missing[0]):#x} is not mapped")
+    bad = int(np.flatnonzero(to != phys)[0])
+    pfns = f"PFN {int(to[bad]) // page:#x} instead of {int(phys[bad]) // page:#x}"
+    raise Violation(f"{int(va[bad]):#x} is mapped to {pfns}")
+
+
+def rights(entries: Entries, form: Format, unjudged: list[tuple[int, int]]) -> None:
+    """The kernel's data can be written, not executed where that can be refused, and not used from user mode.
+
+    :param unjudged: ranges that somebody asked other rights for.
+    """
+    for bad in entries[entries["rights"] != form.data_rights]:
+        if not any(start <= int(bad["va"]) < end for start, end in unjudged):
+            words = [word for flag, word in _RIGHTS if bad["rights"] & flag]
+            raise Violation(f"{int(bad['va']):#x} can be {' and '.join(words) or 'read only'}")
+
+
+_RIGHTS = ((WRITE, "written"), (EXEC, "executed"), (USER, "used from user mode"))
