@@ -1,4 +1,4 @@
-"""Small-scope exhaustion: every array shape of up to 10 pages, at every offset, for every release, on a tiny architecture."""
+"""Small-scope exhaustion on a tiny architecture: every array shape of up to 10 pages, every offset, every release."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_best_address_is_the_best_of_all_offsets():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", release.RELEASES)
 def test_whole_kernels_of_the_tiny_architecture_hold_every_invariant(name):
-    """Areas, flushes, tables and failures too: every shape of up to 5 pages, twice at a time, with each allocation failing."""
+    """Areas, flushes and tables too: every shape of up to 5 pages, two mappings of it at a time."""
     witness = Witness(Kernel(TINY, name, record=True), form=FORMAT)
     for shape in shapes(5):
         pfns = frames(shape)

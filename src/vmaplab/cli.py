@@ -16,7 +16,7 @@ import typer
 
 from vmaplab import __version__
 from vmaplab.arch import ARCHES
-from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.errors import InputError, KernelFault, Violation, VmapError
 from vmaplab.release import DEFAULT, RELEASES
 from vmaplab.report.progress import progress
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vmaplab.check.differential import AnyKernel
+    from vmaplab.check.verify import Proof
     from vmaplab.kernel import Kernel
     from vmaplab.mapping import Mapping
     from vmaplab.object.build import Built
+    from vmaplab.object.kernel import ObjectKernel
 
 app = typer.Typer(
     add_completion=False,
@@ -36,7 +37,7 @@ app = typer.Typer(
     help="What will vmap() build, is it right, and what does it cost? "
     "For any page array, any architecture and any kernel release or patch.",
     epilog="SOURCE: heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
-    "or FILE.{txt,csv,npy,parquet}",
+    "pfns:0x1000+256,0x7, or FILE.{txt,csv,npy,parquet}",
 )
 
 DEFAULT_ARCH = "arm64-4k"
@@ -45,7 +46,7 @@ SMALL_PAGES = 1 << 13
 # Typer does not export the base class of its usage errors, and where it comes from differs by version.
 _UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID or a file of page frame numbers.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS or a file.")]
 ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
 ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")]
 ReleaseOption = Annotated[
@@ -70,6 +71,9 @@ Snippet = Annotated[
 Call = Annotated[str | None, typer.Option("--call", metavar="SYMBOL", help="Its function to call instead of vmap().")]
 KernelConfig = Annotated[
     list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="Kernel configuration, e.g. KASAN=y.")
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Judge it: an emulated MMU, and invariants of tables, flushes and areas.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -137,6 +141,7 @@ def map_command(
     tree: Tree = None,
     snippet: Snippet = None,
     call: Call = None,
+    verify: Verify = False,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Lines of leaves to show.")] = 16,
     events: Annotated[bool, typer.Option("--events", help="Show every store, allocation and flush.")] = False,
     as_json: Json = False,
@@ -146,66 +151,69 @@ def map_command(
         if release:
             raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
         built = _build([arch], tree, config, snippet, call)[0]
-        _map_object(built, source, boot_args, config, _number(total_pages), _number(page_size), rows, events, as_json)
+        with progress("running the kernel's code"):
+            from vmaplab import pages
+            from vmaplab.object.kernel import ObjectKernel
+
+            pfns = pages.load(source, arch, _number(page_size))
+            lines = 2 * len(pfns) + (1 << 16)
+            ram = _number(total_pages)
+            machine = ObjectKernel(built, boot_args, total_pages=ram, count=True, log_lines=lines)
+            mapping, proof = _vmap(machine, pfns, verify, as_json)
+        _show_mapping(machine, mapping, _switches(config), proof, rows, events, as_json)
         return
     _start(source)
     with progress("mapping (the first run compiles, once)"):
         from vmaplab import pages
 
-        kernel = _kernel(arch, release or DEFAULT, boot_args, config, total_pages=_number(total_pages), record=events)
+        record = events or verify
+        kernel = _kernel(arch, release or DEFAULT, boot_args, config, total_pages=_number(total_pages), record=record)
         pfns = pages.load(source, arch, _number(page_size))
-        mapping = _vmap(kernel, pfns, as_json)
-    _show_mapping(kernel, mapping, _config(config), rows, events, as_json)
+        mapping, proof = _vmap(kernel, pfns, verify, as_json)
+    _show_mapping(kernel, mapping, _config(config), proof, rows, events, as_json)
 
 
-def _map_object(
-    built: Built,
-    source: str,
-    boot_args: str,
-    config: list[str] | None,
-    total_pages: int | None,
-    page_size: int | None,
-    rows: int,
-    events: bool,
-    as_json: bool,
-) -> None:
-    with progress("running the kernel's code"):
-        from vmaplab import pages
-        from vmaplab.object.kernel import ObjectKernel
-
-        pfns = pages.load(source, built.target.arch, page_size)
-        kernel = ObjectKernel(
-            built, boot_args, total_pages=total_pages, count=True, log_lines=2 * len(pfns) + (1 << 16)
-        )
-        mapping = _vmap(kernel, pfns, as_json)
-    _show_mapping(kernel, mapping, _switches(config), rows, events, as_json)
-
-
-def _vmap(kernel: AnyKernel, pfns: NDArray[np.uint64], as_json: bool) -> Mapping:
-    """Map; a refusal is printed as JSON too, if that is wanted."""
+def _vmap(
+    kernel: Kernel | ObjectKernel, pfns: NDArray[np.uint64], verify: bool, as_json: bool
+) -> tuple[Mapping, Proof | None]:
+    """Map, and judge it if wanted; a refusal is printed as JSON too, if that is wanted."""
     try:
-        mapping = kernel.vmap(pfns)
-    except VmapError as error:
+        if not verify:
+            mapping = kernel.vmap(pfns)
+            mapping.leaves  # noqa: B018 - built while the bar shows
+            return mapping, None
+        from vmaplab.check.verify import prove
+        from vmaplab.check.witness import Witness
+
+        witness = Witness(kernel, mmu=True)
+        mapping = witness.vmap(pfns)
+        mapping.leaves  # noqa: B018 - before it is undone
+        return mapping, prove(witness, mapping)
+    except (VmapError, Violation) as error:
         if as_json:
             from vmaplab.report import as_json as to_json
 
             _print_json(to_json.refusal(kernel, error))
         raise
-    mapping.leaves  # noqa: B018 - built while the bar shows
-    return mapping
 
 
 def _show_mapping(
-    kernel: AnyKernel, mapping: Mapping, config: dict[str, bool], rows: int, events: bool, as_json: bool
+    kernel: Kernel | ObjectKernel,
+    mapping: Mapping,
+    config: dict[str, bool],
+    proof: Proof | None,
+    rows: int,
+    events: bool,
+    as_json: bool,
 ) -> None:
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        _print_json(to_json.mapping(kernel, mapping, events))
+        _print_json(to_json.mapping(kernel, mapping, proof, events))
     else:
         from vmaplab.report import tables
 
-        tables.mapping(kernel, mapping, config, rows, events)
+        tables.mapping(kernel, mapping, config, proof, rows, events)
 
 
 def _targets(text: str) -> list[str]:
@@ -240,12 +248,20 @@ def check_command(
     release: Annotated[
         str | None, typer.Option("--release", "-r", help="The model's release. Default: by the tree's version.")
     ] = None,
-    cases: Annotated[int, typer.Option("--cases", min=1, help="Random scenarios per architecture.")] = 2000,
+    cases: Annotated[
+        int | None,
+        typer.Option("--cases", min=1, help="Random scenarios per architecture. Default: 2000; with --faults 20."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which scenarios.")] = 1,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes. Default: one per CPU.")] = None,
     config: KernelConfig = None,
     snippet: Snippet = None,
     call: Call = None,
+    verify: Verify = False,
+    faults: Annotated[
+        bool,
+        typer.Option("--faults", help="Let each allocation fail, and pairs; judge, compare nothing."),
+    ] = False,
     scenario: Annotated[
         str | None, typer.Option("--scenario", metavar="STEPS", help="Run this one, e.g. 'vmap 0x100+16; vunmap @0'.")
     ] = None,
@@ -267,16 +283,17 @@ def check_command(
     one = None if scenario is None else parse(scenario)
     model_config = {key: on for key, on in _switches(config).items() if key in CONFIG}
     plans = [
-        campaign.Plan(ours, other, wanted or of_version(ours.version), model_config, seed)
+        campaign.Plan(ours, other, wanted or of_version(ours.version), model_config, seed, verify=verify, faults=faults)
         for ours, other in zip(built, bases, strict=True)
     ]
-    chunks = -(-cases // campaign.CHUNK) * len(plans)
+    cases = cases or (20 if faults else 2000)
+    chunks = -(-cases // plans[0].chunk) * len(plans)
     with progress("comparing", total=chunks) as advance:
         if one:
             found = [campaign.check_one(plan, one) for plan in plans]
         else:
             found = [campaign.check(plan, cases, jobs, advance) for plan in plans]
-    options = _again(tree, base, release, config, snippet, call)
+    options = _again(tree, base, release, config, snippet, call) + ["--verify"] * verify + ["--faults"] * faults
     commands = [
         shlex.join(
             ["vmaplab", "check", *options, "--arch", verdict.plan.arch.name, "--scenario", str(verdict.scenario)]
@@ -444,6 +461,8 @@ def main() -> None:
         status = _fail(f"the kernel would refuse: {error}", 1)
     except KernelFault as error:
         status = _fail(f"the kernel's code goes wrong: {error}", 1)
+    except Violation as error:
+        status = _fail(f"not right: {error}", 1)
     except _UsageError as error:
         status = _fail(error.format_message().rstrip("."), 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -9,20 +9,37 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from vmaplab import arch as arches
 from vmaplab.arch import Arch
-from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare
+from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare, compared
+from vmaplab.check.faults import fail_each
 from vmaplab.check.scenario import Generator, Scenario, shrink
+from vmaplab.errors import InputError
 from vmaplab.object.build import Built
 from vmaplab.release import Release
 
 CHUNK = 200
-"""Scenarios that a process runs before it reports."""
 
-Result = tuple[int, int, int | None, str]
-"""Scenarios, steps, the first scenario that differed, and how."""
+
+class Result(NamedTuple):
+    """What came of some scenarios.
+
+    :param cases: how many ran.
+    :param calls: steps in them.
+    :param translated: pages that an MMU translated.
+    :param failures: runs with a failing allocation.
+    :param number: the first scenario that differed or broke an invariant, or None.
+    :param told: how.
+    """
+
+    cases: int
+    calls: int
+    translated: int = 0
+    failures: int = 0
+    number: int | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,7 @@ class Plan:
     :param seed: of the scenarios.
     :param pages: of a usual page array.
     :param verify: watch both sides: invariants, and an emulated MMU where there is one.
+    :param faults: compare nothing; run each side watched with each allocation failing, and with pairs.
     """
 
     built: Built
@@ -45,11 +63,17 @@ class Plan:
     seed: int
     pages: int = 256
     verify: bool = False
+    faults: bool = False
 
     @property
     def arch(self) -> Arch:
         """The architecture."""
         return arches.get(self.built.target.arch)
+
+    @property
+    def chunk(self) -> int:
+        """Scenarios that a process runs before it reports."""
+        return CHUNK // 40 if self.faults else CHUNK
 
     @property
     def against(self) -> str:
@@ -83,6 +107,8 @@ class Verdict:
     :param number: the scenario that differed, or None.
     :param scenario: the same, shrunk.
     :param difference: in words; empty if there is none.
+    :param translated: pages that an MMU translated.
+    :param failures: runs with a failing allocation.
     """
 
     plan: Plan
@@ -91,6 +117,8 @@ class Verdict:
     number: int | None = None
     scenario: Scenario | None = None
     difference: str = ""
+    translated: int = 0
+    failures: int = 0
 
 
 def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[], None] = lambda: None) -> Verdict:
@@ -100,20 +128,42 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
     :param advance: called for each :data:`CHUNK` of scenarios.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
-    done = calls = 0
-    found: list[tuple[int, str]] = []
-    for some, steps, number, told in _results(plan, cases, jobs):
-        done, calls = done + some, calls + steps
+    results = []
+    for result in _results(plan, cases, jobs):
+        results.append(result)
         advance()
-        if number is not None:
-            found.append((number, told))
-    return _shrunk(plan, *min(found)) if found else Verdict(plan, done, calls)
+    found = [(result.number, result.told) for result in results if result.number is not None]
+    if found:
+        return _shrunk(plan, *min(found))
+    cases, calls, translated, failures = (sum(column) for column in zip(*(r[:4] for r in results), strict=True))
+    return Verdict(plan, cases, calls, translated=translated, failures=failures)
 
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     """Compare one given scenario; not shrunk."""
     ours, theirs = plan.sides()
-    return Verdict(plan, 1, len(scenario.steps), None, scenario, compare(scenario, ours, theirs))
+    chosen = any(step.call == "fail" for step in scenario.steps)
+    if chosen and not plan.faults:
+        raise InputError("the step 'fail' counts each side's own allocations, so nothing can be compared: add --faults")
+    if chosen:
+        faults = [f"{side.name}: {fault}" for side in (ours, theirs) if (fault := side.watch(scenario).fault)]
+        return Verdict(plan, 1, len(scenario.steps), None, scenario, "\n".join(faults), failures=2)
+    if plan.faults:
+        told, failures, worse = _failures(scenario, ours, theirs)
+        return Verdict(plan, 1, len(scenario.steps), None, worse or scenario, told, failures=failures)
+    told, translated = compared(scenario, ours, theirs)
+    return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated)
+
+
+def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, Scenario | None]:
+    """Let the allocations of ``scenario`` fail on both sides: what was found, runs, and the scenario that shows it."""
+    runs = 0
+    for side in (ours, theirs):
+        found = fail_each(side, scenario)
+        runs += found.runs
+        if found.finding:
+            return f"{side.name}: {found.finding}", runs, found.scenario
+    return "", runs, None
 
 
 def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
@@ -122,6 +172,13 @@ def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
     generator = plan.generator()
     calls = sum(len(generator.scenario(number).steps) for number in range(first + 1))
     scenario = generator.scenario(first)
+    if plan.faults:
+        told, runs, worse = _failures(scenario, ours, theirs)
+        if worse:
+            side = ours if told.startswith(ours.name + ":") else theirs
+            scenario = shrink(worse, lambda other: side.watch(other).fault != "")
+            told = f"{side.name}: {side.watch(scenario).fault or told}"
+        return Verdict(plan, first + 1, calls, first, scenario, told, failures=runs)
     if compare(scenario, ours, theirs):
         scenario = shrink(scenario, lambda other: compare(other, ours, theirs) != "")
         told = compare(scenario, *plan.sides()) or told
@@ -132,13 +189,14 @@ def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
 
 def _results(plan: Plan, cases: int, jobs: int) -> Iterator[Result]:
     """What came of each chunk; ends after the chunks that run when a difference is found."""
-    chunks = [(start, min(start + CHUNK, cases)) for start in range(0, cases, CHUNK)]
+    size = plan.chunk
+    chunks = [(start, min(start + size, cases)) for start in range(0, cases, size)]
     if jobs == 1 or len(chunks) == 1:
         _begin(plan)
         for chunk in chunks:
             result = _run(*chunk)
             yield result
-            if result[2] is not None:
+            if result.number is not None:
                 return
         return
     context = multiprocessing.get_context("forkserver")
@@ -155,7 +213,7 @@ def _results(plan: Plan, cases: int, jobs: int) -> Iterator[Result]:
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in ready:
                     result = future.result()
-                    found = found or result[2] is not None
+                    found = found or result.number is not None
                     yield result
         finally:
             pool.shutdown(cancel_futures=True)
@@ -168,17 +226,22 @@ def _begin(plan: Plan) -> None:
     with suppress(ValueError):  # the terminal's interrupt is for the main process
         if multiprocessing.parent_process() is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _state["sides"], _state["generator"] = plan.sides(), plan.generator()
+    _state["sides"], _state["generator"], _state["faults"] = plan.sides(), plan.generator(), plan.faults
 
 
 def _run(start: int, end: int) -> Result:
     ours, theirs = _state["sides"]
     generator: Generator = _state["generator"]
-    steps = 0
+    steps = translated = failures = 0
     for number in range(start, end):
         scenario = generator.scenario(number)
         steps += len(scenario.steps)
-        told = compare(scenario, ours, theirs)
+        if _state["faults"]:
+            told, runs, _ = _failures(scenario, ours, theirs)
+            failures += runs
+        else:
+            told, pages = compared(scenario, ours, theirs)
+            translated += pages
         if told:
-            return number - start + 1, steps, number, told
-    return end - start, steps, None, ""
+            return Result(number - start + 1, steps, translated, failures, number, told)
+    return Result(end - start, steps, translated, failures)

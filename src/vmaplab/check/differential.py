@@ -55,6 +55,9 @@ class Run(NamedTuple):
     :param rows: what happened, as in :class:`~vmaplab.mapping.EventLog`; warnings as numbers of their kind.
     :param log: the same, in words.
     :param memory: the table memory from the PGD on.
+    :param fault: what went wrong beyond that: a fault of the kernel's code, or an invariant that does not hold.
+    :param translated: pages that an MMU translated; of a watched run, as the next.
+    :param allocations: how many the steps tried.
     """
 
     results: list[int | str]
@@ -63,6 +66,8 @@ class Run(NamedTuple):
     log: EventLog
     memory: NDArray[np.uint8]
     fault: str = ""
+    translated: int = 0
+    allocations: int = 0
 
 
 def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
@@ -106,7 +111,8 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         for row in warned:
             text = kernel.log.texts[rows[row, 1]]
             rows[row, 1] = crc32(_LINE.sub("", text).encode()) if words else _kind_of(text)
-    return Run(results, starts, rows, kernel.log, memory, fault)
+    watched = (kernel.translated, kernel.allocations_tried) if isinstance(kernel, Witness) else (0, 0)
+    return Run(results, starts, rows, kernel.log, memory, fault, *watched)
 
 
 def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str]) -> str:
@@ -191,8 +197,13 @@ class ModelSide:
 
     def run(self, scenario: Scenario, words: bool = False) -> Run:
         """Run ``scenario`` from boot."""
-        kernel = self.boot(scenario)
-        return run(Witness(kernel, mmu=True) if self.verify else kernel, scenario, words)
+        if self.verify:
+            return self.watch(scenario, words)
+        return run(self.boot(scenario), scenario, words)
+
+    def watch(self, scenario: Scenario, words: bool = False) -> Run:
+        """The same, every call watched."""
+        return run(Witness(self.boot(scenario), mmu=True), scenario, words)
 
 
 class ObjectSide:
@@ -218,8 +229,15 @@ class ObjectSide:
 
     def run(self, scenario: Scenario, words: bool = False) -> Run:
         """Run ``scenario`` from boot."""
+        return self._run(self.verify, scenario, words)
+
+    def watch(self, scenario: Scenario, words: bool = False) -> Run:
+        """The same, every call watched."""
+        return self._run(True, scenario, words)
+
+    def _run(self, watched: bool, scenario: Scenario, words: bool) -> Run:
         kernel = self.boot(scenario)
-        result = run(Witness(kernel, mmu=True) if self.verify else kernel, scenario, words)
+        result = run(Witness(kernel, mmu=True) if watched else kernel, scenario, words)
         if result.fault and BUG not in result.results:
             self._machines = {key: other for key, other in self._machines.items() if other is not kernel}
         return result
@@ -230,8 +248,14 @@ Side = ModelSide | ObjectSide
 
 def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:
     """Run ``scenario`` on both sides; the difference in words, empty if there is none."""
+    return compared(scenario, ours, theirs)[0]
+
+
+def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int]:
+    """As :func:`compare`; and how many pages an MMU translated, if the sides are watched."""
     words = isinstance(ours, ObjectSide) and isinstance(theirs, ObjectSide)
-    return difference(scenario, ours.run(scenario, words), theirs.run(scenario, words), (ours.name, theirs.name))
+    runs = ours.run(scenario, words), theirs.run(scenario, words)
+    return difference(scenario, *runs, (ours.name, theirs.name)), sum(one.translated for one in runs)
 
 
 def _kind_of(text: str) -> int:

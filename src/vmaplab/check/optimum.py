@@ -1,7 +1,7 @@
 """The best mapping that any policy could build for a page array: the fewest TLB entries, computed exactly.
 
 Leaves nest: a leaf of one size either contains a leaf of a smaller size or does not touch it, for both lie at
-multiples of their sizes. So at each place the largest leaf that fits is right, and what is left over is independent of it.
+multiples of their sizes. So at each place the largest leaf that fits is right, and the rest does not depend on it.
 """
 
 from __future__ import annotations
@@ -66,5 +66,5 @@ def best_address(arch: Arch, pfns: NDArray[np.uint64], start: int) -> int:
     begins = np.concatenate([[0], np.flatnonzero(frames[1:] != frames[:-1] + 1) + 1])
     # A run gains where its addresses are aligned as its frames are; any other offset is no better than 0.
     offsets = np.unique((frames[begins] - begins) % (largest // page))
-    places = [0, *offsets.tolist()]
-    return min((start + place * page for place in places), key=lambda addr: len(optimum(arch, pfns, addr)))
+    addresses: list[int] = [start, *(start + int(offset) * page for offset in offsets)]
+    return min(addresses, key=lambda addr: len(optimum(arch, pfns, addr)))

@@ -28,15 +28,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
+from vmaplab.pages.runs import Pfns, array_of, frame_number, page_count, parse_runs, runs, runs_text
 from vmaplab.vmalloc.area import LAZY_MAX_BYTES
 from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD
 
-NULL = 2**64 - 1
-Pfns = NDArray[np.uint64]
+NULL = NULL_PFN
 
 
 class Step(NamedTuple):
@@ -78,36 +78,10 @@ class Scenario:
         return "; ".join([*words, *map(_text, self.steps)])
 
 
-def runs(pfns: Pfns) -> list[tuple[int, int]]:
-    """The runs of ``pfns``: (first PFN, pages); NULL pages are a run of their own."""
-    if not len(pfns):
-        return []
-    null = pfns == np.uint64(NULL)
-    follows = (pfns[1:] == pfns[:-1] + np.uint64(1)) & ~null[1:] & ~null[:-1] | (null[1:] & null[:-1])
-    starts = np.concatenate([[0], np.flatnonzero(~follows) + 1])
-    lengths = np.diff(np.concatenate([starts, [len(pfns)]]))
-    return [(int(pfns[start]), int(length)) for start, length in zip(starts, lengths, strict=True)]
-
-
-def array_of(parts: list[tuple[int, int]]) -> Pfns:
-    """The reverse of :func:`runs`."""
-    if not parts:
-        return np.zeros(0, dtype=np.uint64)
-    return np.concatenate(
-        [
-            np.full(count, NULL, dtype=np.uint64) if first == NULL else np.arange(first, first + count, dtype=np.uint64)
-            for first, count in parts
-        ]
-    )
-
-
 def _text(step: Step) -> str:
     ref = f"@{step.ref}" + (f"+{step.offset}" if step.offset else "")
     if step.pfns is not None:
-        words = ",".join(
-            ("null" if first == NULL else f"{first:#x}") + (f"+{count}" if count > 1 else "")
-            for first, count in runs(step.pfns)
-        )
+        words = runs_text(step.pfns)
         if step.call == "map":
             return f"map {ref} {words} {step.flags}"
         return f"vmap {words}" + (f" flags={step.flags:#x}" if step.flags != VM_MAP else "")
@@ -143,7 +117,7 @@ def parse(text: str) -> Scenario:
             if words[0] in ("boot", "pages"):
                 if steps:
                     raise ValueError("it comes first, if at all")
-                (total_pages,) = (_int(word) for word in words[1:])
+                (total_pages,) = (frame_number(word) for word in words[1:])
                 continue
             steps.append(_parse_step(words[0], words[1:], len(steps)))
         except (ValueError, IndexError, OverflowError) as error:
@@ -154,37 +128,13 @@ def parse(text: str) -> Scenario:
     return Scenario(tuple(steps), boot_args, total_pages)
 
 
-def _int(word: str) -> int:
-    value = int(word, 0)
-    if not 0 <= value < 1 << 52:
-        raise ValueError(f"{word} is larger than any page frame number")
-    return value
-
-
-def _count(word: str) -> int:
-    value = _int(word)
-    if value > 1 << 22:
-        raise ValueError(f"{word} is more than 0x400000 pages")
-    return value
-
-
 def _ref(word: str, before: int) -> tuple[int, int]:
     match = re.fullmatch(r"@(\d+)(?:\+(\w+))?", word)
     if match is None:
         raise ValueError(word)
     if int(match[1]) >= before:
         raise ValueError(f"there is no step {match[1]} before it")
-    return int(match[1]), _count(match[2] or "0")
-
-
-def _parse_runs(word: str) -> Pfns:
-    parts = []
-    for item in word.split(","):
-        first, _, count = item.partition("+")
-        parts.append((NULL if first == "null" else _int(first), _count(count or "1")))
-    if sum(count for _, count in parts) > 1 << 22 or any(not count for _, count in parts):
-        raise ValueError("a run has 1 to 0x400000 pages")
-    return array_of(parts)
+    return int(match[1]), page_count(match[2] or "0")
 
 
 _FORMS = {
@@ -213,7 +163,7 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
 
     if call in ("tables", "area"):
         only(1)
-        return Step(call, pages=_count(words[0]))
+        return Step(call, pages=page_count(words[0]))
     if call == "fail":
         first, second = (int(word) for word in (*words, "-1")[:2])
         only(1 + (second >= 0))
@@ -221,29 +171,29 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
     if call == "vmap":
         flags = VM_MAP
         if len(words) == 2 and words[1].startswith("flags="):
-            flags = _int(words.pop()[6:])
+            flags = frame_number(words.pop()[6:])
             if flags & VM_MAP_PUT_PAGES:
                 raise ValueError("VM_MAP_PUT_PAGES hands over pages that no allocator gave")
         only(1)
-        return Step(call, pfns=_parse_runs(words[0]), flags=flags)
+        return Step(call, pfns=parse_runs(words[0]), flags=flags)
     if call == "vmalloc":
         huge = words[1:] == ["huge"]
         only(1 + huge)
-        return Step(call, pages=_count(words[0]), flags=int(huge))
+        return Step(call, pages=page_count(words[0]), flags=int(huge))
     if call == "ioremap":
         only(1)
-        ((first, count),) = runs(_parse_runs(words[0]))
+        ((first, count),) = runs(parse_runs(words[0]))
         return Step(call, pfn=first, pages=count)
     ref, offset = _ref(words[0], number)
     if call == "map":
         only(3)
-        return Step(call, ref, offset, pfns=_parse_runs(words[1]), flags=_int(words[2]))
+        return Step(call, ref, offset, pfns=parse_runs(words[1]), flags=frame_number(words[2]))
     if call == "range":
         only(3)
-        return Step(call, ref, offset, pages=_count(words[1]), pfn=_int(words[2]))
+        return Step(call, ref, offset, pages=page_count(words[1]), pfn=frame_number(words[2]))
     if call == "unrange":
         only(2)
-        return Step(call, ref, offset, pages=_count(words[1]))
+        return Step(call, ref, offset, pages=page_count(words[1]))
     if call in ("vunmap", "vfree", "iounmap", "lookup"):
         only(1)
         return Step(call, ref, offset)

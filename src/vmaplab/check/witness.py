@@ -29,10 +29,10 @@ from vmaplab.check.shadow import Rows, Shadow
 from vmaplab.errors import Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import Mapping
-from vmaplab.mmu import FORMATS
+from vmaplab.mmu import FORMATS, walker
 from vmaplab.mmu.format import U64, Format
 from vmaplab.mmu.proof import Prover
-from vmaplab.mmu.walker import Walk, walk
+from vmaplab.mmu.walker import Walk
 from vmaplab.pgtable.memory import L_FLUSH_VMAP, L_FLUSH_VUNMAP
 from vmaplab.vmalloc.flags import VM_MAP
 
@@ -69,6 +69,10 @@ class Witness:
     :param form: the format of its page tables, if the architecture is none of ``FORMATS``.
     :param mmu: have an emulated MMU translate too, where there is one for the format.
     :raises Violation: from any call.
+    :ivar walk: all that was mapped after the last call.
+    :ivar prover: the emulated MMU, or None.
+    :ivar translated: pages that the MMU translated so far.
+    :ivar allocations_tried: allocations since the last ``fail()``, when :meth:`close` began.
     """
 
     def __init__(self, kernel: Kernel | ObjectKernel, form: Format | None = None, mmu: bool = False) -> None:
@@ -83,11 +87,12 @@ class Witness:
         self._meta = arch.vmalloc_start + self._quarter, arch.vmalloc_start + 3 * self._quarter
         self._shadow = Shadow(form, arch.table_base, kernel.table_root, self._meta if self._quarter else (0, 0))
         self._held: dict[int, Held] = {}
-        self._walk = Walk.nothing()
-        self._prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
+        self.walk = Walk.nothing()
+        self.prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
         self._objects, self._pages = kernel.live_objects, kernel.taken_pages
         self._blind = ""  # why the expected mappings are not known any more
         self.translated = 0
+        self.allocations_tried = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.kernel, name)
@@ -212,6 +217,7 @@ class Witness:
 
     def close(self) -> None:
         """Undo everything, and see that nothing is lost: no area, no page, no object of the kernel's."""
+        self.allocations_tried = self.kernel.allocations
         self.kernel.fail(())
         nested = {addr for held in self._held.values() for addr in held.nested}
         for addr, held in list(self._held.items()):
@@ -299,7 +305,7 @@ class Witness:
         start, end = held.addr + there.start * self._page, held.addr + there.stop * self._page
         for index in np.flatnonzero(~allowed & (actual == NOTHING)).tolist():
             # A block or group that the range cuts goes as a whole.
-            leaf = self._leaf_of(self._walk, held.addr + index * self._page)
+            leaf = self._leaf_of(self.walk, held.addr + index * self._page)
             allowed[index] = leaf is not None and leaf[0] < end and start < leaf[1]
         return np.where(allowed, actual, wanted)
 
@@ -349,7 +355,7 @@ class Witness:
 
     def _look(self) -> Walk:
         kernel = self.kernel
-        found = walk(kernel.live_tables(), kernel.arch.table_base, kernel.table_root, self.form)
+        found = walker.walk(kernel.live_tables(), kernel.arch.table_base, kernel.table_root, self.form)
         if found.complaints:
             raise Violation(found.complaints[0])
         return found
@@ -400,7 +406,7 @@ class Witness:
         self._flushed(call, rows, changes.made, changes.cleared)
         if addr is not None:
             self._exactly(call, rows, addr, size or len(self._held[addr].pfns) * self._page)
-        self._walk = actual = self._look()
+        self.walk = actual = self._look()
         invariants.groups(actual.entries, self.form)
         invariants.alignment(actual.entries)
         self._places(actual)
@@ -409,10 +415,10 @@ class Witness:
             raise Violation(f"the table at {table:#x} is allocated, but no entry leads to it")
         for table in reached - used:
             raise Violation(f"an entry leads to a table at {table:#x}, where none is allocated")
-        if self._prover:
+        if self.prover:
             va, phys = self._expected()
-            self._prover.load(self.kernel.live_tables())
-            self.translated += self._prover.check(va, phys, 1 << self.form.levels[0][0])
+            self.prover.load(self.kernel.live_tables())
+            self.translated += self.prover.check(va, phys, 1 << self.form.levels[0][0])
 
     def _flushed(self, call: str, rows: Rows, made: tuple[U64, U64], cleared: tuple[U64, U64]) -> None:
         """Cache flushes cover each new leaf and each old one."""

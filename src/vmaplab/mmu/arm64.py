@@ -88,6 +88,7 @@ def vmsav8(
         entry="<u8",
         decode=decode,
         kernel_half=0xFFFF << 48,
+        cpu="Unicorn's arm64 CPU",
         machine=start if machine else None,
         machine_bits=48,
     )

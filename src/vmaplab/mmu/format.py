@@ -55,6 +55,7 @@ class Format:
     :param entry: dtype of a stored entry.
     :param decode: ``(level, entries) -> Decoded``; level 0 is the last.
     :param kernel_half: the upper bits of a kernel address, which the walk does not look at.
+    :param cpu: which emulated CPU translates, or why none does.
     :param machine: starts a Unicorn CPU with the MMU on: ``root -> Uc``; None if Unicorn has none.
     :param machine_bits: width of the physical addresses that this CPU takes.
     :param data_rights: what the kernel gives its data: writing only, where it can refuse execution (``pgprot_nx()``).
@@ -66,6 +67,7 @@ class Format:
     entry: str
     decode: Callable[[int, U64], Decoded]
     kernel_half: int
+    cpu: str
     machine: Callable[[int], Any] | None = None
     machine_bits: int = 64
     data_rights: int = WRITE

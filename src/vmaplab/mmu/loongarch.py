@@ -36,6 +36,7 @@ FORMATS = {
         entry="<u8",
         decode=_decode,
         kernel_half=0xFFFF_8000 << 32,
+        cpu="Unicorn has no LoongArch",
         data_rights=WRITE | EXEC,  # 6.12 has no pgprot_nx() there, and PAGE_KERNEL leaves NX clear
     )
 }

@@ -61,6 +61,7 @@ def _two_levels(alike: int) -> Format:
         entry=">u4",
         decode=_8xx,
         kernel_half=0,
+        cpu="Unicorn has no 8xx",
         alike=alike,
     )
 
@@ -72,6 +73,7 @@ FORMATS = {
         entry=">u8",
         decode=_radix,
         kernel_half=0xC << 60,
+        cpu="Unicorn's PowerPC cannot be given a partition table",
     ),
     "powerpc-8xx": _two_levels(alike=0),
     "powerpc-8xx-16k": _two_levels(alike=14),

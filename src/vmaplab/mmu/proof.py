@@ -19,12 +19,15 @@ class Prover:
 
     :param base: physical address of the table memory.
     :param root: physical address of the top table.
+    :ivar faults: translations that had to be refused, and were.
+    :ivar beyond: pages of the last check whose frames the emulated CPU cannot address.
     """
 
     def __init__(self, form: Format, base: int, root: int) -> None:
         self._form = form
         self._machine = Machine(form, base, root)
         self.faults = 0
+        self.beyond = 0
 
     def load(self, memory: NDArray[np.uint8]) -> None:
         """Take ``memory``, a dump of the table memory."""
@@ -39,7 +42,8 @@ class Prover:
         :raises Violation: naming the first address that goes wrong.
         """
         reach = phys < np.uint64(1 << self._form.machine_bits)
-        va, phys = va[reach], phys[reach]
+        self.beyond = int((~reach).sum())
+        va, phys, everything = va[reach], phys[reach], va
         for access, word in ((READ, "read"), (STORE, "written")):
             if access == STORE and not self._form.data_rights & WRITE:
                 continue
@@ -52,7 +56,7 @@ class Prover:
                 raise Violation(f"the MMU: {int(va[bad]):#x} goes to {pfns}")
         if not self._form.data_rights & EXEC:
             self.refuses(va, FETCH, "can be executed")
-        self.refuses(self._near(va, page), READ, "is mapped: nothing should be mapped there")
+        self.refuses(self._near(everything, page), READ, "is mapped: nothing should be mapped there")
         return len(va)
 
     def refuses(self, va: U64, access: int = READ, what: str = "is still mapped") -> None:

@@ -64,6 +64,7 @@ def _sv(levels: int) -> Format:
         entry="<u8",
         decode=_decode,
         kernel_half=(1 << 64) - (1 << 12 + 9 * levels),
+        cpu="Unicorn's riscv64 CPU",
         machine=_start(5 + levels),  # satp.MODE: 8 is Sv39, 9 Sv48, 10 Sv57
         machine_bits=56,
     )

@@ -53,6 +53,7 @@ def _paging(levels: int) -> Format:
         entry="<u8",
         decode=_decode,
         kernel_half=(1 << 64) - (1 << 12 + 9 * levels),
+        cpu="Unicorn's x86_64 CPU (Icelake-Server)",
         machine=_start(levels),
         machine_bits=40,
     )

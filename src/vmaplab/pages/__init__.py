@@ -10,15 +10,15 @@ from vmaplab.pages.array import MAX_PAGES, PageArray, check_page_size, parse_siz
 
 SOURCES = (
     "heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
-    "or FILE.{txt,csv,npy,parquet}"
+    "pfns:0x1000+256,0x7, or FILE.{txt,csv,npy,parquet}"
 )
 
 
 def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     """The page array that ``source`` names.
 
-    :param source: ``heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N]``, ``pid:PID[,start-end]`` or
-        a file.
+    :param source: ``heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N]``, ``pid:PID[,start-end]``,
+        ``pfns:RUNS`` or a file.
     :param arch: the architecture whose page size a heap, or a file that does not tell, is counted in.
     :param page_size: bytes of a page in a plain file, if not the architecture's.
     :return: PFNs, uint64, shape (n,), in mapping order; it knows its page size.
@@ -28,10 +28,14 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     if page_size is not None and (page_size < 4096 or page_size & (page_size - 1)):
         raise InputError(f"page size {page_size} is no power of two from 4096 on")
     kind, _, rest = source.partition(":")
-    if page_size is not None and kind in ("heap", "pid"):
+    if page_size is not None and kind in ("heap", "pid", "pfns"):
         raise InputError(f"a page size is for plain files; a {kind} source has its own")
     if kind == "heap":
         return with_page_size(_heap(rest, target), target.page_size)
+    if kind == "pfns":
+        from vmaplab.pages import runs
+
+        return with_page_size(runs.load(rest), target.page_size)
     if kind == "pid":
         from vmaplab.pages import pid
 
@@ -51,6 +55,10 @@ def small(source: str, limit: int) -> bool:
     """Whether ``source`` surely has at most ``limit`` pages, without looking into it."""
     kind, _, rest = source.partition(":")
     try:
+        if kind == "pfns":
+            from vmaplab.pages import runs
+
+            return len(runs.load(rest)) <= limit
         if kind == "heap":
             return parse_size(rest.partition(",")[0]) <= limit << 12
         return kind != "pid" and Path(source).stat().st_size <= 8 * limit and not source.endswith(".parquet")

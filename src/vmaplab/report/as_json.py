@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vmaplab.arch import ARCHES
-from vmaplab.errors import VmapError
+from vmaplab.errors import Violation, VmapError
 from vmaplab.release import RELEASES
 
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
     from vmaplab.check.differential import AnyKernel
+    from vmaplab.check.verify import Proof
     from vmaplab.compare import Row
     from vmaplab.mapping import Mapping
     from vmaplab.object.build import Built
@@ -20,7 +21,7 @@ def _kernel(kernel: AnyKernel) -> dict[str, Any]:
     return {"arch": kernel.arch.name, "release": kernel.code, "boot_args": " ".join(kernel.boot_args)}
 
 
-def mapping(kernel: AnyKernel, made: Mapping, events: bool) -> dict[str, Any]:
+def mapping(kernel: AnyKernel, made: Mapping, proof: Proof | None, events: bool) -> dict[str, Any]:
     """A mapping: where, its leaves as [va, size, pfn], its counters, and its events if wanted."""
     result = _kernel(kernel) | {
         "addr": made.addr,
@@ -28,13 +29,17 @@ def mapping(kernel: AnyKernel, made: Mapping, events: bool) -> dict[str, Any]:
         "leaves": [list(leaf) for leaf in made.leaves.tolist()],
         "cost": dict(made.cost),
     }
+    if proof:
+        result["proof"] = proof._asdict()
     if events:
         result["events"] = [event._asdict() for event in made.events]
     return result
 
 
-def refusal(kernel: AnyKernel, error: VmapError) -> dict[str, Any]:
-    """A call that the kernel would have refused."""
+def refusal(kernel: AnyKernel, error: VmapError | Violation) -> dict[str, Any]:
+    """A call that the kernel would have refused, or that broke an invariant."""
+    if isinstance(error, Violation):
+        return _kernel(kernel) | {"violation": str(error)}
     return _kernel(kernel) | {"error": {"errno": error.errno, "reason": str(error)}}
 
 
@@ -111,6 +116,8 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
             "seed": verdict.plan.seed,
             "scenarios": verdict.cases,
             "calls": verdict.calls,
+            "translated": verdict.translated,
+            "failures": verdict.failures,
             "difference": verdict.difference or None,
             "scenario": str(verdict.scenario) if verdict.scenario else None,
             "command": command or None,

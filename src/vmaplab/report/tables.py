@@ -19,6 +19,7 @@ from vmaplab.release import BASELINE, RELEASES
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
     from vmaplab.check.differential import AnyKernel
+    from vmaplab.check.verify import Proof
     from vmaplab.compare import Row
     from vmaplab.mapping import Event, Mapping
     from vmaplab.object.build import Built
@@ -84,8 +85,10 @@ def _settings(boot_args: Iterable[str], config: Dict[str, bool]) -> str:
     )
 
 
-def mapping(kernel: AnyKernel, made: Mapping, config: Dict[str, bool], rows: int, events: bool) -> None:
-    """Print a mapping: its leaves (at most ``rows`` lines), its cost, and its events if wanted."""
+def mapping(
+    kernel: AnyKernel, made: Mapping, config: Dict[str, bool], proof: Proof | None, rows: int, events: bool
+) -> None:
+    """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and its events if wanted."""
     console = _Output()
     where = f"{kernel.arch.name}, {kernel.code}{_settings(kernel.boot_args, config)}"
     console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {where}")
@@ -107,9 +110,37 @@ def mapping(kernel: AnyKernel, made: Mapping, config: Dict[str, bool], rows: int
     for name, count in dict(made.cost).items():
         table.add_row(name, str(count), _COST_TEXT[name])
     _print(console, table)
+    if proof:
+        console.print()
+        _proof(console, proof)
     if events:
         console.print()
         _events(console, made.events)
+
+
+def _proof(console: Console, proof: Proof) -> None:
+    """Print what the judges looked at."""
+    table = _table("verified", "", left=2)
+    if proof.mmu:
+        table.add_row(
+            "MMU", f"{proof.cpu} translates {_pages(proof.translated)}, each to its frame, to read and to write"
+        )
+        table.add_row("", f"{proof.faults} translations refused: to execute a page, the guard page, the neighbourhood")
+        if proof.beyond:
+            table.add_row("", f"not proved by an MMU: {_pages(proof.beyond)} beyond the physical addresses of that CPU")
+    else:
+        table.add_row("MMU", f"not proved by an MMU: {proof.cpu}")
+    table.add_row("tables", f"{proof.tables} walked as in {proof.manual}: every page, and nothing else, is mapped")
+    groups = f"{proof.groups} groups of PTEs complete and alike" if proof.groups else "no groups of PTEs"
+    closed = "executable: the architecture's PAGE_KERNEL is" if proof.executable else "no page executable"
+    table.add_row("", f"leaves aligned, {groups}, {closed}, none open to user mode")
+    table.add_row("events", "break-before-make; flush_cache_vmap() covers the area, no more and no less")
+    table.add_row("vunmap()", "leaves no entry; with the TLB flushed, no table, area or page is lost")
+    _print(console, table)
+
+
+def _pages(count: int) -> str:
+    return f"{count} page" + "s" * (count != 1)
 
 
 def _leaf_lines(made: Mapping) -> NDArray[np.int64]:
@@ -217,20 +248,28 @@ def built(found: list[Built]) -> None:
         console.print(f"{one.target.arch}: data that nothing here defines reads as zero: {', '.join(one.zeroes)}")
 
 
+_SAME = "same", "DIFFERENT"
+
+
 def verdicts(found: list[Verdict], commands: list[str]) -> None:
     """Print what a check came to, one line per architecture, then each difference with the command that shows it."""
     console = _Output()
-    table = _table("arch", "object", "against", "scenarios", "calls", "", left=3)
-    table.columns[5].justify = "left"
+    plan = found[0].plan
+    watched = ["MMU pages"] * plan.verify + ["failures"] * plan.faults
+    table = _table("arch", "object", "against", "scenarios", "calls", *watched, "", left=3)
+    table.columns[-1].justify = "left"
+    good, bad = ("holds", "FINDING") if plan.faults else ("same, and holds", "FINDING") if plan.verify else _SAME
     for verdict in found:
         plan = verdict.plan
+        counts = [verdict.translated] * plan.verify + [verdict.failures] * plan.faults
         table.add_row(
             plan.arch.name,
             plan.code,
             plan.against,
             str(verdict.cases),
             str(verdict.calls),
-            "DIFFERENT" if verdict.difference else "same",
+            *map(str, counts),
+            bad if verdict.difference else good,
         )
     _print(console, table)
     for verdict, command in zip(found, commands, strict=True):

@@ -1,0 +1,50 @@
+"""Let the allocations of a scenario fail, one after the other and in pairs, and see that nothing else goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import NamedTuple
+
+from vmaplab.check.differential import Side
+from vmaplab.check.scenario import Scenario, Step
+
+MOST_PAIRS = 300
+"""Pairs that are tried; of more, as many that are spread evenly."""
+
+
+class Failures(NamedTuple):
+    """What came of it.
+
+    :param runs: how often the scenario ran with a failing allocation.
+    :param scenario: the first run that broke an invariant, as a scenario that does it again; None if none did.
+    :param finding: what it broke.
+    """
+
+    runs: int
+    scenario: Scenario | None = None
+    finding: str = ""
+
+
+def failing(scenario: Scenario, numbers: tuple[int, ...]) -> Scenario:
+    """``scenario`` with the allocations ``numbers`` (one or two, counted from 0) failing."""
+    first, second = (*numbers, -1)[:2]
+    steps = [step._replace(ref=step.ref + 1) if step.ref >= 0 else step for step in scenario.steps]
+    return replace(scenario, steps=(Step("fail", pages=first, pfn=second), *steps))
+
+
+def fail_each(side: Side, scenario: Scenario) -> Failures:
+    """Run ``scenario`` watched: as it is, with each of its allocations failing, and with each pair."""
+    run = side.watch(scenario)
+    if run.fault:
+        return Failures(0, scenario, run.fault)
+    singles = [(number,) for number in range(run.allocations)]
+    pairs = list(combinations(range(run.allocations), 2))
+    step = max(1, -(-len(pairs) // MOST_PAIRS))
+    chosen: list[tuple[int, ...]] = [*singles, *pairs[::step]]
+    for count, numbers in enumerate(chosen, start=1):
+        worse = failing(scenario, numbers)
+        fault = side.watch(worse).fault
+        if fault:
+            return Failures(count, worse, fault)
+    return Failures(len(chosen))
