@@ -328,6 +328,49 @@ def _again(
     return words + [word for one in config or [] for word in ("--config", one)]
 
 
+@app.command("review")
+def review_command(
+    release: Annotated[
+        str | None, typer.Option("--release", "-r", help=f"What to review, see 'vmaplab releases'. Default: {DEFAULT}.")
+    ] = None,
+    own_code: Annotated[bool, typer.Option("--object", help="Review the kernel's own code, not the model.")] = False,
+    tree: Tree = None,
+    snippet: Snippet = None,
+    call: Call = None,
+    arch: ArchesOption = "all",
+    boot_args: BootArgs = "",
+    config: KernelConfig = None,
+    only: Annotated[str, typer.Option("--only", metavar="NAMES", help="Experiments, separated by commas.")] = "",
+    mail: Annotated[bool, typer.Option("--mail", help="Print plain text to paste into a mail.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Review a release, or the kernel's own code, by experiment, as a good reviewer would."""
+    own_code = own_code or bool(tree or snippet)
+    if own_code and release:
+        raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
+    chosen = [name.strip() for name in only.split(",") if name.strip()]
+    built = _build(_targets(arch), tree, config, snippet, call) if own_code else []
+    names = [] if own_code else _names(arch, ARCHES, "architecture")
+    with progress(
+        "reviewing (the first run compiles, once)", total=len(built or names) * (len(chosen) or 8)
+    ) as advance:
+        from vmaplab.release import get
+        from vmaplab.review.run import review
+        from vmaplab.review.subject import of_objects, of_release
+
+        if own_code:
+            command = _again(tree, None, None, config, snippet, call)
+            subject = of_objects(built, command if tree or snippet else ["--object", *command], boot_args)
+        else:
+            subject = of_release(get(release or DEFAULT), names, boot_args, _config(config))
+        found = review(subject, chosen, advance)
+    from vmaplab.report import review as report
+
+    print(report.as_json(found) if as_json else report.as_mail(found) if mail else report.as_text(found))
+    if found.findings:
+        raise typer.Exit(1)
+
+
 object_app = typer.Typer(help="The kernel's own code: mm/vmalloc.o of a kernel tree, run in a CPU emulator.")
 app.add_typer(object_app, name="object")
 

@@ -1,0 +1,143 @@
+"""A review as text for the terminal or for a mail, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from typing import Any
+
+from vmaplab import __version__
+from vmaplab.arch import get
+from vmaplab.pages.array import size_text
+from vmaplab.pages.runs import runs_text
+from vmaplab.review.experiments import described, sizes_text
+from vmaplab.review.findings import Finding, Review
+from vmaplab.review.subject import Table
+
+LEAF_LINES = 6
+"""Lines of a table that are shown."""
+MAIL_WIDTH = 72
+
+
+def as_text(review: Review, width: int = 100) -> str:
+    """The review, plain, in lines of at most ``width`` columns where words allow it."""
+    remarked = {finding.experiment for finding in review.findings}
+    clean = [question for name, question in review.experiments if name not in remarked]
+    lines = [f"review of vmap() in {review.subject}", *_wrapped(f"on {', '.join(review.arches)}", width), ""]
+    for number, finding in enumerate(review.findings, 1):
+        lines += [*_finding(number, finding, width), ""]
+    if clean:
+        lines.append("nothing to remark on:")
+        lines += [line for question in clean for line in _wrapped(question, width, "   ")]
+    return "\n".join(lines).rstrip()
+
+
+def as_mail(review: Review) -> str:
+    """The review as the body of a mail: 72 columns, commands kept whole."""
+    count = len(review.findings)
+    intro = (
+        f"vmaplab {__version__} reviewed vmap() in {review.subject} by experiment and has {count} "
+        f"remark{'s' if count != 1 else ''}, each with the smallest array found that shows it, what was built for it, "
+        "what that is compared with, and the command that repeats it."
+    )
+    return "\n".join([*_wrapped(intro, MAIL_WIDTH), "", as_text(review, MAIL_WIDTH)])
+
+
+def as_json(review: Review) -> str:
+    """The review as JSON; leaves are [va, size, pfn]."""
+    return json.dumps(
+        {
+            "subject": review.subject,
+            "arches": list(review.arches),
+            "experiments": [{"name": name, "question": question} for name, question in review.experiments],
+            "findings": [_plain(finding) for finding in review.findings],
+        }
+    )
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    tables = ((finding.ours_name, finding.ours), (finding.other_name, finding.other))
+    return {
+        "experiment": finding.experiment,
+        "headline": finding.headline,
+        "arches": list(finding.arches),
+        "arch": finding.arch,
+        "pages": f"pfns:{runs_text(finding.pfns)}",
+        "tables": [
+            {
+                "of": name,
+                "addr": table.addr,
+                "leaves": [list(leaf) for leaf in table.leaves.tolist()],
+                "cost": dict(table.cost) if table.cost else None,
+            }
+            for name, table in tables
+        ],
+        "cost": finding.cost,
+        "evidence": [list(row) for row in finding.evidence],
+        "commands": [_command(words) for words in finding.commands],
+    }
+
+
+def _command(words: tuple[str, ...]) -> str:
+    return shlex.join(["vmaplab", *words])
+
+
+def _wrapped(text: str, width: int, indent: str = "", first: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _finding(number: int, finding: Finding, width: int) -> list[str]:
+    lines = _wrapped(f"{finding.experiment}: {finding.headline}", width, "   ", f"{number}. ")
+    lines += _wrapped(f"on {', '.join(finding.arches)}", width, "   ")
+    lines += _wrapped(f"e.g. {described(finding.pfns)}, on {finding.arch}:", width, "   ")
+    lines += ["", *_side_by_side(finding, width), ""]
+    lines += _wrapped(finding.cost, width, "   ")
+    if finding.evidence:
+        lines += ["", *_columns(finding.evidence), ""]
+    return lines + [f"   {_command(words)}" for words in finding.commands]
+
+
+def _side_by_side(finding: Finding, width: int) -> list[str]:
+    page = get(finding.arch).page_size
+    left = [finding.ours_name, *_leaves(finding.ours, page)]
+    right = [finding.other_name, *_leaves(finding.other, page)]
+    column = max(map(len, left)) + 3
+    if column + max(map(len, right)) + 3 > width:  # one below the other
+        return [f"   {line}".rstrip() for line in [*left, "", *right]]
+    height = max(len(left), len(right))
+    left, right = ([*side, *[""] * (height - len(side))] for side in (left, right))
+    return [f"   {one:{column}}{other}".rstrip() for one, other in zip(left, right, strict=True)]
+
+
+def _leaves(table: Table, page: int) -> list[str]:
+    """The leaves of a table: address, how many, of which size, first PFN; equal ones in one line."""
+    if not len(table.leaves):
+        return ["nothing"]
+    stretches: list[list[int]] = []
+    for va, size, pfn in table.leaves.tolist():
+        last = stretches[-1] if stretches else [0, 0, 0, 0]
+        if last[1] == size and last[2] + last[3] * size // page == pfn:
+            last[3] += 1
+        else:
+            stretches.append([va, size, pfn, 1])
+    lines = [f"{va:#x}  {count:3} x {size_text(size):>4}  {pfn:#x}" for va, size, pfn, count in stretches[:LEAF_LINES]]
+    if len(stretches) > LEAF_LINES:
+        lines[-1] = f"... in all {sizes_text(table)}"
+    return lines
+
+
+def _columns(rows: tuple[tuple[str, ...], ...]) -> list[str]:
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [f"{cell:>{size}}" for cell, size in zip(row[1:], widths[1:], strict=True)]
+        lines.append("   " + "  ".join([f"{row[0]:{widths[0]}}", *cells]))
+    return lines

@@ -1,0 +1,1 @@
+"""Review a release, or the kernel's own code, by experiment: what would a good reviewer have found?"""

@@ -1,0 +1,64 @@
+"""What a review finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from vmaplab.review.subject import Pfns, Table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a reviewer would remark on, with the smallest array that shows it.
+
+    :param experiment: which experiment found it.
+    :param key: what tells it from other findings of the experiment, on any architecture.
+    :param headline: one sentence.
+    :param arch: the architecture of the example.
+    :param arches: all on which it shows.
+    :param pfns: the array.
+    :param ours: what the subject built.
+    :param other: what it is compared with, and ``other_name`` what that is.
+    :param cost: the difference in numbers, one line.
+    :param commands: the words after ``vmaplab`` that show it again, one list per command.
+    :param evidence: a small table: header and rows.
+    """
+
+    experiment: str
+    key: str
+    headline: str
+    arch: str
+    pfns: Pfns
+    ours: Table
+    other: Table
+    ours_name: str
+    other_name: str
+    cost: str
+    commands: tuple[tuple[str, ...], ...]
+    evidence: tuple[tuple[str, ...], ...] = ()
+    arches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Review:
+    """What came of all experiments.
+
+    :param subject: whose ``vmap()`` it was.
+    :param arches: on which architectures.
+    :param experiments: those that were run: name and question.
+    """
+
+    subject: str
+    arches: tuple[str, ...]
+    experiments: tuple[tuple[str, str], ...]
+    findings: tuple[Finding, ...] = field(default_factory=tuple)
+
+
+def merged(findings: list[Finding]) -> list[Finding]:
+    """One finding per experiment and key: the example of the first architecture, and all architectures."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.experiment, finding.key), []).append(finding)
+    return [
+        replace(group[0], arches=tuple(dict.fromkeys(finding.arch for finding in group))) for group in groups.values()
+    ]

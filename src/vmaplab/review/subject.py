@@ -1,0 +1,147 @@
+"""What is reviewed: somebody's ``vmap()`` on several architectures, the model's or the kernel's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab import arch as arches
+from vmaplab.config import BOOT_ARGS, CONFIG
+from vmaplab.cost import Cost
+from vmaplab.errors import InputError
+from vmaplab.kernel import Kernel
+from vmaplab.release import Release
+
+if TYPE_CHECKING:
+    from vmaplab.object.build import Built
+    from vmaplab.object.kernel import ObjectKernel
+
+Pfns = NDArray[np.uint64]
+Options = tuple[str, ...]
+"""Boot arguments and ``CONFIG_KEY=y|n``."""
+
+ESSENTIAL = ("HAVE_ARCH_HUGE_VMAP",)
+"""Configuration options that decide whether there are huge mappings at all."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a ``vmap()`` built: where, its leaves (``LEAF_DTYPE``), and the cost, if it was run."""
+
+    addr: int
+    leaves: NDArray[Any]
+    cost: Cost | None = None
+
+    @property
+    def entries(self) -> int:
+        """TLB entries."""
+        return len(self.leaves)
+
+
+@dataclass
+class Subject:
+    """Whose ``vmap()`` is reviewed.
+
+    :param name: for headlines.
+    :param arches: names of the architectures.
+    :param boot: ``(architecture, options) -> kernel``, freshly booted, with ``record`` on.
+    :param options: boot arguments and ``CONFIG_KEY`` that can be flipped and should not matter to ``vmap()``.
+    :param command: the words of the command line that name the subject, after ``vmaplab map SOURCE``.
+    :param effort: the counter of :class:`Cost` that grows with what the scan does.
+    :param most_pages: the longest array that it is given.
+    :param restart: to be called when a kernel is no longer to be trusted.
+    """
+
+    name: str
+    arches: list[str]
+    boot: Callable[[str, Options], Kernel | ObjectKernel]
+    options: Options
+    command: list[str]
+    effort: str = "pages_scanned"
+    most_pages: int = 1 << 18
+    restart: Callable[[], None] = lambda: None
+    _tables: dict[tuple[str, bytes, Options, int], Table] = field(default_factory=dict)
+
+    def map(self, arch: str, pfns: Pfns, options: Options = (), before: int = 0) -> Table:
+        """What ``vmap(pfns)`` builds on a kernel that has just booted.
+
+        :param before: pages of an area that is taken first.
+        """
+        key = arch, pfns.tobytes(), options, before
+        if key not in self._tables:
+            kernel = self.boot(arch, options)
+            if before:
+                kernel.get_vm_area(before * kernel.arch.page_size)
+            mapping = kernel.vmap(pfns)
+            self._tables[key] = Table(mapping.addr, mapping.leaves.copy(), mapping.cost)
+        return self._tables[key]
+
+
+def of_release(
+    release: Release, names: list[str], boot_args: str = "", config: Mapping[str, bool] | None = None
+) -> Subject:
+    """The model of ``release``."""
+    given = dict(config or {})
+
+    def boot(arch: str, options: Options) -> Kernel:
+        flipped = {word[7:-2]: word.endswith("=y") for word in options if word.startswith("CONFIG_")}
+        args = [*boot_args.split(), *(word for word in options if not word.startswith("CONFIG_"))]
+        return Kernel(arch, release, args, config=given | flipped, record=True)
+
+    settings = [word for key, on in given.items() for word in ("--config", f"{key}={'y' if on else 'n'}")]
+    settings += ["--boot-args", boot_args] if boot_args else []
+    flips = [arg for arg in BOOT_ARGS if arg not in boot_args.split()]
+    flips += [f"CONFIG_{key}" for key in CONFIG if key not in ESSENTIAL]
+    return Subject(release.name, names, boot, tuple(flips), ["--release", release.name, *settings])
+
+
+def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> Subject:
+    """The kernel's own code, one object per architecture; boot arguments are what can be flipped."""
+    from vmaplab.object.kernel import ObjectKernel
+
+    by_arch = {one.target.arch: one for one in built}
+    machines: dict[tuple[str, Options], ObjectKernel] = {}
+
+    def boot(arch: str, options: Options) -> ObjectKernel:
+        if (arch, options) not in machines:
+            args = [*boot_args.split(), *options]
+            machines[arch, options] = ObjectKernel(by_arch[arch], args, count=True, log_lines=1 << 18)
+        machine = machines[arch, options]
+        machine.reset()
+        return machine
+
+    flips = tuple(arg for arg in BOOT_ARGS if arg not in boot_args.split())
+    settings = ["--boot-args", boot_args] if boot_args else []
+    return Subject(
+        built[0].code,
+        list(by_arch),
+        boot,
+        flips,
+        [*command, *settings],
+        effort="instructions",
+        most_pages=1 << 15,
+        restart=machines.clear,
+    )
+
+
+def flipped(subject: Subject, arch: str, option: str) -> Options | None:
+    """``option`` the other way round, as a boot argument or a configuration; None if ``arch`` cannot have it so."""
+    if not option.startswith("CONFIG_"):
+        return (option,)
+    key = option.removeprefix("CONFIG_")
+    kernel = subject.boot(arch, ())
+    assert isinstance(kernel, Kernel)
+    other = (f"{option}={'n' if kernel.config[key] else 'y'}",)
+    try:
+        return other if subject.boot(arch, other).config[key] != kernel.config[key] else None  # type: ignore[union-attr]
+    except InputError:
+        return None
+
+
+def of_arch(name: str) -> arches.Arch:
+    """The architecture called ``name``."""
+    return arches.get(name)
