@@ -351,9 +351,8 @@ def review_command(
     chosen = [name.strip() for name in only.split(",") if name.strip()]
     built = _build(_targets(arch), tree, config, snippet, call) if own_code else []
     names = [] if own_code else _names(arch, ARCHES, "architecture")
-    with progress(
-        "reviewing (the first run compiles, once)", total=len(built or names) * (len(chosen) or 8)
-    ) as advance:
+    steps = len(built or names) * (len(chosen) or 8)
+    with progress("reviewing (the first run compiles, once)", total=steps) as advance:
         from vmaplab.release import get
         from vmaplab.review.run import review
         from vmaplab.review.subject import of_objects, of_release

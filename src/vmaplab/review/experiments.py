@@ -70,7 +70,7 @@ def _smallest(pfns: Pfns, shows: Callable[[Pfns], bool]) -> Pfns:
     small = shrink(Scenario((Step("vmap", pfns=pfns, flags=VM_MAP),)), still, tries=400)
     found = small.steps[0].pfns
     assert found is not None
-    return found
+    return found if len(found) < len(pfns) else pfns
 
 
 def _map(subject: Subject, arch: str, pfns: Pfns, options: Options = ()) -> tuple[str, ...]:
@@ -97,8 +97,9 @@ def described(pfns: Pfns) -> str:
         first, count = parts[0]
         if count == 1:
             return "one page"
-        aligned = min(first & -first, 1 << 20)
-        return f"{count} contiguous pages whose first frame is aligned to {aligned} pages"
+        aligned = first & -first
+        how = "as their length needs" if aligned >= count else f"to {aligned} pages"
+        return f"{count} contiguous pages, the first frame aligned {how}"
     lengths = sorted({count for _, count in parts}, reverse=True)
     if lengths == [1]:
         return f"{len(pfns)} pages, none contiguous"
