@@ -1,0 +1,245 @@
+"""The witness of calls: what it lets pass and what it does not, on the model and on the kernel's own code."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from object_support import needs_kernel, object_of
+from vmaplab import NULL_PFN, Kernel, VmapError
+from vmaplab.arch import ARCHES
+from vmaplab.check.campaign import Plan, check, check_one
+from vmaplab.check.differential import ModelSide
+from vmaplab.check.faults import fail_each
+from vmaplab.check.scenario import Generator, parse
+from vmaplab.check.shadow import Shadow, Spans
+from vmaplab.check.witness import Witness
+from vmaplab.errors import Violation
+from vmaplab.mmu import FORMATS
+from vmaplab.object import build, targets
+from vmaplab.object.kernel import ObjectKernel
+from vmaplab.pgtable.memory import L_FLUSH_TLB, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
+from vmaplab.release import RELEASES
+
+
+def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, timeout=300)
+
+
+class TestBreakBeforeMake:
+    """Event by event, on a table memory of x86_64: a PGD at 0x1000, tables behind it."""
+
+    PGD, PUD, PMD, PTE = 0x1000, 0x2000, 0x3000, 0x4000
+    TABLE, PAGE, LARGE = 0x67, 0x8000000000000163, 0x80000000000001E3
+    VA = 0xFFFF800000000000
+
+    def shadow(self) -> Shadow:
+        shadow = Shadow(FORMATS["x86_64"], 0x1000, self.PGD)
+        rows = []
+        for entry, table, log in (
+            (self.PGD + 8 * 256, self.PUD, 30),
+            (self.PUD, self.PMD, 21),
+            (self.PMD, self.PTE, 12),
+        ):
+            rows += [(L_TABLE_ALLOC, table, log, 4096), (L_STORE, entry, table | self.TABLE, 8)]
+        rows.append((L_STORE, self.PTE, 0x5000 | self.PAGE, 8))
+        self.follow(shadow, *rows)
+        return shadow
+
+    def follow(self, shadow, *rows) -> None:
+        shadow.follow(np.array([[n - (1 << 64) if n >> 63 else n for n in row] for row in rows], dtype=np.int64))
+
+    def flush(self, start, end):
+        return L_FLUSH_TLB, start, end, end - start
+
+    def test_an_entry_goes_through_invalid_and_a_flush(self):
+        shadow = self.shadow()
+        self.follow(shadow, (L_STORE, self.PTE, 0, 8), self.flush(self.VA, self.VA + 4096))
+        self.follow(shadow, (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+
+    def test_another_frame_without_invalid_is_a_violation(self):
+        with pytest.raises(Violation, match="without going through invalid"):
+            self.follow(self.shadow(), (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+
+    def test_other_permissions_of_the_same_frame_are_none(self):
+        self.follow(self.shadow(), (L_STORE, self.PTE, 0x5000 | self.PAGE & ~2, 8))
+
+    def test_a_table_that_becomes_a_block_at_once_is_a_violation(self):
+        with pytest.raises(Violation, match="without going through invalid"):
+            self.follow(self.shadow(), (L_STORE, self.PMD, 0x200000 | self.LARGE, 8))
+
+    def test_invalid_without_a_flush_is_not_enough(self):
+        with pytest.raises(Violation, match="mapped again before the TLB flush"):
+            self.follow(self.shadow(), (L_STORE, self.PTE, 0, 8), (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+
+    def test_a_flush_of_other_addresses_is_not_enough(self):
+        shadow = self.shadow()
+        self.follow(shadow, (L_STORE, self.PTE, 0, 8), self.flush(self.VA + 4096, self.VA + 8192))
+        with pytest.raises(Violation, match="mapped again before the TLB flush"):
+            self.follow(shadow, (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+
+    def test_a_block_over_addresses_that_were_not_flushed_is_a_violation(self):
+        shadow = self.shadow()
+        self.follow(shadow, (L_STORE, self.PTE, 0, 8), (L_STORE, self.PMD, 0, 8), (L_TABLE_ALLOC, 0x5000, 12, 4096))
+        with pytest.raises(Violation, match="mapped again before the TLB flush"):
+            self.follow(shadow, (L_STORE, self.PMD, 0x200000 | self.LARGE, 8))
+
+    def test_a_table_is_freed_after_its_entry_is_cleared_and_flushed(self):
+        clear, free = (L_STORE, self.PMD, 0, 8), (L_TABLE_FREE, self.PTE, 12, 4096)
+        self.follow(self.shadow(), clear, self.flush(self.VA, self.VA + 4096), free)
+        with pytest.raises(Violation, match="while an entry leads to it"):
+            self.follow(self.shadow(), free)
+        with pytest.raises(Violation, match="before the TLB flush"):
+            self.follow(self.shadow(), clear, free)
+
+    def test_a_table_below_one_that_was_cut_off_can_be_freed(self):
+        flush = self.flush(self.VA, self.VA + (1 << 30))
+        self.follow(self.shadow(), (L_STORE, self.PUD, 0, 8), flush, (L_TABLE_FREE, self.PTE, 12, 4096))
+
+    def test_a_store_where_no_table_is_is_a_violation(self):
+        with pytest.raises(Violation, match="where no page table is"):
+            self.follow(self.shadow(), (L_STORE, 0x9000, 5, 8))
+        with pytest.raises(Violation, match="where no page table is"):
+            self.follow(self.shadow(), (L_STORE, 0x800, 5, 8))
+
+
+def test_spans_are_added_joined_and_cut():
+    spans = Spans()
+    spans.add(np.array([10, 30, 20], dtype=np.uint64), np.array([20, 40, 30], dtype=np.uint64))
+    spans.remove(15, 35)
+    inside = [
+        start for start in range(5, 45) if spans.meet(np.array([start], np.uint64), np.array([start + 1], np.uint64))
+    ]
+    assert inside == [*range(10, 15), *range(35, 40)]
+    spans.add(np.array([2**64 - 4096], dtype=np.uint64), np.array([0], dtype=np.uint64))
+    assert spans.meet(np.array([2**64 - 1], np.uint64), np.array([0], np.uint64)) == 2**64 - 1
+
+
+class TestTheModel:
+    @pytest.mark.parametrize("arch", ARCHES)
+    @pytest.mark.parametrize("name", RELEASES)
+    def test_random_scenarios_hold_on_every_architecture_and_release(self, arch, name):
+        """Walker calls over what is mapped, partial unmaps, failures: everything that the differential test runs."""
+        side = ModelSide(ARCHES[arch], RELEASES[name], {}, verify=True)
+        generator = Generator(ARCHES[arch], seed=5, pages=64)
+        for number in range(12):
+            scenario = generator.scenario(number)
+            assert side.run(scenario).fault == "", str(scenario)
+
+    @pytest.mark.parametrize("config", [{}, {"KMSAN": True}])
+    def test_each_allocation_can_fail_and_each_pair(self, config):
+        for arch in ("arm64-4k", "x86_64", "powerpc-8xx"):
+            side = ModelSide(ARCHES[arch], RELEASES["series-v4"], config)
+            found = fail_each(side, parse("vmap 0x1000+600; vmalloc 40; ioremap 0x8000+512; vunmap @0; vmap 0x3001+20"))
+            assert found.finding == "" and found.runs > 30
+
+    def test_the_failing_allocation_is_the_one_that_was_named(self):
+        for number, what in enumerate(("area", "page table", "page table", "page table")):
+            kernel = Kernel("arm64-4k", "linux-6.12")
+            kernel.fail([number])
+            with pytest.raises(VmapError, match=f"no memory for .*{what}"):
+                kernel.vmap([number])
+            kernel.fail([4])
+            kernel.vmap([1])
+            assert kernel.allocations == 1 + 4 - max(number, 1)  # tables made before the failure are there
+
+    def test_a_null_page_that_is_mapped_is_a_violation(self):
+        witness = Witness(Kernel("x86_64", record=True))
+        with pytest.raises(VmapError):
+            witness.vmap([1, NULL_PFN])
+        witness.vmap([1])
+
+    def test_a_lookup_that_is_wrong_is_a_violation(self, monkeypatch):
+        witness = Witness(Kernel("x86_64", record=True))
+        addr = witness.vmap([5, 6]).addr
+        assert witness.vmalloc_to_pfn(addr + 4096) == 6
+        monkeypatch.setattr(witness.kernel, "vmalloc_to_pfn", lambda _: 7)
+        with pytest.raises(Violation, match="finds PFN 0x7"):
+            witness.vmalloc_to_pfn(addr)
+
+    def test_prot_given_by_the_caller_is_the_callers(self):
+        witness = Witness(Kernel("x86_64", record=True))
+        witness.vmap([5], prot=0x8000000000000161)  # PAGE_KERNEL_RO
+        witness.vmap([6])
+
+
+@needs_kernel
+class TestTheKernelsOwnCode:
+    def test_scenarios_are_compared_and_watched(self):
+        plan = Plan(object_of("arm64-4k"), None, RELEASES["linux-6.12"], {}, seed=11, verify=True)
+        verdict = check(plan, 60)
+        assert verdict.difference == "" and verdict.translated > 10_000
+
+    def test_allocations_fail(self):
+        plan = Plan(object_of("riscv64-sv48"), None, RELEASES["linux-6.12"], {}, seed=3, pages=32, faults=True)
+        verdict = check(plan, 5)
+        assert verdict.difference == "" and verdict.failures > 100
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "right, wrong, told",
+        [
+            (
+                "\t\tvunmap(area->addr);\n\t\treturn NULL;",
+                "\t\treturn NULL;",
+                "nothing should be mapped there|allocated",
+            ),
+            (
+                "\t\tflush_tlb_kernel_range(start, end);\n\n\t\t/* One extra",
+                "\n\t\t/* One extra",
+                "without a TLB flush|before the TLB flush",
+            ),
+            ("\t\tkfree(area);\n\t\treturn NULL;", "\t\treturn NULL;", "objects are still"),
+        ],
+        ids=["a failed vmap() does not unmap", "the purge does not flush", "a failed allocation leaks the vm_struct"],
+    )
+    def test_broken_trees_are_found(self, tmp_path, right, wrong, told):
+        tree, original = tmp_path / "tree", build.default_tree()
+        tree.mkdir()
+        for entry in original.iterdir():
+            if entry.name != "mm":
+                (tree / entry.name).symlink_to(entry)
+        shutil.copytree(original / "mm", tree / "mm")
+        source = tree / "mm" / "vmalloc.c"
+        text = source.read_text()
+        assert text.count(right) == 1
+        source.write_text(text.replace(right, wrong))
+        built = build.build(targets.get("arm64-4k"), tree)
+        faults = Plan(built, None, RELEASES["linux-6.12"], {}, seed=1, pages=32, faults=True)
+        verdict = check(faults, 20)
+        assert re.search(told, verdict.difference), verdict.difference
+        again = check_one(faults, parse(str(verdict.scenario)))
+        assert again.difference
+
+    def test_one_object_kernel_is_watched_like_the_model(self):
+        witness = Witness(ObjectKernel(object_of("x86_64")), mmu=True)
+        addr = witness.vmap(range(0x1000, 0x1400)).addr
+        witness.vunmap(addr)
+        witness.close()
+        assert witness.translated == 1024 and witness.prover.faults > 1024
+
+
+class TestTheCommandLine:
+    def test_map_verify_says_what_was_proved(self):
+        done = vmaplab("map", "pfns:0x1000+32", "--verify")
+        assert done.returncode == 0
+        assert "Unicorn's arm64 CPU translates 32 pages" in done.stdout and "2 groups of PTEs" in done.stdout
+
+    @pytest.mark.parametrize("arch, why", [("loongarch64", "Unicorn has no LoongArch"), ("powerpc-8xx", "no 8xx")])
+    def test_map_verify_says_what_no_mmu_proves(self, arch, why):
+        done = vmaplab("map", "pfns:0x1000+32", "--verify", "--arch", arch)
+        assert "not proved by an MMU: " in done.stdout and why in done.stdout
+
+    def test_map_verify_as_json(self):
+        told = json.loads(vmaplab("map", "pfns:0x10000000+4,0x3", "--arch", "x86_64", "--verify", "--json").stdout)
+        assert (told["proof"]["translated"], told["proof"]["beyond"], told["proof"]["tables"]) == (1, 4, 3)
+
+    def test_a_fail_step_is_not_for_comparing(self):
+        done = vmaplab("check", "--scenario", "fail 1; vmap 0x1")
+        assert (done.returncode, done.stdout) == (2, "") and "--faults" in done.stderr
