@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-long check lint bench lock kernel-tools clean
+.PHONY: run test test-long check lint bench mutants lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
@@ -34,6 +34,11 @@ lint: .venv/.ready
 bench: .venv/.ready kernel-tools
 	$(PYTHON) benchmarks/vmap.py docs/performance.md
 	$(PYTHON) benchmarks/check.py docs/performance.md
+	$(PYTHON) benchmarks/judges.py docs/performance.md
+
+# Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.
+mutants: .venv/.ready
+	$(PYTHON) tests/mutants.py docs/judges.md
 
 # Resolve the dependencies anew: pip-tools must be on the PATH.
 lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
+from itertools import groupby
 from typing import Any
 
 from vmaplab import __version__
@@ -118,7 +119,7 @@ def _side_by_side(finding: Finding, width: int) -> list[str]:
 
 
 def _leaves(table: Table, page: int) -> list[str]:
-    """The leaves of a table: address, how many, of which size, first PFN; equal ones in one line."""
+    """The leaves of a table: address, how many, of which size, first PFN."""
     if not len(table.leaves):
         return ["nothing"]
     stretches: list[list[int]] = []
@@ -128,9 +129,15 @@ def _leaves(table: Table, page: int) -> list[str]:
             last[3] += 1
         else:
             stretches.append([va, size, pfn, 1])
-    lines = [f"{va:#x}  {count:3} x {size_text(size):>4}  {pfn:#x}" for va, size, pfn, count in stretches[:LEAF_LINES]]
-    if len(stretches) > LEAF_LINES:
-        lines[-1] = f"... in all {sizes_text(table)}"
+    lines = []
+    for (size, alone), same in groupby(stretches, key=lambda it: (it[1], it[3] == 1)):
+        alike = list(same)
+        if alone and len(alike) > 1:  # leaves that do not follow each other
+            alike = [[*alike[0][:3], len(alike)]]
+        more = ", ..." if alone and alike[0][3] > 1 else ""
+        lines += [f"{va:#x}  {count:3} x {size_text(size):>4}  {pfn:#x}{more}" for va, _, pfn, count in alike]
+    if len(lines) > LEAF_LINES:
+        lines = [*lines[: LEAF_LINES - 1], f"... in all {sizes_text(table)}"]
     return lines
 
 

@@ -98,7 +98,7 @@ def described(pfns: Pfns) -> str:
         if count == 1:
             return "one page"
         aligned = first & -first
-        how = "as their length needs" if aligned >= count else f"to {aligned} pages"
+        how = "to their length" if aligned >= count else f"to {aligned} pages"
         return f"{count} contiguous pages, the first frame aligned {how}"
     lengths = sorted({count for _, count in parts}, reverse=True)
     if lengths == [1]:
