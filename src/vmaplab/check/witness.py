@@ -34,7 +34,7 @@ from vmaplab.mmu.format import U64, Format
 from vmaplab.mmu.proof import Prover
 from vmaplab.mmu.walker import Walk
 from vmaplab.pgtable.memory import L_FLUSH_VMAP, L_FLUSH_VUNMAP
-from vmaplab.vmalloc.flags import VM_MAP
+from vmaplab.vmalloc.flags import VM_MAP, VM_NO_GUARD
 
 if TYPE_CHECKING:
     from vmaplab.object.kernel import ObjectKernel
@@ -132,7 +132,7 @@ class Witness:
         more = self._frames(actual, mapping.addr + count * self._page, self._area_end(mapping.addr, actual))
         pfns = np.concatenate([pfns, more])  # a huge vmalloc() is rounded up to whole leaves
         self._unshared(pfns, mapping.addr)
-        held = self._hold(mapping.addr, pfns, "vmalloc")
+        held = self._hold(mapping.addr, pfns, "vmalloc", guarded=not flags & VM_NO_GUARD)
         self._adopt_page_array(actual, held, len(pfns) * 8)
         self._settle("vmalloc", seen, mapping.addr)
         return mapping
@@ -156,7 +156,8 @@ class Witness:
         area = self.kernel.get_vm_area(size, flags)
         pages = -(-size // self._page)
         addr = area if isinstance(area, int) else area.addr
-        self._hold(addr, np.full(pages, NOTHING, dtype=np.int64), "get_vm_area")
+        guarded = not flags & VM_NO_GUARD
+        self._hold(addr, np.full(pages, NOTHING, dtype=np.int64), "get_vm_area", guarded=guarded)
         self._settle("get_vm_area", seen)
         return area
 
@@ -232,9 +233,9 @@ class Witness:
 
     # -- what is expected ---------------------------------------------------------------------------
 
-    def _hold(self, addr: int, pfns: Ints, call: str, rights: bool = True) -> Held:
+    def _hold(self, addr: int, pfns: Ints, call: str, rights: bool = True, guarded: bool = True) -> Held:
         """Remember a new area, after a look at where it lies."""
-        arch, end = self.kernel.arch, addr + (len(pfns) + 1) * self._page
+        arch, end = self.kernel.arch, addr + (len(pfns) + guarded) * self._page
         held = Held(addr, end, pfns, call, rights, np.full(len(pfns), call in ("vmap", "vmalloc")))
         start, stop = arch.vmalloc_start, arch.vmalloc_end
         if call == "ioremap" and arch.ioremap_start:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vmaplab import arch as arches
 from vmaplab.arch import Arch
 from vmaplab.check.optimum import best_address, optimum
 from vmaplab.check.scenario import Scenario, Step, shrink
@@ -22,7 +23,7 @@ from vmaplab.pages.array import size_text
 from vmaplab.pages.runs import runs, runs_text
 from vmaplab.review.findings import Finding
 from vmaplab.review.shapes import Shapes, joined
-from vmaplab.review.subject import Options, Pfns, Subject, Table, flipped, of_arch
+from vmaplab.review.subject import Options, Pfns, Subject, Table, flipped
 from vmaplab.vmalloc.flags import VM_MAP
 
 CLIFF = 2.0
@@ -118,6 +119,26 @@ def _entries(count: int) -> str:
     return f"{count} TLB entr" + ("y" if count == 1 else "ies")
 
 
+def _against_best(
+    subject: Subject,
+    arch: str,
+    experiment: str,
+    key: str,
+    headline: str,
+    pfns: Pfns,
+    cost: str = "",
+    evidence: tuple[tuple[str, ...], ...] = (),
+) -> Finding:
+    """A finding whose second table is the best mapping of ``pfns`` at the address that the subject chose."""
+    ours = subject.map(arch, pfns)
+    best = _best(arches.get(arch), pfns, ours.addr)
+    cost = cost or f"{_entries(ours.entries)}; {best.entries} would do ({sizes_text(best)})"
+    command = _map(subject, arch, pfns)
+    return Finding(
+        experiment, key, headline, arch, pfns, ours, best, subject.name, "best possible", cost, (command,), evidence
+    )
+
+
 # -- coupling ---------------------------------------------------------------------------------------------
 
 
@@ -141,7 +162,7 @@ def coupling(subject: Subject, arch: str) -> Iterator[Finding]:
         def differs(pfns: Pfns, options: Options = options) -> bool:
             return not _same(subject.map(arch, pfns), subject.map(arch, pfns, options))
 
-        shown = next((pfns for pfns in Shapes(of_arch(arch)).corpus() if differs(pfns)), None)
+        shown = next((pfns for pfns in Shapes(arches.get(arch)).corpus() if differs(pfns)), None)
         if shown is None:
             continue
         pfns = _smallest(shown, differs)
@@ -173,7 +194,7 @@ def _kind(arch: Arch, pages: int) -> str:
 
 def lost(subject: Subject, arch: str) -> Iterator[Finding]:
     """Aligned runs, which any policy could map with its largest leaves."""
-    target = of_arch(arch)
+    target = arches.get(arch)
     shapes = Shapes(target)
     run = shapes.run
     for pages in shapes.leaves:
@@ -188,24 +209,9 @@ def lost(subject: Subject, arch: str) -> Iterator[Finding]:
         losing = [pfns for pfns in arrays if loses(pfns)]
         if not losing:
             continue
-        pfns = _smallest(losing[0], loses)
-        ours = subject.map(arch, pfns)
-        best = _best(target, pfns, ours.addr)
         kind, never = _kind(target, pages), len(losing) == len(arrays)
-        headline = f"no {kind}s where" if never else f"not always {kind}s where"
-        yield Finding(
-            "lost",
-            f"{kind} {never}",
-            f"{headline} the array and the area allow them",
-            arch,
-            pfns,
-            ours,
-            best,
-            subject.name,
-            "best possible",
-            f"{_entries(ours.entries)}; {best.entries} would do ({sizes_text(best)})",
-            (_map(subject, arch, pfns),),
-        )
+        headline = f"{'no' if never else 'not always'} {kind}s where the array and the area allow them"
+        yield _against_best(subject, arch, "lost", f"{kind} {never}", headline, _smallest(losing[0], loses))
 
 
 # -- alignment --------------------------------------------------------------------------------------------
@@ -213,7 +219,7 @@ def lost(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def alignment(subject: Subject, arch: str) -> Iterator[Finding]:
     """Runs whose frames are aligned to less than their length."""
-    target = of_arch(arch)
+    target = arches.get(arch)
     shapes = Shapes(target)
     run, leaves = shapes.run, shapes.leaves
     if not leaves:
@@ -233,23 +239,10 @@ def alignment(subject: Subject, arch: str) -> Iterator[Finding]:
     for length in _powers(2 * leaves[0], 2 * leaves[-1]):
         for offset in _powers(1, length // 2)[::-1]:
             if off(run(length, offset)):
-                pfns = _smallest(run(length, offset), off)
-                ours = subject.map(arch, pfns)
-                best = _best(target, pfns, ours.addr)
-                yield Finding(
-                    "alignment",
-                    "cliff",
-                    "a run aligned to less than its length falls off a cliff, not down a step",
-                    arch,
-                    pfns,
-                    ours,
-                    best,
-                    subject.name,
-                    "best possible",
-                    f"{_entries(ours.entries)}; {best.entries} would do ({sizes_text(best)})",
-                    (_map(subject, arch, pfns),),
-                    _alignments(subject, arch, min(256, leaves[-1]) if len(leaves) > 1 else leaves[-1]),
-                )
+                headline = "a run aligned to less than its length falls off a cliff, not down a step"
+                shown = _smallest(run(length, offset), off)
+                table = _alignments(subject, arch, max(2 * leaves[0], min(256, leaves[-1])))
+                yield _against_best(subject, arch, "alignment", "cliff", headline, shown, evidence=table)
                 return
 
 
@@ -261,9 +254,9 @@ def _alignments(subject: Subject, arch: str, length: int) -> tuple[tuple[str, ..
     """TLB entries of a run of ``length`` pages by the alignment of its first frame."""
     rows: list[tuple[str, ...]] = [(f"{length} pages aligned to", "TLB entries", "best possible")]
     for offset in _powers(1, length)[::-1]:
-        pfns = Shapes(of_arch(arch)).run(length, offset % length)
+        pfns = Shapes(arches.get(arch)).run(length, offset % length)
         ours = subject.map(arch, pfns)
-        rows.append((str(offset), str(ours.entries), str(len(optimum(of_arch(arch), pfns, ours.addr)))))
+        rows.append((str(offset), str(ours.entries), str(len(optimum(arches.get(arch), pfns, ours.addr)))))
     return tuple(rows)
 
 
@@ -272,7 +265,7 @@ def _alignments(subject: Subject, arch: str, length: int) -> tuple[tuple[str, ..
 
 def area(subject: Subject, arch: str) -> Iterator[Finding]:
     """The same array behind areas of other sizes, and the best of all addresses."""
-    target = of_arch(arch)
+    target = arches.get(arch)
     shapes = Shapes(target)
     run, leaves = shapes.run, shapes.leaves
     if not leaves:
@@ -331,7 +324,7 @@ def area(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def scan(subject: Subject, arch: str) -> Iterator[Finding]:
     """The effort of longer and longer arrays of one shape."""
-    made = Shapes(of_arch(arch))
+    made = Shapes(arches.get(arch))
     run, leaves = made.run, made.leaves or [16]
     shapes: list[tuple[str, Callable[[int], Pfns]]] = [
         ("a run", run),
@@ -365,20 +358,10 @@ def scan(subject: Subject, arch: str) -> Iterator[Finding]:
     assert ours.cost is not None
     unit = subject.effort.replace("_", " ")
     pairs = [(pages, effort(shape(pages))) for pages in sorted({*lengths[::2], *sizes})]
-    yield Finding(
-        "scan",
-        "superlinear",
-        f"{name}: {unit} grow faster than linearly with its length, about n^{exponent:.2f}",
-        arch,
-        pfns,
-        ours,
-        _best(of_arch(arch), pfns, ours.addr),
-        subject.name,
-        "best possible",
-        f"{ours.cost[subject.effort]} {unit} for {len(pfns)} pages",
-        (_map(subject, arch, pfns),),
-        (("pages", f"{unit} a page"), *((str(pages), f"{value:.1f}") for pages, value in pairs)),
-    )
+    headline = f"{name}: {unit} grow faster than linearly with its length, about n^{exponent:.2f}"
+    rows = (("pages", f"{unit} a page"), *((str(pages), f"{value:.1f}") for pages, value in pairs))
+    cost = f"{ours.cost[subject.effort]} {unit} for {len(pfns)} pages"
+    yield _against_best(subject, arch, "scan", "superlinear", headline, pfns, cost, rows)
 
 
 # -- early stop -------------------------------------------------------------------------------------------
@@ -386,7 +369,7 @@ def scan(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def early(subject: Subject, arch: str) -> Iterator[Finding]:
     """Runs behind scattered pages."""
-    target = of_arch(arch)
+    target = arches.get(arch)
     shapes = Shapes(target)
     run, scattered = shapes.run, shapes.scattered
     for pages in shapes.leaves:
@@ -414,27 +397,13 @@ def early(subject: Subject, arch: str) -> Iterator[Finding]:
         shown = next((pfns for pfns in orders.values() if stops(pfns)), None)
         if shown is None:
             continue
-        pfns = _smallest(shown, stops)
-        ours = subject.map(arch, pfns)
-        best = _best(target, pfns, ours.addr)
         rows = [("array", "TLB entries", "best possible")]
         for name, array in orders.items():
             table = subject.map(arch, array)
             rows.append((name, str(table.entries), str(len(optimum(target, array, table.addr)))))
-        yield Finding(
-            "early",
-            "small first",
-            "a run behind small chunks is not mapped as it would be in front of them",
-            arch,
-            pfns,
-            ours,
-            best,
-            subject.name,
-            "best possible",
-            f"{_entries(ours.entries)}; {best.entries} would do ({sizes_text(best)})",
-            (_map(subject, arch, pfns),),
-            tuple(rows),
-        )
+        headline = "a run behind small chunks is not mapped as it would be in front of them"
+        pfns = _smallest(shown, stops)
+        yield _against_best(subject, arch, "early", "small first", headline, pfns, evidence=tuple(rows))
         return
 
 
@@ -443,7 +412,7 @@ def early(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def contract(subject: Subject, arch: str) -> Iterator[Finding]:
     """What the walker does with page_shift and arrays of every kind."""
-    target = of_arch(arch)
+    target = arches.get(arch)
     page_shift = target.page_shift
     shapes = Shapes(target)
     run, scattered, leaves = shapes.run, shapes.scattered, shapes.leaves
@@ -547,14 +516,14 @@ def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
             return f"vmap() refuses: {error}"
         return ""
 
-    shown = next((pfns for pfns in Shapes(of_arch(arch)).corpus() if broken(pfns)), None)
+    shown = next((pfns for pfns in Shapes(arches.get(arch)).corpus() if broken(pfns)), None)
     if shown is None:
         return
     pfns = _smallest(shown, lambda smaller: broken(smaller) != "")
     try:
         ours = subject.map(arch, pfns)
     except (VmapError, KernelFault):
-        ours = Table(of_arch(arch).vmalloc_start, np.zeros(0, dtype=LEAF_DTYPE))
+        ours = Table(arches.get(arch).vmalloc_start, np.zeros(0, dtype=LEAF_DTYPE))
     yield Finding(
         "invariants",
         "broken",
@@ -562,7 +531,7 @@ def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
         arch,
         pfns,
         ours,
-        _given(of_arch(arch), pfns, ours.addr),
+        _given(arches.get(arch), pfns, ours.addr),
         subject.name,
         "the pages that it was given",
         f"found by {'the invariants and ' + FORMATS[arch].cpu if FORMATS[arch].machine else 'the invariants'}",

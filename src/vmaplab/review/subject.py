@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab import arch as arches
 from vmaplab.config import BOOT_ARGS, CONFIG
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError
@@ -140,8 +139,3 @@ def flipped(subject: Subject, arch: str, option: str) -> Options | None:
         return other if subject.boot(arch, other).config[key] != kernel.config[key] else None  # type: ignore[union-attr]
     except InputError:
         return None
-
-
-def of_arch(name: str) -> arches.Arch:
-    """The architecture called ``name``."""
-    return arches.get(name)
