@@ -2,7 +2,7 @@
 
     python benchmarks/judges.py [docs/performance.md]
 
-References in the same run: a copy of the array of addresses; the same calls without a witness.
+References in the same run: the model's own compiled walk over the same addresses; the same calls without a witness.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 import document
 from document import table
@@ -22,9 +23,18 @@ from vmaplab import Kernel
 from vmaplab.check.witness import Witness
 from vmaplab.mmu import FORMATS
 from vmaplab.mmu.proof import Prover
+from vmaplab.pgtable.unmap import translate
 
 PAGES = 100_000
 ROUNDS = 11
+
+
+@njit
+def walk_each(tables, g, addresses) -> int:
+    found = 0
+    for addr in addresses:
+        found += translate(tables, g, addr)
+    return found
 
 
 def median(run: Callable[[], object]) -> float:
@@ -54,9 +64,10 @@ def translation() -> str:
             prover.load(memory)
             prover.check(va, phys, page)
 
-        took, copied = median(check), median(va.copy)
-        rows.append([arch, f"{took * 1000:.0f}", f"{took / PAGES / 3 * 1e9:.0f}", f"{took / copied:.0f}x"])
-    head = [f"{PAGES} scattered pages, to read, write and execute", "ms", "ns a translation", "copy of the addresses"]
+        tables, g = kernel._mapper.memory.tables(), kernel._mapper.g
+        took, walked = median(check), median(lambda: walk_each(tables, g, va.view(np.int64)))  # noqa: B023
+        rows.append([arch, f"{took * 1000:.0f}", f"{took / PAGES / 3 * 1e9:.0f}", f"{took / 3 / walked:.1f}x"])
+    head = [f"{PAGES} scattered pages, to read, write and execute", "ms", "ns a translation", "model's walk"]
     return table(head, rows)
 
 
