@@ -118,7 +118,7 @@ MUTANTS = [
         "self.flush(L_FLUSH_VMAP, addr + size - self._arch.page_size, addr + size)\n        assert",
     ),
     Mutant(
-        "flush_cache_vunmap() leaves out the guard page's side",
+        "flush_cache_vunmap() leaves out the end of the area",
         "kernel.py",
         "self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end)",
         "self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end - 2 * self.arch.page_size)",
@@ -255,6 +255,51 @@ MUTANTS = [
         "kernel.py",
         "        area.pages = pages\n",
         "        pages[1:2] = pages[:1]\n        area.pages = pages\n",
+    ),
+    Mutant(
+        "the leaves that are reported are not those in the tables",
+        "vmalloc/mapper.py",
+        "                return room[:found].view(LEAF_DTYPE).reshape(-1)",
+        "                room[:found, 2] += 1\n                return room[:found].view(LEAF_DTYPE).reshape(-1)",
+    ),
+    Mutant(
+        "vmalloc() maps other pages than it was given",
+        "kernel.py",
+        "counters = self._mapper.map_array(area.addr, size, pages.view(np.int64), None, shift)",
+        "counters = self._mapper.map_array(area.addr, size, pages[::-1].view(np.int64).copy(), None, 12)",
+    ),
+    Mutant(
+        "vmap() of 5 pages maps nothing and says that it did",
+        "vmalloc/mapper.py",
+        "        start, end = signed(addr), signed(addr) + size\n        err, tables = self._map_kmsan",
+        "        start, end = signed(addr), signed(addr) + size\n"
+        "        if len(pages) == 5 and batch:\n            return self.memory.tables().cost\n"
+        "        err, tables = self._map_kmsan",
+    ),
+    Mutant(
+        "flush_cache_vmap() far beyond the area",
+        "vmalloc/mapper.py",
+        "            self.flush(L_FLUSH_VMAP, addr, addr + size)\n        assert",
+        "            self.flush(L_FLUSH_VMAP, addr, addr + size)\n"
+        "            self.flush(L_FLUSH_VMAP, addr - size, addr + 2 * size)\n        assert",
+    ),
+    Mutant(
+        "KMSAN metadata on the frames of the data",
+        "vmalloc/mapper.py",
+        "meta = np.where(pages < 0, pages, pages ^ bit)",
+        "meta = pages.copy()",
+    ),
+    Mutant(
+        "vmap() as device memory (arm64)",
+        "arch/arm64.py",
+        "MT_NORMAL, MT_DEVICE_nGnRE = 0, 4",
+        "MT_NORMAL, MT_DEVICE_nGnRE = 4, 4",
+    ),
+    Mutant(
+        "ioremap() as ordinary memory (x86)",
+        "arch/x86.py",
+        "ioremap_prot=PAGE_KERNEL | PCD,",
+        "ioremap_prot=PAGE_KERNEL,",
     ),
 ]
 

@@ -77,7 +77,8 @@ def test_no_shape_breaks_an_invariant_at_any_offset(arrays, name):
         invariants.groups(found.entries, FORMAT)
         actual = invariants.spread(found.entries, np.uint64(PAGE))
         invariants.bijection(actual, (va, pfns.astype(np.uint64) * np.uint64(PAGE)), PAGE)
-        invariants.rights(found.entries, FORMAT, [])
+        invariants.rights(found.entries, FORMAT, [(START, 1 << 64 - 1, FORMAT.data_rights)])
+        assert len(invariants.leaves(found.entries, PAGE)) == len(kernel.leaves(START, START + (1 << 35)))
         assert len(found.tables) == kernel.table_memory.tables_in_use
         best = sum(len(optimum(TINY, pfns[a:b].astype(np.uint64), START + offset * PAGE)) for a, b in
                    zip(starts[:-1:97].tolist(), starts[1::97].tolist(), strict=True))  # fmt: skip

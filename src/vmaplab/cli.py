@@ -188,7 +188,7 @@ def _vmap(
         witness = Witness(kernel, mmu=True)
         mapping = witness.vmap(pfns)
         mapping.leaves  # noqa: B018 - before it is undone
-        return mapping, prove(witness, mapping)
+        return mapping, prove(witness)
     except (VmapError, Violation) as error:
         if as_json:
             from vmaplab.report import as_json as to_json
@@ -348,7 +348,9 @@ def review_command(
     own_code = own_code or bool(tree or snippet)
     if own_code and release:
         raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
-    chosen = [name.strip() for name in only.split(",") if name.strip()]
+    if mail and as_json:
+        raise InputError("--mail and --json exclude each other")
+    chosen = [name.strip() for name in only.split(",")] if only else []
     built = _build(_targets(arch), tree, config, snippet, call) if own_code else []
     names = [] if own_code else _names(arch, ARCHES, "architecture")
     steps = len(built or names) * (len(chosen) or 8)

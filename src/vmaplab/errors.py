@@ -34,3 +34,7 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, no err
 
 class Violation(Exception):  # noqa: N818 - a finding about a kernel, no error of ours
     """A kernel, model or the real code, broke an invariant of page tables: a finding, in one line."""
+
+
+class Misplaced(Violation):
+    """A page is mapped that should not be, or not mapped, or goes to another frame than the one that was given."""

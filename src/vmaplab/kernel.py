@@ -352,6 +352,17 @@ class Kernel:
         """Pages that vmalloc() holds now."""
         return self._buddy.taken if self._buddy else 0
 
+    def log_pages(self) -> list[NDArray[np.uint64]]:
+        """A list to which the page allocator adds what it hands out from now on."""
+        buddy = self._page_allocator()
+        buddy.handed = []
+        return buddy.handed
+
+    @property
+    def records(self) -> bool:
+        """Whether events are kept."""
+        return self._mapper.record
+
     def fail(self, numbers: Iterable[int]) -> None:
         """Let allocations fail: those with these numbers, counted from 0 from now on, two at most.
 

@@ -141,6 +141,10 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     """Compare one given scenario; not shrunk."""
+    frames = 1 << plan.arch.phys_bits - plan.arch.page_shift
+    for step in scenario.steps:
+        if step.call in ("ioremap", "range") and step.pfn + step.pages > frames:
+            raise InputError(f"'{step.call}' goes beyond the {frames:#x} page frames that {plan.arch.name} can address")
     ours, theirs = plan.sides()
     chosen = any(step.call == "fail" for step in scenario.steps)
     if chosen and not plan.faults:

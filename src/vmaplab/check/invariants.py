@@ -1,6 +1,6 @@
 """What must hold of all entries that the MMU can reach, whoever made them.
 
-Shared with nothing that makes them; formats come from :mod:`vmaplab.mmu`. All functions raise
+No code that makes entries is used here; formats come from :mod:`vmaplab.mmu`. All functions raise
 :class:`~vmaplab.errors.Violation` that names the first address where something is wrong.
 """
 
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.errors import Violation
-from vmaplab.mmu.format import EXEC, U64, USER, WRITE, Format
+from vmaplab.errors import Misplaced, Violation
+from vmaplab.mapping import LEAF_DTYPE
+from vmaplab.mmu.format import EXEC, NORMAL, U64, USER, USER_EXEC, WRITE, Format
 
 Entries = NDArray[Any]
 """``vmaplab.mmu.walker.ENTRY``, ascending ``va``."""
@@ -80,23 +81,43 @@ def bijection(actual: tuple[U64, U64], expected: tuple[U64, U64], page: int) -> 
     extra, missing = np.setdiff1d(there, va), np.setdiff1d(va, there)
     if len(extra):
         pfn = int(to[np.flatnonzero(there == extra[0])[0]]) // page
-        raise Violation(f"{int(extra[0]):#x} is mapped to PFN {pfn:#x}: nothing should be mapped there")
+        raise Misplaced(f"{int(extra[0]):#x} is mapped to PFN {pfn:#x}: nothing should be mapped there")
     if len(missing):
-        raise Violation(f"{int(missing[0]):#x} is not mapped")
+        raise Misplaced(f"{int(missing[0]):#x} is not mapped")
     bad = int(np.flatnonzero(to != phys)[0])
     pfns = f"PFN {int(to[bad]) // page:#x} instead of {int(phys[bad]) // page:#x}"
-    raise Violation(f"{int(va[bad]):#x} is mapped to {pfns}")
+    raise Misplaced(f"{int(va[bad]):#x} is mapped to {pfns}")
 
 
-def rights(entries: Entries, form: Format, unjudged: list[tuple[int, int]]) -> None:
-    """The kernel's data can be written, not executed where that can be refused, and not used from user mode.
+def rights(entries: Entries, form: Format, areas: list[tuple[int, int, int | None]]) -> None:
+    """Ordinary memory for data and device memory for ``ioremap()``, written to, not executed where that can be refused.
 
-    :param unjudged: ranges that somebody asked other rights for.
+    :param areas: ``(start, end, rights)``; ``rights`` None where the caller asked for others: then only what
+        ``pgprot_nx()`` and the kernel half of the address space forbid is looked at.
     """
-    for bad in entries[entries["rights"] != form.data_rights]:
-        if not any(start <= int(bad["va"]) < end for start, end in unjudged):
+    closed = (EXEC | USER | USER_EXEC) & ~form.data_rights
+    for start, end, wanted in areas:
+        first, last = np.searchsorted(entries["va"], np.array([start, end], dtype=np.uint64))
+        given = entries["rights"][first:last]
+        wrong = given & closed != 0 if wanted is None else given != wanted
+        if wrong.any():
+            bad = entries[first + int(np.flatnonzero(wrong)[0])]
             words = [word for flag, word in _RIGHTS if bad["rights"] & flag]
-            raise Violation(f"{int(bad['va']):#x} can be {' and '.join(words) or 'read only'}")
+            kind = "ordinary" if bad["rights"] & NORMAL else "device"
+            can = f"can be {' and '.join(words)}" if words else "is read only"
+            raise Violation(f"{int(bad['va']):#x} {can}, as {kind} memory")
 
 
-_RIGHTS = ((WRITE, "written"), (EXEC, "executed"), (USER, "used from user mode"))
+_RIGHTS = ((WRITE, "written"), (EXEC, "executed"), (USER, "used from user mode"), (USER_EXEC, "executed in user mode"))
+
+
+def leaves(entries: Entries, page: int) -> NDArray[Any]:
+    """The leaves as the MMU sees them: ``LEAF_DTYPE``, a group being one; ``page``: bytes of a page."""
+    inside = _inside(entries)
+    single = entries["size"] - np.uint64(1) | np.uint64(page - 1) | inside
+    start = entries["va"] & ~single
+    first = np.flatnonzero(np.concatenate([[True], start[1:] != start[:-1]])[: len(entries)])
+    found = np.zeros(len(first), dtype=LEAF_DTYPE)
+    found["va"], found["size"] = start[first], single[first] + np.uint64(1)
+    found["pfn"] = (entries["phys"] & ~single)[first] // np.uint64(page)
+    return found

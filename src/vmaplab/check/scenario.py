@@ -165,9 +165,9 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
         only(1)
         return Step(call, pages=page_count(words[0]))
     if call == "fail":
-        first, second = (int(word) for word in (*words, "-1")[:2])
-        only(1 + (second >= 0))
-        return Step(call, pages=first, pfn=second)
+        only(min(max(len(words), 1), 2))
+        numbers = [page_count(word) for word in words]
+        return Step(call, pages=numbers[0], pfn=(*numbers, -1)[1])
     if call == "vmap":
         flags = VM_MAP
         if len(words) == 2 and words[1].startswith("flags="):
@@ -183,6 +183,8 @@ def _parse_step(call: str, words: list[str], number: int) -> Step:
     if call == "ioremap":
         only(1)
         ((first, count),) = runs(parse_runs(words[0]))
+        if first == NULL:
+            raise ValueError("a physical range has no NULL pages")
         return Step(call, pfn=first, pages=count)
     ref, offset = _ref(words[0], number)
     if call == "map":

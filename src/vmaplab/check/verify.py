@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from vmaplab.check.witness import Witness
-from vmaplab.mapping import Mapping
 from vmaplab.mmu.format import EXEC
 
 
@@ -35,20 +34,19 @@ class Proof(NamedTuple):
     executable: bool
 
 
-def prove(witness: Witness, mapping: Mapping) -> Proof:
-    """Sum up what was proved of the only ``mapping`` of ``witness``, undo it, and look once more.
+def prove(witness: Witness) -> Proof:
+    """Sum up what was proved of the only mapping of ``witness``, undo it, and look once more.
 
     :raises Violation: if undoing it breaks an invariant.
     """
     found, prover = witness.walk, witness.prover
     grouped = found.entries[found.entries["group"] != 0]
     groups = len(np.unique(grouped["va"] >> grouped["group"].astype(np.uint64)))
-    cost = mapping.cost
     proof = Proof(
         prover is not None,
         witness.form.cpu,
         witness.form.manual,
-        (cost.pages - prover.beyond) if prover else 0,
+        witness.translated,
         prover.beyond if prover else 0,
         prover.faults if prover else 0,
         groups,

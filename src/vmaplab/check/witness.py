@@ -12,7 +12,8 @@ table memory:
 - a call that fails leaves nothing mapped;
 - entries go through invalid and a TLB flush before they change; freed tables and addresses likewise (:mod:`.shadow`).
 
-The code shares nothing with the model's walkers; formats come from :mod:`vmaplab.mmu`.
+No code that maps, walks or decodes is used here; formats come from :mod:`vmaplab.mmu`. In common with the model are
+the words: kinds of events, flags, the bounds of an architecture's address space.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from vmaplab.check import invariants
 from vmaplab.check.shadow import Rows, Shadow
-from vmaplab.errors import Violation, VmapError
+from vmaplab.errors import InputError, Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import Mapping
 from vmaplab.mmu import FORMATS, walker
 from vmaplab.mmu.format import U64, Format
 from vmaplab.mmu.proof import Prover
 from vmaplab.mmu.walker import Walk
+from vmaplab.pages.array import page_array
 from vmaplab.pgtable.memory import L_FLUSH_VMAP, L_FLUSH_VUNMAP
 from vmaplab.vmalloc.flags import VM_MAP, VM_NO_GUARD
 
@@ -49,6 +51,7 @@ class Held:
 
     :param end: first address behind its guard page.
     :param pfns: per page its frame, or NOTHING.
+    :param rights: what its entries allow (``vmaplab.mmu.format``); None where the caller asked for others.
     :param metadata: per page, whether KMSAN has shadow and origin pages for it.
     :param nested: the area of its page array, if that is in the vmalloc space too.
     """
@@ -57,7 +60,7 @@ class Held:
     end: int
     pfns: Ints
     call: str
-    rights: bool
+    rights: int | None
     metadata: NDArray[np.bool_]
     nested: list[int] = field(default_factory=list)
 
@@ -76,6 +79,8 @@ class Witness:
     """
 
     def __init__(self, kernel: Kernel | ObjectKernel, form: Format | None = None, mmu: bool = False) -> None:
+        if not kernel.records:
+            raise InputError("a kernel that is watched keeps its events: Kernel(..., record=True)")
         self.kernel = kernel
         self.form = form = form or FORMATS[kernel.arch.name]
         self._page = kernel.arch.page_size
@@ -89,6 +94,7 @@ class Witness:
         self._held: dict[int, Held] = {}
         self.walk = Walk.nothing()
         self.prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
+        self._handed = kernel.log_pages()
         self._objects, self._pages = kernel.live_objects, kernel.taken_pages
         self._blind = ""  # why the expected mappings are not known any more
         self.translated = 0
@@ -101,7 +107,7 @@ class Witness:
 
     def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
         """``vmap()``."""
-        given = np.asarray(pfns, dtype=np.uint64).astype(np.int64)
+        given = page_array(pfns).astype(np.int64)
         seen = len(self.kernel.log)
         try:
             mapping = self.kernel.vmap(pfns, flags, prot)
@@ -112,8 +118,8 @@ class Witness:
         wrong = np.flatnonzero((given < 0) | (given >= limit))
         if len(wrong):
             raise Violation(f"vmap() maps page {int(wrong[0])}, which is NULL or not valid, and reports no error")
-        self._hold(mapping.addr, given, "vmap", rights=prot is None)
-        self._settle("vmap", seen, mapping.addr)
+        self._hold(mapping.addr, given, "vmap", self.form.data_rights if prot is None else None)
+        self._settle("vmap", seen, mapping)
         return mapping
 
     def vmalloc(self, size: int, flags: int = 0) -> Mapping:
@@ -125,16 +131,23 @@ class Witness:
             self._settle("vmalloc", seen)
             raise
         count = -(-size // self._page)
+        handed = np.concatenate([np.zeros(0, dtype=np.uint64), *self._handed]).astype(np.int64)
         actual = self._look()
         pfns = self._frames(actual, mapping.addr, mapping.addr + count * self._page)
         if (pfns == NOTHING).any():
             raise Violation(f"vmalloc() leaves page {int(np.flatnonzero(pfns == NOTHING)[0])} of {count} unmapped")
         more = self._frames(actual, mapping.addr + count * self._page, self._area_end(mapping.addr, actual))
         pfns = np.concatenate([pfns, more])  # a huge vmalloc() is rounded up to whole leaves
+        largest = 1 << max(self.kernel.arch.levels[1].shift, *(group.shift for group in self.kernel.arch.groups), 0)
+        if len(pfns) * self._page >= size + largest:
+            raise Violation(f"vmalloc() of {size} bytes maps {len(pfns) * self._page}")
+        # What was handed out last is what is mapped: after the pages of the page array, and after failed attempts.
+        pfns = handed[max(len(handed) - len(pfns), 0) :]
         self._unshared(pfns, mapping.addr)
-        held = self._hold(mapping.addr, pfns, "vmalloc", guarded=not flags & VM_NO_GUARD)
-        self._adopt_page_array(actual, held, len(pfns) * 8)
-        self._settle("vmalloc", seen, mapping.addr)
+        rights = self.form.data_rights
+        held = self._hold(mapping.addr, pfns, "vmalloc", rights, guarded=not flags & VM_NO_GUARD)
+        self._page_array(actual, held, handed[: len(handed) - len(pfns)], len(pfns) * 8)
+        self._settle("vmalloc", seen, mapping)
         return mapping
 
     def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
@@ -146,8 +159,9 @@ class Witness:
             self._settle("ioremap", seen)
             raise
         first, last = phys // self._page, (phys + size - 1) // self._page
-        self._hold(mapping.addr, np.arange(first, last + 1, dtype=np.int64), "ioremap", rights=prot is None)
-        self._settle("ioremap", seen, mapping.addr)
+        rights = self.form.device_rights if prot is None else None
+        self._hold(mapping.addr, np.arange(first, last + 1, dtype=np.int64), "ioremap", rights)
+        self._settle("ioremap", seen, mapping)
         return mapping
 
     def get_vm_area(self, size: int, flags: int = VM_MAP) -> Any:
@@ -157,7 +171,8 @@ class Witness:
         pages = -(-size // self._page)
         addr = area if isinstance(area, int) else area.addr
         guarded = not flags & VM_NO_GUARD
-        self._hold(addr, np.full(pages, NOTHING, dtype=np.int64), "get_vm_area", guarded=guarded)
+        nothing = np.full(pages, NOTHING, dtype=np.int64)
+        self._hold(addr, nothing, "get_vm_area", self.form.data_rights, guarded=guarded)
         self._settle("get_vm_area", seen)
         return area
 
@@ -175,7 +190,7 @@ class Witness:
 
     def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
         """``vmap_pages_range_noflush()``."""
-        given = np.asarray(pfns, dtype=np.uint64).astype(np.int64)
+        given = page_array(pfns).astype(np.int64)
         self._over(
             "vmap_pages_range_noflush", addr, given, lambda: self.kernel.vmap_pages_range_noflush(addr, pfns, shift)
         )
@@ -233,11 +248,11 @@ class Witness:
 
     # -- what is expected ---------------------------------------------------------------------------
 
-    def _hold(self, addr: int, pfns: Ints, call: str, rights: bool = True, guarded: bool = True) -> Held:
+    def _hold(self, addr: int, pfns: Ints, call: str, rights: int | None, guarded: bool = True) -> Held:
         """Remember a new area, after a look at where it lies."""
         arch, end = self.kernel.arch, addr + (len(pfns) + guarded) * self._page
         held = Held(addr, end, pfns, call, rights, np.full(len(pfns), call in ("vmap", "vmalloc")))
-        start, stop = arch.vmalloc_start, arch.vmalloc_end
+        start, stop = arch.vmalloc_start, self._meta[0] - 1 if self._quarter else arch.vmalloc_end
         if call == "ioremap" and arch.ioremap_start:
             start, stop = arch.ioremap_start, arch.ioremap_end
         if addr % self._page or not start <= addr < end <= stop + 1:
@@ -260,9 +275,11 @@ class Witness:
         except VmapError:
             held = None
         if held is not None and (addr % self._page == 0 or call == "iounmap"):
-            del self._held[held.addr]
-            for nested in held.nested if call == "vfree" else ():
-                self._held.pop(nested, None)
+            gone = [held, *(self._held[nested] for nested in held.nested if call == "vfree")]
+            for one in gone:
+                self._held.pop(one.addr, None)
+                if not self._blind:
+                    self._exactly(call, self.kernel.log.rows(seen), L_FLUSH_VUNMAP, one.addr, one.end)
         self._settle(call, seen)
 
     def _over(self, call: str, addr: int, given: Ints, run: Any, flush: bool = False) -> None:
@@ -294,9 +311,12 @@ class Witness:
             held.pfns = wanted
             if call != "vmap_page_range":
                 held.metadata[there] = call == "vmap_pages_range_noflush"
-            self._settle(
-                call, seen, addr if flush and not failed else None, strict=strict, size=len(given) * self._page
-            )
+            if call == "vunmap_range" and self._cuts_group(addr, addr + len(given) * self._page):
+                self._blind = "vunmap_range() clears part of a group of PTEs"
+            self._settle(call, seen, strict=strict)
+            if not failed and not self._blind and (flush or call == "vunmap_range"):
+                kind = L_FLUSH_VMAP if flush else L_FLUSH_VUNMAP
+                self._exactly(call, self.kernel.log.rows(seen), kind, addr, addr + len(given) * self._page)
 
     def _partly(self, held: Held, before: Ints, wanted: Ints, there: slice, failed: bool) -> Ints:
         """What a walker that stopped midway, or that cleared whole leaves, left: each page as before or as wanted."""
@@ -309,6 +329,12 @@ class Witness:
             leaf = self._leaf_of(self.walk, held.addr + index * self._page)
             allowed[index] = leaf is not None and leaf[0] < end and start < leaf[1]
         return np.where(allowed, actual, wanted)
+
+    def _cuts_group(self, start: int, end: int) -> bool:
+        """Whether a range begins or ends within a group of PTEs of which it clears the rest."""
+        left = self._look()
+        before, behind = self._leaf_of(left, start - self._page), self._leaf_of(left, end)
+        return (before is not None and start < before[1]) or (behind is not None and behind[0] < end)
 
     @staticmethod
     def _leaf_of(before: Walk, va: int) -> tuple[int, int] | None:
@@ -338,19 +364,17 @@ class Witness:
             if held.call == "vmalloc" and held.addr != addr and len(np.intersect1d(held.pfns, pfns)):
                 raise Violation(f"vmalloc() at {addr:#x} maps a page of the area at {held.addr:#x}")
 
-    def _adopt_page_array(self, actual: Walk, held: Held, size: int) -> None:
-        """The array of page pointers of a large area lies in an area of its own."""
+    def _page_array(self, actual: Walk, held: Held, handed: Ints, size: int) -> None:
+        """The array of page pointers of a large area lies in an area of its own; ``handed``: pages for it, last."""
         if size <= self._page:
             return
         pages = -(-size // self._page)
         known = self._expected()[0]
-        granule = np.uint64(1 << self.form.levels[0][0])
-        va, _ = invariants.spread(actual.entries, granule)
+        va, _ = invariants.spread(actual.entries, np.uint64(1 << self.form.levels[0][0]))
         new = np.setdiff1d(va, np.concatenate([known, self._metadata(known)]))
         if len(new):
-            start = int(new[0])
-            nested = self._hold(start, self._frames(actual, start, start + pages * self._page), "vmalloc")
-            held.nested.append(nested.addr)
+            pfns = handed[max(len(handed) - pages, 0) :]
+            held.nested.append(self._hold(int(new[0]), pfns, "vmalloc", self.form.data_rights).addr)
 
     # -- what is there ------------------------------------------------------------------------------
 
@@ -392,25 +416,27 @@ class Witness:
 
     # -- the look after each call ---------------------------------------------------------------------
 
-    def _settle(
-        self, call: str, seen: int, addr: int | None = None, strict: bool = True, size: int | None = None
-    ) -> None:
-        """Look at everything; ``addr``: the area that the call has just mapped.
+    def _settle(self, call: str, seen: int, mapping: Mapping | None = None, strict: bool = True) -> None:
+        """Look at everything.
 
+        :param mapping: what the call has just made.
         :param strict: the caller did not map over its own mapping.
-        :param size: bytes mapped, if not the whole area.
         """
+        self._handed.clear()
         rows = self.kernel.log.rows(seen)
-        if not len(rows) or self._blind:
+        if self._blind or (not len(rows) and mapping is None):
             return
         changes = self._shadow.follow(rows, strict)
         self._flushed(call, rows, changes.made, changes.cleared)
-        if addr is not None:
-            self._exactly(call, rows, addr, size or len(self._held[addr].pfns) * self._page)
+        if mapping is not None:
+            self._exactly(call, rows, L_FLUSH_VMAP, mapping.addr, mapping.addr + self._size(mapping.addr))
         self.walk = actual = self._look()
         invariants.groups(actual.entries, self.form)
         invariants.alignment(actual.entries)
         self._places(actual)
+        self._bounded(call, rows)
+        if mapping is not None:
+            self._reported(call, mapping)
         reached, used = actual.tables.keys(), self._shadow.tables
         for table in used - reached:
             raise Violation(f"the table at {table:#x} is allocated, but no entry leads to it")
@@ -418,8 +444,29 @@ class Witness:
             raise Violation(f"an entry leads to a table at {table:#x}, where none is allocated")
         if self.prover:
             va, phys = self._expected()
+            loose = [held for held in self._held.values() if held.rights is None]
+            writable = np.ones(len(va), dtype=bool)
+            for held in loose:
+                writable &= (va < np.uint64(held.addr)) | (va >= np.uint64(held.end))
             self.prover.load(self.kernel.live_tables())
-            self.translated += self.prover.check(va, phys, 1 << self.form.levels[0][0])
+            self.translated += self.prover.check(va, phys, 1 << self.form.levels[0][0], writable)
+
+    def _size(self, addr: int) -> int:
+        """Bytes mapped of the area at ``addr``."""
+        return len(self._held[addr].pfns) * self._page
+
+    def _reported(self, call: str, mapping: Mapping) -> None:
+        """What the call reports of its mapping is what is there."""
+        size = self._size(mapping.addr)
+        inside = (self.walk.entries["va"] >= np.uint64(mapping.addr)) & (
+            self.walk.entries["va"] <= np.uint64(mapping.addr + size - 1)
+        )
+        actual = invariants.leaves(self.walk.entries[inside], self._page)
+        told = mapping.leaves[mapping.leaves["va"] <= np.uint64(mapping.addr + size - 1)]
+        if not np.array_equal(told, actual) or mapping.cost.tlb_entries != len(mapping.leaves):
+            raise Violation(f"{call}() reports {len(told)} leaves that are not the {len(actual)} that the tables hold")
+        if mapping.size > size:
+            raise Violation(f"{call}() reports {mapping.size} bytes and has mapped {size}")
 
     def _flushed(self, call: str, rows: Rows, made: tuple[U64, U64], cleared: tuple[U64, U64]) -> None:
         """Cache flushes cover each new leaf and each old one."""
@@ -427,7 +474,7 @@ class Witness:
             (L_FLUSH_VMAP, made, "mapped without a flush_cache_vmap() over it"),
             (L_FLUSH_VUNMAP, cleared, "unmapped without a flush_cache_vunmap() over it"),
         ):
-            if not len(starts) or (kind == L_FLUSH_VMAP and call.endswith("_noflush")) or call == "vunmap_range":
+            if not len(starts) or (kind == L_FLUSH_VMAP and call.endswith("_noflush")):
                 continue
             missed = (starts < np.uint64(self._meta[0])) | (starts >= np.uint64(self._meta[1]))
             for first, last in rows[rows[:, 0] == kind, 1:3].view(np.uint64).tolist():
@@ -437,12 +484,21 @@ class Witness:
             if missed.any():
                 raise Violation(f"{call}(): {int(starts[np.flatnonzero(missed)[0]]):#x} is {what}")
 
-    def _exactly(self, call: str, rows: Rows, addr: int, size: int) -> None:
-        """The flush of a new mapping is its area, no more and no less."""
-        flushes = rows[rows[:, 0] == L_FLUSH_VMAP, 1:3].view(np.uint64).tolist()
-        if [addr, addr + size] not in flushes:
+    def _exactly(self, call: str, rows: Rows, kind: int, start: int, end: int) -> None:
+        """One cache flush is for exactly [start, end)."""
+        flushes = rows[rows[:, 0] == kind, 1:3].view(np.uint64).tolist()
+        if [start, end % (1 << 64)] not in flushes:
             told = ", ".join(f"[{first:#x}, {last:#x})" for first, last in flushes) or "nothing"
-            raise Violation(f"{call}() maps [{addr:#x}, {addr + size:#x}) and calls flush_cache_vmap() for {told}")
+            raise Violation(f"{call}() flushes {told} from the cache instead of [{start:#x}, {end:#x})")
+
+    def _bounded(self, call: str, rows: Rows) -> None:
+        """No cache flush reaches beyond an area: in use, or given up in this call."""
+        areas = [(held.addr, held.end) for held in self._held.values()]
+        areas += rows[rows[:, 0] == L_FLUSH_VUNMAP, 1:3].view(np.uint64).tolist()
+        for first, last in rows[rows[:, 0] == L_FLUSH_VMAP, 1:3].view(np.uint64).tolist():
+            meta = self._quarter and not self.kernel.arch.vmalloc_start <= first < self._meta[0]
+            if not meta and not any(start <= first and last <= end for start, end in areas):
+                raise Violation(f"{call}() calls flush_cache_vmap() for [{first:#x}, {last:#x}), which is no area")
 
     def _places(self, actual: Walk) -> None:
         """Each page where it should be, with the right rights, and nothing else."""
@@ -452,10 +508,23 @@ class Witness:
             meta = (there >= np.uint64(self._meta[0])) & (there < np.uint64(self._meta[1]))
             if self._quarter and not np.array_equal(there[meta], np.sort(self._metadata(self._with_metadata()))):
                 raise Violation("KMSAN metadata is not mapped for exactly the pages that are mapped")
+            self._metadata_apart(there, to)
             there, to = there[~meta], to[~meta]
         invariants.bijection((there, to), self._expected(), self._page)
-        loose = [(held.addr, held.end) for held in self._held.values() if not held.rights]
-        invariants.rights(actual.entries, self.form, loose)
+        areas = [(held.addr, held.end, held.rights) for held in self._held.values()]
+        invariants.rights(actual.entries, self.form, areas)
+
+    def _metadata_apart(self, there: U64, to: U64) -> None:
+        """No frame holds both data and KMSAN metadata of it, or both its shadow and its origin."""
+        for held in self._held.values() if self._quarter else ():
+            parts = []
+            for number in range(3):
+                start = np.uint64(held.addr + number * self._quarter)
+                part = (there >= start) & (there < start + np.uint64(held.end - held.addr))
+                parts.append(to[part])
+            frames = [np.unique(part) for part in parts]
+            if len(np.unique(np.concatenate(frames))) < sum(map(len, frames)):
+                raise Violation(f"the KMSAN metadata of the area at {held.addr:#x} shares frames with it")
 
     def _with_metadata(self) -> U64:
         """The granules for which KMSAN keeps metadata."""

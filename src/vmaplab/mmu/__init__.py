@@ -1,7 +1,7 @@
 """The judge of page tables: entry formats as the architecture manuals define them, a walker, and emulated MMUs.
 
-It shares no code and no constants with what it judges (:mod:`vmaplab.arch`, :mod:`vmaplab.pgtable`); the two meet in
-the bytes of the table memory and in the name of the architecture.
+It shares no format, no constant and no walk with what it judges (:mod:`vmaplab.arch`, :mod:`vmaplab.pgtable`); the two
+meet in the bytes of the table memory and in the name of the architecture.
 """
 
 from __future__ import annotations

@@ -48,21 +48,26 @@ def vmsav8(
         below = levels[level - 1][1] + 3 if level else page_shift  # log2 of the bytes of the next table
         address = np.where(leaf, field(entries, 47, page_shift), field(entries, 47, below))
         wrong = table if level == 0 else leaf & (shift not in blocks)
+        pointer = field(entries, max(below, 13) - 1, 12)  # bits of a table's address that a larger table has not
         bad = first_bad(
             entries.shape,
             (RESERVED, wrong),
+            (MISALIGNED, table & (pointer != 0) & (below > 12)),
             (MISALIGNED, leaf & (field(address, shift - 1, 0) != 0)),
             (NOT_ACCESSED, leaf & ~bit(entries, 10)),
         )
-        # A table: APTable[1] (bit 62) takes the right to write, PXNTable (59) to execute, APTable[0] (61) the user's.
+        # A table: APTable[1] (bit 62) takes the right to write, PXNTable (59) to execute, APTable[0] (61) and UXNTable
+        # (60) the user's. Ordinary memory: AttrIndx 0 (Linux's MAIR_EL1), inner shareable, nG clear.
         write = np.where(leaf, ~bit(entries, 7), ~bit(entries, 62))
         execute = np.where(leaf, ~bit(entries, 53), ~bit(entries, 59))
         user = np.where(leaf, bit(entries, 6), ~bit(entries, 61))
+        user_execute = np.where(leaf, ~bit(entries, 54), ~bit(entries, 60))
+        kind = np.uint64(0b111 << 2 | 0b11 << 8 | 1 << 11)
+        normal = ~leaf | (entries & kind == np.uint64(0b11 << 8))
+        rights = rights_of(write, execute, user, user_execute, normal)
         size = contiguous.get(shift, 1)
         group = np.where(leaf & bit(entries, 52) & (size > 1), shift + size.bit_length() - 1, 0)
-        return Decoded(
-            valid, leaf, address, rights_of(write, execute, user), entries & ~address, group.astype(np.uint8), bad
-        )
+        return Decoded(valid, leaf, address, rights, entries & ~address, group.astype(np.uint8), bad)
 
     def start(root: int) -> Any:
         uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
-WRITE, EXEC, USER = 1, 2, 4
-"""What an entry allows: writing, execution by the kernel, any access from user mode."""
+WRITE, EXEC, USER, USER_EXEC, NORMAL = 1, 2, 4, 8, 16
+"""What an entry allows: writing, execution by the kernel, data access and execution from user mode; NORMAL: it is
+ordinary memory, cached and coherent, its translation shared by all address spaces."""
+EVERYTHING = np.uint8(WRITE | EXEC | USER | USER_EXEC | NORMAL)
 
 CANNOT = (
     "reserved encoding",
     "output address not aligned",
     "access flag clear",
     "table of another size",
+    "not readable",
 )
 """Why the MMU would not take an entry that is marked valid; ``Decoded.bad`` is an index from 1 on."""
-RESERVED, MISALIGNED, NOT_ACCESSED, OTHER_TABLE = range(1, len(CANNOT) + 1)
+RESERVED, MISALIGNED, NOT_ACCESSED, OTHER_TABLE, NOT_READABLE = range(1, len(CANNOT) + 1)
 
 
 class Decoded(NamedTuple):
@@ -31,7 +34,7 @@ class Decoded(NamedTuple):
     :param valid: the MMU goes on with this entry.
     :param leaf: it ends here; otherwise ``phys`` is the next table.
     :param phys: output address, or address of the next table, bytes.
-    :param rights: ``WRITE | EXEC | USER``; of a table: what it leaves to those below it.
+    :param rights: ``WRITE | EXEC | ...``; of a table: what it leaves to those below it.
     :param attributes: every bit of the entry that is no address.
     :param group: log2 of the bytes that the entry's group maps; 0 if it stands alone.
     :param bad: 0, or what is wrong with a valid entry (``CANNOT``).
@@ -58,7 +61,9 @@ class Format:
     :param cpu: which emulated CPU translates, or why none does.
     :param machine: starts a Unicorn CPU with the MMU on: ``root -> Uc``; None if Unicorn has none.
     :param machine_bits: width of the physical addresses that this CPU takes.
-    :param data_rights: what the kernel gives its data: writing only, where it can refuse execution (``pgprot_nx()``).
+    :param data_rights: what the kernel gives its data: no execution, where it can refuse it (``pgprot_nx()``).
+    :param device_rights: what ``ioremap()`` gives.
+    :param zero_counts: an upper entry of 0 is not invalid.
     :param alike: log2 of the group whose entries all hold the group's address, not each its own; 0 if there is none.
     """
 
@@ -70,7 +75,9 @@ class Format:
     cpu: str
     machine: Callable[[int], Any] | None = None
     machine_bits: int = 64
-    data_rights: int = WRITE
+    data_rights: int = WRITE | NORMAL
+    device_rights: int = WRITE
+    zero_counts: bool = False
     alike: int = 0
 
 
@@ -85,9 +92,13 @@ def bit(entries: U64, number: int) -> Bools:
     return found
 
 
-def rights_of(write: Bools, execute: Bools, user: Bools) -> NDArray[np.uint8]:
-    """The three as one number."""
-    return (write * np.uint8(WRITE) + execute * np.uint8(EXEC) + user * np.uint8(USER)).astype(np.uint8)
+def rights_of(write: Bools, execute: Bools, user: Bools, user_execute: Bools, normal: Bools) -> NDArray[np.uint8]:
+    """The five as one number."""
+    found = np.zeros(write.shape, dtype=np.uint8)
+    pairs = ((WRITE, write), (EXEC, execute), (USER, user), (USER_EXEC, user_execute), (NORMAL, normal))
+    for right, given in pairs:
+        found |= given * np.uint8(right)
+    return found
 
 
 def first_bad(shape: tuple[int, ...], *reasons: tuple[int, Bools]) -> NDArray[np.uint8]:

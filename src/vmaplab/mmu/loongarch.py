@@ -7,7 +7,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmaplab.mmu.format import EXEC, MISALIGNED, RESERVED, U64, WRITE, Decoded, Format, bit, field, first_bad, rights_of
+from vmaplab.mmu.format import (
+    EVERYTHING,
+    EXEC,
+    MISALIGNED,
+    NORMAL,
+    NOT_READABLE,
+    RESERVED,
+    U64,
+    WRITE,
+    Decoded,
+    Format,
+    bit,
+    field,
+    first_bad,
+    rights_of,
+)
 
 _CACHED_WINDOW = np.uint64(9)  # bits [63:60] of a direct-mapped, cached address, by which tables are named
 
@@ -21,11 +36,13 @@ def _decode(level: int, entries: U64) -> Decoded:
     else:
         valid = bit(entries, 0)
         leaf = valid
-        bad = first_bad(entries.shape)
+        bad = first_bad(entries.shape, (NOT_READABLE, bit(entries, 61)))  # NR
     phys = field(entries, 47, 14) if level == 0 else np.where(leaf, field(entries, 47, 14), field(entries, 47, 12))
     bad = np.where((bad == 0) & leaf & (field(phys, shift - 1, 0) != 0), np.uint8(MISALIGNED), bad)
     user = field(entries, 3, 2) != 0  # PLV
-    rights = np.where(leaf, rights_of(bit(entries, 1) & bit(entries, 8), ~bit(entries, 62), user), np.uint8(0b111))
+    write, execute = bit(entries, 1) & bit(entries, 8), ~bit(entries, 62)
+    normal = (field(entries, 5, 4) == np.uint64(1 << 4)) & bit(entries, 6 if level == 0 else 12)  # MAT: coherent; G
+    rights = np.where(leaf, rights_of(write, execute, user, user & execute, normal), EVERYTHING)
     return Decoded(valid, leaf, phys, rights, entries & ~phys, np.zeros(entries.shape, dtype=np.uint8), bad)
 
 
@@ -37,6 +54,8 @@ FORMATS = {
         decode=_decode,
         kernel_half=0xFFFF_8000 << 32,
         cpu="Unicorn has no LoongArch",
-        data_rights=WRITE | EXEC,  # 6.12 has no pgprot_nx() there, and PAGE_KERNEL leaves NX clear
+        device_rights=WRITE | EXEC,
+        zero_counts=True,
+        data_rights=WRITE | EXEC | NORMAL,  # 6.12 has no pgprot_nx() there, and PAGE_KERNEL leaves NX clear
     )
 }

@@ -1,4 +1,7 @@
-"""Radix trees of Book3S (Power ISA v3.1, Book III, 6.7.10) and the two levels of the 8xx (MPC885 RM, ch. 8).
+"""Radix trees of Book3S (Power ISA v3.1, Book III, 6.7.10) and the two levels of the 8xx.
+
+The 8xx loads its TLB by software: what an entry means is what Linux's TLB-miss handlers make of it for the registers of
+the MPC885 (Reference Manual, ch. 8).
 
 Unicorn's PowerPC has neither a way to reach the partition table nor an 8xx.
 """
@@ -8,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from vmaplab.mmu.format import (
+    EVERYTHING,
     MISALIGNED,
     NOT_ACCESSED,
     OTHER_TABLE,
+    RESERVED,
     U64,
     Decoded,
     Format,
@@ -32,12 +37,14 @@ def _radix(level: int, entries: U64) -> Decoded:
     size = (entries & np.uint64(0x1F)).astype(np.int64)  # NLS
     bad = first_bad(
         entries.shape,
+        (RESERVED, leaf & (level == 3)),
         (OTHER_TABLE, table & (size != _RADIX[level - 1][1] if level else np.ones_like(table))),
         (MISALIGNED, leaf & (field(frame, shift - 1, 0) != 0)),
         (NOT_ACCESSED, leaf & ~(bit(entries, 8) & (bit(entries, 7) | ~bit(entries, 1)))),  # R; C where it is written
     )
-    everything = np.uint8(0b111)
-    rights = np.where(leaf, rights_of(bit(entries, 1), bit(entries, 0), ~bit(entries, 3)), everything)
+    write, execute, user = bit(entries, 1), bit(entries, 0), ~bit(entries, 3)
+    normal = field(entries, 5, 4) == np.uint64(0)  # ATT
+    rights = np.where(leaf, rights_of(write, execute, user, user & execute, normal), EVERYTHING)
     phys = np.where(leaf, frame, below)
     return Decoded(valid, leaf, phys, rights, entries & ~phys, np.zeros(entries.shape, dtype=np.uint8), bad)
 
@@ -50,13 +57,15 @@ def _8xx(level: int, entries: U64) -> Decoded:
     group = np.where(bit(entries, 11), 19, np.where(bit(entries, 3), 14, 0)) * leaf
     bad = first_bad(entries.shape, (NOT_ACCESSED, leaf & ~bit(entries, 5)))
     read_only = field(entries, 10, 9) == np.uint64(0x600)
-    rights = np.where(leaf, rights_of(~read_only & bit(entries, 8), bit(entries, 6), ~bit(entries, 2)), np.uint8(0b111))
+    write, execute, user = ~read_only & bit(entries, 8), bit(entries, 6), ~bit(entries, 2)
+    normal = ~bit(entries, 1) & ~bit(entries, 4)  # CI, G
+    rights = np.where(leaf, rights_of(write, execute, user, user & execute, normal), EVERYTHING)
     return Decoded(valid, leaf, phys, rights, entries & ~phys, group.astype(np.uint8), bad)
 
 
 def _two_levels(alike: int) -> Format:
     return Format(
-        manual="MPC885 RM, ch. 8",
+        manual="Linux's 8xx TLB-miss handlers (MPC885 RM, ch. 8)",
         levels=((12, 10), (22, 10)),
         entry=">u4",
         decode=_8xx,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.errors import Violation
-from vmaplab.mmu.format import EXEC, U64, WRITE, Format
+from vmaplab.mmu.format import EXEC, U64, Bools, Format
 from vmaplab.mmu.machine import FETCH, READ, Machine
 from vmaplab.mmu.machine import WRITE as STORE
 
@@ -33,20 +33,22 @@ class Prover:
         """Take ``memory``, a dump of the table memory."""
         self._machine.load(memory)
 
-    def check(self, va: U64, phys: U64, page: int) -> int:
+    def check(self, va: U64, phys: U64, page: int, writable: Bools | None = None) -> int:
         """Each of ``va`` must go to its ``phys``, to read and write but not to execute; around them are faults.
 
         :param va: page addresses, ascending.
         :param page: bytes of a page.
+        :param writable: which of them can be written to; all if None.
         :return: how many pages the MMU translated; those beyond its physical addresses it cannot.
         :raises Violation: naming the first address that goes wrong.
         """
         reach = phys < np.uint64(1 << self._form.machine_bits)
         self.beyond = int((~reach).sum())
-        va, phys, everything = va[reach], phys[reach], va
+        everything, va, phys = va, va[reach], phys[reach]
+        stored = np.ones(len(va), dtype=bool) if writable is None else writable[reach]
         for access, word in ((READ, "read"), (STORE, "written")):
-            if access == STORE and not self._form.data_rights & WRITE:
-                continue
+            if access == STORE:
+                va, phys = va[stored], phys[stored]
             to, taken = self._machine.translate(va, access)
             if not taken.all():
                 raise Violation(f"the MMU: {int(va[np.flatnonzero(~taken)[0]]):#x} cannot be {word}")
@@ -55,9 +57,9 @@ class Prover:
                 pfns = f"PFN {int(to[bad]) // page:#x} instead of {int(phys[bad]) // page:#x}"
                 raise Violation(f"the MMU: {int(va[bad]):#x} goes to {pfns}")
         if not self._form.data_rights & EXEC:
-            self.refuses(va, FETCH, "can be executed")
+            self.refuses(everything[reach], FETCH, "can be executed")
         self.refuses(self._near(everything, page), READ, "is mapped: nothing should be mapped there")
-        return len(va)
+        return int(reach.sum())
 
     def refuses(self, va: U64, access: int = READ, what: str = "is still mapped") -> None:
         """None of ``va`` may be translated for ``access``.

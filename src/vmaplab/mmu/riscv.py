@@ -10,10 +10,13 @@ import unicorn
 from unicorn import riscv_const as reg
 
 from vmaplab.mmu.format import (
+    EVERYTHING,
     MISALIGNED,
+    NORMAL,
     NOT_ACCESSED,
     RESERVED,
     U64,
+    WRITE,
     Decoded,
     Format,
     bit,
@@ -40,8 +43,8 @@ def _decode(level: int, entries: U64) -> Decoded:
         (MISALIGNED, leaf & (field(phys, shift - 1, 0) != 0)),
         (NOT_ACCESSED, leaf & ~(accessed & (dirty | ~write))),
     )
-    everything = np.uint8(0b111)
-    rights = np.where(leaf, rights_of(write, execute, user), everything)
+    # G says that all address spaces have it; without Svpbmt an entry does not tell the kind of memory.
+    rights = np.where(leaf, rights_of(write, execute, user, user & execute, bit(entries, 5)), EVERYTHING)
     attributes = entries & ~np.uint64((1 << 54) - (1 << 10))
     return Decoded(valid, leaf, phys, rights, attributes, np.zeros(entries.shape, dtype=np.uint8), bad)
 
@@ -67,6 +70,7 @@ def _sv(levels: int) -> Format:
         cpu="Unicorn's riscv64 CPU",
         machine=_start(5 + levels),  # satp.MODE: 8 is Sv39, 9 Sv48, 10 Sv57
         machine_bits=56,
+        device_rights=WRITE | NORMAL,
     )
 
 

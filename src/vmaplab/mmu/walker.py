@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.mmu.format import CANNOT, U64, Format
+from vmaplab.mmu.format import CANNOT, EVERYTHING, U64, Format
 
 ENTRY = np.dtype(
     [
@@ -49,19 +49,19 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format) -> Walk:
     """
     words = memory[: len(memory) // np.dtype(form.entry).itemsize * np.dtype(form.entry).itemsize].view(form.entry)
     itemsize = words.dtype.itemsize
-    used = np.flatnonzero(words).astype(np.uint64)
+    used = np.arange(len(words), dtype=np.uint64) if form.zero_counts else np.flatnonzero(words).astype(np.uint64)
     found: list[NDArray[Any]] = []
     tables: dict[int, int] = {}
     complaints: list[str] = []
     phys = np.array([root], dtype=np.uint64)
     offsets = np.zeros(1, dtype=np.uint64)
-    allowed = np.full(1, 0b111, dtype=np.uint8)
+    allowed = np.full(1, EVERYTHING, dtype=np.uint8)
     for level in range(len(form.levels) - 1, -1, -1):
         shift, bits = form.levels[level]
         count = 1 << bits
         first = (phys - np.uint64(base)) // np.uint64(itemsize)
         inside = (phys >= np.uint64(base)) & (first + np.uint64(count) <= np.uint64(len(words)))
-        inside &= phys % np.uint64(min(count * itemsize, 4096)) == 0
+        inside &= phys % np.uint64(count * itemsize) == 0
         for where, offset in zip(phys[~inside].tolist(), offsets[~inside].tolist(), strict=True):
             complaints.append(
                 f"the table for {form.kernel_half | offset:#x} is said to be at {where:#x}: no table is there"

@@ -28,7 +28,10 @@ def _decode(level: int, entries: U64) -> Decoded:
         (MISALIGNED, leaf & (low != 0)),
     )
     phys = np.where(leaf, field(entries, 51, shift), address)
-    rights = rights_of(bit(entries, 1), ~bit(entries, 63), bit(entries, 2))
+    user, execute = bit(entries, 2), ~bit(entries, 63)
+    pat = bit(entries, 7) if level == 0 else bit(entries, 12)
+    normal = ~leaf | (~bit(entries, 3) & ~bit(entries, 4) & ~pat & bit(entries, 8))  # PWT, PCD, PAT clear: WB; G
+    rights = rights_of(bit(entries, 1), execute, user, user & execute, normal)
     return Decoded(valid, leaf, phys, rights, entries & ~phys, np.zeros(entries.shape, dtype=np.uint8), bad)
 
 

@@ -144,6 +144,12 @@ class Rest:
         self.attempts += 1
         return self.attempts - 1 in self._failing
 
+    def log_pages(self) -> list[NDArray[np.uint64]]:
+        """A list to which the page allocator adds what it hands out from now on."""
+        buddy = self._buddy()
+        buddy.handed = []
+        return buddy.handed
+
     @property
     def taken_pages(self) -> int:
         """Pages of the page allocator that are in use, tables aside."""

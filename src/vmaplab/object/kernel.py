@@ -353,6 +353,13 @@ class ObjectKernel:
         """Pages of the page allocator that are in use, tables aside."""
         return self._rest.taken_pages
 
+    def log_pages(self) -> list[NDArray[np.uint64]]:
+        """A list to which the page allocator adds what it hands out from now on."""
+        return self._rest.log_pages()
+
+    records = True
+    """Events are always kept."""
+
     @property
     def table_root(self) -> int:
         """Physical address of the PGD."""

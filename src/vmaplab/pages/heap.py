@@ -188,7 +188,10 @@ class Buddy:
     :param first: PFN of the first page.
     :param pages: how many pages the zone has.
     :param max_order: MAX_PAGE_ORDER, the largest block.
+    :ivar handed: what :meth:`alloc_pages` gave, if somebody put a list here.
     """
+
+    handed: list[NDArray[np.uint64]] | None = None
 
     def __init__(self, first: int, pages: int, max_order: int = MAX_PAGE_ORDER) -> None:
         self.zone = Zone(
@@ -218,7 +221,10 @@ class Buddy:
     def alloc_pages(self, order: int, count: int) -> NDArray[np.uint64]:
         """``count`` pages in blocks of ``order``; fewer if the zone runs out. Shape (n,), PFNs."""
         out = np.zeros(count, dtype=np.int64)
-        return out[: alloc_pages(self.zone, order, out)].view(np.uint64)
+        pages = out[: alloc_pages(self.zone, order, out)].view(np.uint64)
+        if self.handed is not None:
+            self.handed.append(pages)
+        return pages
 
     def free_pages(self, pfns: NDArray[np.uint64]) -> None:
         """Free ``pfns`` page by page, as ``vfree()`` does."""

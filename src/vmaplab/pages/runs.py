@@ -66,8 +66,8 @@ def parse_runs(text: str) -> Pfns:
     """The reverse of :func:`runs_text`."""
     parts = []
     for item in text.split(","):
-        first, _, count = item.partition("+")
-        parts.append((NULL_PFN if first == "null" else frame_number(first), page_count(count or "1")))
+        first, plus, count = item.partition("+")
+        parts.append((NULL_PFN if first == "null" else frame_number(first), page_count(count if plus else "1")))
     if sum(count for _, count in parts) > MOST or any(not count for _, count in parts):
         raise ValueError(f"a run has 1 to {MOST:#x} pages")
     return array_of(parts)

@@ -94,7 +94,8 @@ def translate(tables: Tables, g: Geometry, addr: int) -> int:
 def list_leaves(tables: Tables, g: Geometry, begin: int, end: int, leaves: Ints) -> int:
     """Write the leaves of [begin, end) as rows (va, size, pfn) to ``leaves``, ascending; returns how many.
 
-    A group of PTEs is one leaf, a block another; a base page that stands alone is a leaf of its own.
+    A group of PTEs is one leaf, a block another; a base page that stands alone is a leaf of its own. Leaves that
+    find no room are counted and not written.
     """
     path = np.zeros(MAX_LEVELS, dtype=np.int64)
     level = g.top
@@ -118,7 +119,8 @@ def list_leaves(tables: Tables, g: Geometry, begin: int, end: int, leaves: Ints)
             inside = addr & (step - 1)
             if level == 0:  # each entry of a group has its own PFN
                 pfn -= inside >> g.page_shift
-            leaves[found, 0], leaves[found, 1], leaves[found, 2] = addr - inside, step, pfn
+            if found < len(leaves):
+                leaves[found, 0], leaves[found, 1], leaves[found, 2] = addr - inside, step, pfn
             found += 1
         addr = (addr & -step) + step
         level = climb(g, level, addr)

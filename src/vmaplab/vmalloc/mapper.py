@@ -160,13 +160,17 @@ class Mapper:
     def leaves(self, start: int, end: int, most: int | None = None) -> NDArray[Any]:
         """The leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending.
 
-        :param most: how many there can be, if the caller knows.
+        :param most: how many there are likely to be, if the caller knows.
         """
         if most is None:
             most = min((end - start) >> self._arch.page_shift, self.memory.words_in_use) + 1
-        room = np.zeros((most, 3), dtype=np.int64)
-        found = list_leaves(self.memory.tables(), self.g, signed(start), signed(start) + end - start, room)
-        return room[:found].view(LEAF_DTYPE).reshape(-1)
+        first, last = signed(start), signed(start) + end - start
+        while True:
+            room = np.zeros((most, 3), dtype=np.int64)
+            found = list_leaves(self.memory.tables(), self.g, first, last, room)
+            if found <= most:
+                return room[:found].view(LEAF_DTYPE).reshape(-1)
+            most = found  # the range was mapped anew since
 
     def _why(self, tables: Tables, pages: Ints) -> str:
         """Why the walker stopped, and at which page."""
