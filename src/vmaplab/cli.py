@@ -368,7 +368,7 @@ def review_command(
     from vmaplab.report import review as report
 
     print(report.as_json(found) if as_json else report.as_mail(found) if mail else report.as_text(found))
-    if found.findings:
+    if found.findings or found.unfinished:
         raise typer.Exit(1)
 
 

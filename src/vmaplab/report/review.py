@@ -28,6 +28,13 @@ def as_text(review: Review, width: int = 100) -> str:
     lines = [f"review of vmap() in {review.subject}", *_wrapped(f"on {', '.join(review.arches)}", width), ""]
     for number, finding in enumerate(review.findings, 1):
         lines += [*_finding(number, finding, width), ""]
+    if review.unfinished:
+        lines.append("not finished:")
+        for name, arch, reason in review.unfinished:
+            lines += _wrapped(f"{name} on {arch}: {reason}", width, "   ")
+        lines.append("")
+        stopped = {name for name, _, _ in review.unfinished}
+        clean = [question for name, question in review.experiments if name not in remarked | stopped]
     if clean:
         lines.append("nothing to remark on:")
         lines += [line for question in clean for line in _wrapped(question, width, "   ")]
@@ -52,6 +59,7 @@ def as_json(review: Review) -> str:
             "subject": review.subject,
             "arches": list(review.arches),
             "experiments": [{"name": name, "question": question} for name, question in review.experiments],
+            "unfinished": [list(one) for one in review.unfinished],
             "findings": [_plain(finding) for finding in review.findings],
         }
     )

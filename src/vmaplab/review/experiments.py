@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vmaplab import arch as arches
 from vmaplab.arch import Arch
 from vmaplab.check.optimum import best_address, optimum
 from vmaplab.check.scenario import Scenario, Step, shrink
 from vmaplab.check.witness import Witness
-from vmaplab.errors import KernelFault, Violation, VmapError
+from vmaplab.errors import KernelFault, Misplaced, Violation, VmapError
 from vmaplab.mapping import LEAF_DTYPE
 from vmaplab.mmu import FORMATS
 from vmaplab.pages.array import size_text
@@ -77,7 +76,7 @@ def _smallest(pfns: Pfns, shows: Callable[[Pfns], bool]) -> Pfns:
 def _map(subject: Subject, arch: str, pfns: Pfns, options: Options = ()) -> tuple[str, ...]:
     """The command that maps ``pfns``."""
     words = ["map", f"pfns:{runs_text(pfns)}", "--arch", arch, *subject.command]
-    args = [word for word in options if not word.startswith("CONFIG_")]
+    args = [*subject.boot_args.split(), *(word for word in options if not word.startswith("CONFIG_"))]
     if args:
         words += ["--boot-args", " ".join(args)]
     for word in options:
@@ -88,7 +87,8 @@ def _map(subject: Subject, arch: str, pfns: Pfns, options: Options = ()) -> tupl
 
 def _again(subject: Subject, arch: str, experiment: str) -> tuple[str, ...]:
     """The command that repeats one experiment."""
-    return ("review", "--arch", arch, *subject.command, "--only", experiment)
+    args = ("--boot-args", subject.boot_args) if subject.boot_args else ()
+    return ("review", "--arch", arch, *subject.command, *args, "--only", experiment)
 
 
 def described(pfns: Pfns) -> str:
@@ -131,7 +131,7 @@ def _against_best(
 ) -> Finding:
     """A finding whose second table is the best mapping of ``pfns`` at the address that the subject chose."""
     ours = subject.map(arch, pfns)
-    best = _best(arches.get(arch), pfns, ours.addr)
+    best = _best(subject.arch(arch), pfns, ours.addr)
     cost = cost or f"{_entries(ours.entries)}; {best.entries} would do ({sizes_text(best)})"
     command = _map(subject, arch, pfns)
     return Finding(
@@ -162,7 +162,7 @@ def coupling(subject: Subject, arch: str) -> Iterator[Finding]:
         def differs(pfns: Pfns, options: Options = options) -> bool:
             return not _same(subject.map(arch, pfns), subject.map(arch, pfns, options))
 
-        shown = next((pfns for pfns in Shapes(arches.get(arch)).corpus() if differs(pfns)), None)
+        shown = next((pfns for pfns in Shapes(subject.arch(arch)).corpus() if differs(pfns)), None)
         if shown is None:
             continue
         pfns = _smallest(shown, differs)
@@ -194,7 +194,7 @@ def _kind(arch: Arch, pages: int) -> str:
 
 def lost(subject: Subject, arch: str) -> Iterator[Finding]:
     """Aligned runs, which any policy could map with its largest leaves."""
-    target = arches.get(arch)
+    target = subject.arch(arch)
     shapes = Shapes(target)
     run = shapes.run
     for pages in shapes.leaves:
@@ -219,7 +219,7 @@ def lost(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def alignment(subject: Subject, arch: str) -> Iterator[Finding]:
     """Runs whose frames are aligned to less than their length."""
-    target = arches.get(arch)
+    target = subject.arch(arch)
     shapes = Shapes(target)
     run, leaves = shapes.run, shapes.leaves
     if not leaves:
@@ -254,9 +254,9 @@ def _alignments(subject: Subject, arch: str, length: int) -> tuple[tuple[str, ..
     """TLB entries of a run of ``length`` pages by the alignment of its first frame."""
     rows: list[tuple[str, ...]] = [(f"{length} pages aligned to", "TLB entries", "best possible")]
     for offset in _powers(1, length)[::-1]:
-        pfns = Shapes(arches.get(arch)).run(length, offset % length)
+        pfns = Shapes(subject.arch(arch)).run(length, offset % length)
         ours = subject.map(arch, pfns)
-        rows.append((str(offset), str(ours.entries), str(len(optimum(arches.get(arch), pfns, ours.addr)))))
+        rows.append((str(offset), str(ours.entries), str(len(optimum(subject.arch(arch), pfns, ours.addr)))))
     return tuple(rows)
 
 
@@ -265,7 +265,7 @@ def _alignments(subject: Subject, arch: str, length: int) -> tuple[tuple[str, ..
 
 def area(subject: Subject, arch: str) -> Iterator[Finding]:
     """The same array behind areas of other sizes, and the best of all addresses."""
-    target = arches.get(arch)
+    target = subject.arch(arch)
     shapes = Shapes(target)
     run, leaves = shapes.run, shapes.leaves
     if not leaves:
@@ -292,9 +292,13 @@ def area(subject: Subject, arch: str) -> Iterator[Finding]:
                 return
 
     def crooked(pfns: Pfns) -> bool:
+        """A run for which another address would do, of a length that is mapped well where it is aligned."""
         ours = subject.map(arch, pfns)
-        better = optimum(target, pfns, best_address(target, pfns, target.vmalloc_start))
-        return len(runs(pfns)) == 1 and ours.entries >= CLIFF * len(better) and len(pfns) > ours.entries
+        here, there = (
+            len(optimum(target, pfns, addr)) for addr in (ours.addr, best_address(target, pfns, target.vmalloc_start))
+        )
+        single = len(runs(pfns)) == 1
+        return single and here >= CLIFF * there and subject.map(arch, run(len(pfns))).entries < len(pfns)
 
     for pages in leaves[::-1]:
         for offset in (pages // 2, leaves[0]):
@@ -324,7 +328,7 @@ def area(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def scan(subject: Subject, arch: str) -> Iterator[Finding]:
     """The effort of longer and longer arrays of one shape."""
-    made = Shapes(arches.get(arch))
+    made = Shapes(subject.arch(arch))
     run, leaves = made.run, made.leaves or [16]
     shapes: list[tuple[str, Callable[[int], Pfns]]] = [
         ("a run", run),
@@ -343,22 +347,24 @@ def scan(subject: Subject, arch: str) -> Iterator[Finding]:
     worst: tuple[float, str, Callable[[int], Pfns], list[float]] | None = None
     for name, shape in shapes:
         per_page = [effort(shape(pages)) for pages in sizes]
-        growth = [later / earlier if earlier else 0.0 for earlier, later in pairwise(per_page)]
+        growth = [later / earlier if earlier else math.inf if later else 1.0 for earlier, later in pairwise(per_page)]
         if min(growth) > GROWTH and (worst is None or growth[-1] > worst[0]):
             worst = growth[-1], name, shape, per_page
     if worst is None:
         return
     growth_last, name, shape, per_page = worst
-    exponent = 1 + math.log2(growth_last) / 2
-    # The smallest array in which a page takes twice the effort that it takes in the smallest of the shape.
+    small, medium, large = per_page
+    steady = large - medium < 2 * (medium - small)  # as much more with each doubling, not as many times more
+    law = "as n log n" if steady else f"about as n^{1 + math.log2(growth_last) / 2:.2f}"
+    # The smallest array from the smallest size on in which a page takes twice the effort.
     lengths = _powers(2 * leaves[0], sizes[-1])
-    least = effort(shape(lengths[0]))
-    pfns = next((shape(pages) for pages in lengths if effort(shape(pages)) > 2 * least), shape(sizes[-1]))
+    longer = [pages for pages in lengths if pages > sizes[0]]
+    pfns = next((shape(pages) for pages in longer if effort(shape(pages)) > 2 * small), shape(sizes[-1]))
     ours = subject.map(arch, pfns)
     assert ours.cost is not None
     unit = subject.effort.replace("_", " ")
     pairs = [(pages, effort(shape(pages))) for pages in sorted({*lengths[::2], *sizes})]
-    headline = f"{name}: {unit} grow faster than linearly with its length, about n^{exponent:.2f}"
+    headline = f"{name}: {unit} grow faster than linearly with its length, {law}"
     rows = (("pages", f"{unit} a page"), *((str(pages), f"{value:.1f}") for pages, value in pairs))
     cost = f"{ours.cost[subject.effort]} {unit} for {len(pfns)} pages"
     yield _against_best(subject, arch, "scan", "superlinear", headline, pfns, cost, rows)
@@ -369,17 +375,16 @@ def scan(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def early(subject: Subject, arch: str) -> Iterator[Finding]:
     """Runs behind scattered pages."""
-    target = arches.get(arch)
+    target = subject.arch(arch)
     shapes = Shapes(target)
-    run, scattered = shapes.run, shapes.scattered
+    run = shapes.run
     for pages in shapes.leaves:
+        small = run(pages, 1, 7)  # nothing larger than a page fits into it
         orders = {
-            f"a run of {pages}, then {pages} scattered": joined(run(pages), scattered(pages)),
-            f"{pages} scattered, then a run of {pages}": joined(scattered(pages), run(pages)),
-            f"{pages} scattered, then two runs of {pages}": joined(scattered(pages), shapes.pieces(2 * pages, pages)),
-            f"a run of {pages}, {pages} scattered, a run of {pages}": joined(
-                run(pages), scattered(pages), run(pages, 0, 2)
-            ),
+            f"a run of {pages}, then {pages} misaligned": joined(run(pages), small),
+            f"{pages} misaligned, then a run of {pages}": joined(small, run(pages)),
+            f"{pages} misaligned, then two runs of {pages}": joined(small, shapes.pieces(2 * pages, pages)),
+            f"a run of {pages}, {pages} misaligned, a run of {pages}": joined(run(pages), small, run(pages, 0, 2)),
         }
 
         def excess(pfns: Pfns) -> float:
@@ -387,8 +392,9 @@ def early(subject: Subject, arch: str) -> Iterator[Finding]:
             return ours.entries / len(optimum(target, pfns, ours.addr))
 
         def backwards(pfns: Pfns) -> Pfns:
-            """The same runs, longest first."""
-            return joined(*(np.arange(a, a + n, dtype=np.uint64) for a, n in sorted(runs(pfns), key=lambda it: -it[1])))
+            """The same runs, the longest and best aligned first."""
+            parts = sorted(runs(pfns), key=lambda part: (-part[1], -(part[0] & -part[0])))
+            return joined(*(np.arange(first, first + count, dtype=np.uint64) for first, count in parts))
 
         def stops(pfns: Pfns) -> bool:
             """Mapped badly in this order, and well in the other."""
@@ -412,7 +418,7 @@ def early(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def contract(subject: Subject, arch: str) -> Iterator[Finding]:
     """What the walker does with page_shift and arrays of every kind."""
-    target = arches.get(arch)
+    target = subject.arch(arch)
     page_shift = target.page_shift
     shapes = Shapes(target)
     run, scattered, leaves = shapes.run, shapes.scattered, shapes.leaves
@@ -469,8 +475,10 @@ def _walked(subject: Subject, arch: Arch, pfns: Pfns, shift: int, offset: int) -
     told = "right"
     try:
         kernel.vmap_pages_range_noflush(addr, pfns, shift)
-    except Violation:
+    except Misplaced:
         told = "wrong"
+    except Violation:
+        told = "violation"
     except VmapError as error:
         told = "BUG()" if error.bug else errno.errorcode[error.errno or 0]
     except KernelFault as fault:
@@ -494,12 +502,13 @@ def _frames(table: Table, arch: Arch) -> Pfns:
 def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
     """Every array of the corpus under the eyes of the judges, with allocations failing too."""
 
-    def broken(pfns: Pfns) -> str:
+    def broken(pfns: Pfns) -> tuple[str, bool]:
+        """What is broken, and whether the kernel's code itself went wrong."""
         kernel = Witness(subject.boot(arch, ()), mmu=True)
         try:
             first, second = kernel.vmap(pfns), kernel.vmap(pfns)
             if first.addr < second.addr + second.size and second.addr < first.addr + first.size:
-                return "the same array mapped twice gives areas that overlap"
+                return "the same array mapped twice gives areas that overlap", False
             kernel.vunmap(first.addr)
             tried = kernel.kernel.allocations
             kernel.close()
@@ -511,27 +520,32 @@ def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
                 kernel.close()
         except (Violation, KernelFault) as found:
             subject.restart()
-            return str(found)
+            return str(found), isinstance(found, KernelFault)
         except VmapError as error:
-            return f"vmap() refuses: {error}"
-        return ""
+            return f"vmap() refuses: {error}", False
+        return "", False
 
-    shown = next((pfns for pfns in Shapes(arches.get(arch)).corpus() if broken(pfns)), None)
+    target = subject.arch(arch)
+    shown, told = next(((pfns, told) for pfns in Shapes(target).corpus() if (told := broken(pfns)[0])), (None, ""))
     if shown is None:
         return
-    pfns = _smallest(shown, lambda smaller: broken(smaller) != "")
+    pfns = shown
+    if not broken(shown)[1]:  # a fault of the kernel's code can take seconds to show
+        pfns = _smallest(shown, lambda smaller: broken(smaller)[0] != "")
+        told = broken(pfns)[0]
     try:
         ours = subject.map(arch, pfns)
     except (VmapError, KernelFault):
-        ours = Table(arches.get(arch).vmalloc_start, np.zeros(0, dtype=LEAF_DTYPE))
+        ours = Table(target.vmalloc_start, np.zeros(0, dtype=LEAF_DTYPE))
+        subject.restart()
     yield Finding(
         "invariants",
         "broken",
-        broken(pfns),
+        told,
         arch,
         pfns,
         ours,
-        _given(arches.get(arch), pfns, ours.addr),
+        _given(target, pfns, ours.addr),
         subject.name,
         "the pages that it was given",
         f"found by {'the invariants and ' + FORMATS[arch].cpu if FORMATS[arch].machine else 'the invariants'}",

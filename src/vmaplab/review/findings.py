@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from vmaplab.review.subject import Pfns, Table
 
@@ -46,12 +46,14 @@ class Review:
     :param subject: whose ``vmap()`` it was.
     :param arches: on which architectures.
     :param experiments: those that were run: name and question.
+    :param unfinished: experiment, architecture and reason where ``vmap()`` refused an array or went wrong.
     """
 
     subject: str
     arches: tuple[str, ...]
     experiments: tuple[tuple[str, str], ...]
-    findings: tuple[Finding, ...] = field(default_factory=tuple)
+    findings: tuple[Finding, ...] = ()
+    unfinished: tuple[tuple[str, str, str], ...] = ()
 
 
 def merged(findings: list[Finding]) -> list[Finding]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab import arch as arches
+from vmaplab.arch import Arch
 from vmaplab.config import BOOT_ARGS, CONFIG
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError
@@ -50,6 +52,8 @@ class Subject:
     :param boot: ``(architecture, options) -> kernel``, freshly booted, with ``record`` on.
     :param options: boot arguments and ``CONFIG_KEY`` that can be flipped and should not matter to ``vmap()``.
     :param command: the words of the command line that name the subject, after ``vmaplab map SOURCE``.
+    :param boot_args: boot arguments that it always has.
+    :param huge_vmap: whether its configuration allows large leaves at all.
     :param effort: the counter of :class:`Cost` that grows with what the scan does.
     :param most_pages: the longest array that it is given.
     :param restart: to be called when a kernel is no longer to be trusted.
@@ -60,10 +64,17 @@ class Subject:
     boot: Callable[[str, Options], Kernel | ObjectKernel]
     options: Options
     command: list[str]
+    boot_args: str = ""
+    huge_vmap: bool = True
     effort: str = "pages_scanned"
     most_pages: int = 1 << 18
     restart: Callable[[], None] = lambda: None
     _tables: dict[tuple[str, bytes, Options, int], Table] = field(default_factory=dict)
+
+    def arch(self, name: str) -> Arch:
+        """The architecture called ``name``, with the leaves that the configuration allows."""
+        arch = arches.get(name)
+        return arch if self.huge_vmap else replace(arch, huge_vmap=False)
 
     def map(self, arch: str, pfns: Pfns, options: Options = (), before: int = 0) -> Table:
         """What ``vmap(pfns)`` builds on a kernel that has just booted.
@@ -92,10 +103,11 @@ def of_release(
         return Kernel(arch, release, args, config=given | flipped, record=True)
 
     settings = [word for key, on in given.items() for word in ("--config", f"{key}={'y' if on else 'n'}")]
-    settings += ["--boot-args", boot_args] if boot_args else []
     flips = [arg for arg in BOOT_ARGS if arg not in boot_args.split()]
     flips += [f"CONFIG_{key}" for key in CONFIG if key not in ESSENTIAL]
-    return Subject(release.name, names, boot, tuple(flips), ["--release", release.name, *settings])
+    huge = given.get("HAVE_ARCH_HUGE_VMAP", True)
+    command = ["--release", release.name, *settings]
+    return Subject(release.name, names, boot, tuple(flips), command, boot_args, huge)
 
 
 def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> Subject:
@@ -114,13 +126,13 @@ def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> S
         return machine
 
     flips = tuple(arg for arg in BOOT_ARGS if arg not in boot_args.split())
-    settings = ["--boot-args", boot_args] if boot_args else []
     return Subject(
         built[0].code,
         list(by_arch),
         boot,
         flips,
-        [*command, *settings],
+        command,
+        boot_args,
         effort="instructions",
         most_pages=1 << 15,
         restart=machines.clear,
