@@ -32,6 +32,10 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, no err
     """
 
 
+BREAKS = "breaks an invariant: "
+"""How a violation begins among other findings."""
+
+
 class Violation(Exception):  # noqa: N818 - a finding about a kernel, no error of ours
     """A kernel, model or the real code, broke an invariant of page tables: a finding, in one line."""
 

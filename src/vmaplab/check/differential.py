@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vmaplab.arch import Arch
 from vmaplab.check.scenario import Scenario, Step
 from vmaplab.check.witness import Witness
-from vmaplab.errors import KernelFault, Violation, VmapError
+from vmaplab.errors import BREAKS, KernelFault, Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import EventLog
 from vmaplab.object.build import Built
@@ -89,7 +89,7 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         except VmapError as error:
             results.append(_refused(step, error))
         except (KernelFault, Violation) as error:
-            fault = str(error)
+            fault = _told(error)
             results.append(BUG if fault.startswith("BUG at") else fault)
         addresses.append(addr)
         if results[-1] == BUG or fault:
@@ -102,7 +102,7 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         if not fault:
             kernel.check_heap()
     except (KernelFault, Violation, VmapError) as error:
-        fault = results[-1] = str(error)
+        fault = results[-1] = _told(error)
     if BUG in results and not words:
         rows = rows[: starts[-1]]  # the model does not say what came before its BUG() in the same step
     warned = np.flatnonzero(rows[:, 0] == L_WARN)
@@ -113,6 +113,10 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
             rows[row, 1] = crc32(_LINE.sub("", text).encode()) if words else _kind_of(text)
     watched = (kernel.translated, kernel.allocations_tried) if isinstance(kernel, Witness) else (0, 0)
     return Run(results, starts, rows, kernel.log, memory, fault, *watched)
+
+
+def _told(error: Exception) -> str:
+    return BREAKS + str(error) if isinstance(error, Violation) else str(error)
 
 
 def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str]) -> str:

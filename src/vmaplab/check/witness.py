@@ -93,6 +93,8 @@ class Witness:
         self._shadow = Shadow(form, arch.table_base, kernel.table_root, self._meta if self._quarter else (0, 0))
         self._held: dict[int, Held] = {}
         self.walk = Walk.nothing()
+        if len(self._look().entries):
+            raise InputError("a kernel that is watched is watched from boot on; this one has mapped something")
         self.prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
         self._handed = kernel.log_pages()
         self._objects, self._pages = kernel.live_objects, kernel.taken_pages

@@ -50,7 +50,7 @@ def frame_number(word: str) -> int:
     """The page frame number that ``word`` spells, decimal or with 0x."""
     value = int(word, 0)
     if not 0 <= value < 1 << 52:
-        raise ValueError(f"{word} is larger than any page frame number")
+        raise ValueError(f"{word} is no page frame number")
     return value
 
 
@@ -67,7 +67,7 @@ def parse_runs(text: str) -> Pfns:
     parts = []
     for item in text.split(","):
         first, plus, count = item.partition("+")
-        parts.append((NULL_PFN if first == "null" else frame_number(first), page_count(count if plus else "1")))
+        parts.append((NULL_PFN if first.lower() == "null" else frame_number(first), page_count(count if plus else "1")))
     if sum(count for _, count in parts) > MOST or any(not count for _, count in parts):
         raise ValueError(f"a run has 1 to {MOST:#x} pages")
     return array_of(parts)

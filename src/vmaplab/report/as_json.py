@@ -30,7 +30,7 @@ def mapping(kernel: AnyKernel, made: Mapping, proof: Proof | None, events: bool)
         "cost": dict(made.cost),
     }
     if proof:
-        result["proof"] = proof._asdict()
+        result["proof"] = {"holds": True} | proof._asdict()
     if events:
         result["events"] = [event._asdict() for event in made.events]
     return result
@@ -117,7 +117,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
             "scenarios": verdict.cases,
             "calls": verdict.calls,
             "translated": verdict.translated,
-            "failures": verdict.failures,
+            "injected": verdict.failures,
             "difference": verdict.difference or None,
             "scenario": str(verdict.scenario) if verdict.scenario else None,
             "command": command or None,

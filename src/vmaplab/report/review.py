@@ -111,13 +111,32 @@ def _finding(number: int, finding: Finding, width: int) -> list[str]:
     lines += _wrapped(finding.cost, width, "   ")
     if finding.evidence:
         lines += ["", *_columns(finding.evidence), ""]
-    return lines + [f"   {_command(words)}" for words in finding.commands]
+    for words in finding.commands:
+        lines += _command_lines(words, width)
+    return lines
+
+
+def _command_lines(words: tuple[str, ...], width: int) -> list[str]:
+    """A command that a shell takes as it stands: in a mail, with a backslash at each line's end."""
+    whole = f"   {_command(words)}"
+    if len(whole) <= width or width > MAIL_WIDTH:
+        return [whole]
+    lines = ["   vmaplab"]
+    for word in map(shlex.quote, words):
+        if len(lines[-1]) + len(word) + 3 > width:
+            lines[-1] += " \\"
+            lines.append("      " + word)
+        else:
+            lines[-1] += " " + word
+    return lines
 
 
 def _side_by_side(finding: Finding, width: int) -> list[str]:
     page = get(finding.arch).page_size
     left = [finding.ours_name, *_leaves(finding.ours, page)]
     right = [finding.other_name, *_leaves(finding.other, page)]
+    if left[1:] == right[1:]:
+        return [f"   {line}" for line in [f"{left[0]}, and {right[0]}", *left[1:]]]
     column = max(map(len, left)) + 3
     if column + max(map(len, right)) + 3 > width:  # one below the other
         return [f"   {line}".rstrip() for line in [*left, "", *right]]

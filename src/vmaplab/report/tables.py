@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vmaplab.arch import ARCHES, Arch
+from vmaplab.errors import BREAKS
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, RELEASES
 
@@ -110,12 +111,12 @@ def mapping(
     for name, count in dict(made.cost).items():
         table.add_row(name, str(count), _COST_TEXT[name])
     _print(console, table)
-    if proof:
-        console.print()
-        _proof(console, proof)
     if events:
         console.print()
         _events(console, made.events)
+    if proof:
+        console.print()
+        _proof(console, proof)
 
 
 def _proof(console: Console, proof: Proof) -> None:
@@ -248,17 +249,15 @@ def built(found: list[Built]) -> None:
         console.print(f"{one.target.arch}: data that nothing here defines reads as zero: {', '.join(one.zeroes)}")
 
 
-_SAME = "same", "DIFFERENT"
-
-
 def verdicts(found: list[Verdict], commands: list[str]) -> None:
     """Print what a check came to, one line per architecture, then each difference with the command that shows it."""
     console = _Output()
     plan = found[0].plan
-    watched = ["MMU pages"] * plan.verify + ["failures"] * plan.faults
-    table = _table("arch", "object", "against", "scenarios", "calls", *watched, "", left=3)
+    watched = ["MMU pages"] * plan.verify + ["injected"] * plan.faults
+    other = "and" if plan.faults else "against"
+    table = _table("arch", "object", other, "scenarios", "calls", *watched, "", left=3)
     table.columns[-1].justify = "left"
-    good, bad = ("holds", "FINDING") if plan.faults else ("same, and holds", "FINDING") if plan.verify else _SAME
+    good = "holds" if plan.faults else "same, and holds" if plan.verify else "same"
     for verdict in found:
         plan = verdict.plan
         counts = [verdict.translated] * plan.verify + [verdict.failures] * plan.faults
@@ -269,7 +268,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
             str(verdict.cases),
             str(verdict.calls),
             *map(str, counts),
-            bad if verdict.difference else good,
+            "VIOLATION" if BREAKS in verdict.difference else "DIFFERENT" if verdict.difference else good,
         )
     _print(console, table)
     for verdict, command in zip(found, commands, strict=True):

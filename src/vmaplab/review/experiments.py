@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
 from vmaplab.check.optimum import best_address, optimum
 from vmaplab.check.scenario import Scenario, Step, shrink
@@ -75,20 +76,21 @@ def _smallest(pfns: Pfns, shows: Callable[[Pfns], bool]) -> Pfns:
 
 def _map(subject: Subject, arch: str, pfns: Pfns, options: Options = ()) -> tuple[str, ...]:
     """The command that maps ``pfns``."""
-    words = ["map", f"pfns:{runs_text(pfns)}", "--arch", arch, *subject.command]
+    return ("map", f"pfns:{runs_text(pfns)}", "--arch", arch, *subject.command, *_settings(subject, options))
+
+
+def _settings(subject: Subject, options: Options = ()) -> list[str]:
+    """Boot arguments and configuration of the subject with ``options``, as words of the command line."""
     args = [*subject.boot_args.split(), *(word for word in options if not word.startswith("CONFIG_"))]
-    if args:
-        words += ["--boot-args", " ".join(args)]
-    for word in options:
-        if word.startswith("CONFIG_"):
-            words += ["--config", word.removeprefix("CONFIG_")]
-    return tuple(words)
+    config = {key: "y" if on else "n" for key, on in subject.config.items()}
+    config |= dict(word.removeprefix("CONFIG_").split("=") for word in options if word.startswith("CONFIG_"))
+    words = ["--boot-args", " ".join(args)] if args else []
+    return words + [word for key, value in config.items() for word in ("--config", f"{key}={value}")]
 
 
 def _again(subject: Subject, arch: str, experiment: str) -> tuple[str, ...]:
     """The command that repeats one experiment."""
-    args = ("--boot-args", subject.boot_args) if subject.boot_args else ()
-    return ("review", "--arch", arch, *subject.command, *args, "--only", experiment)
+    return ("review", "--arch", arch, *subject.command, *_settings(subject), "--only", experiment)
 
 
 def described(pfns: Pfns) -> str:
@@ -418,6 +420,8 @@ def early(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def contract(subject: Subject, arch: str) -> Iterator[Finding]:
     """What the walker does with page_shift and arrays of every kind."""
+    if not subject.walker:
+        return
     target = subject.arch(arch)
     page_shift = target.page_shift
     shapes = Shapes(target)
@@ -451,14 +455,15 @@ def contract(subject: Subject, arch: str) -> Iterator[Finding]:
     yield Finding(
         "contract",
         "trusts page_shift",
-        f"the walker trusts page_shift: {name}, and other pages are mapped without an error",
+        f"page_shift is the caller's promise: {name}, and other pages are mapped without an error",
         arch,
         pfns,
         ours,
         given,
         f"vmap_pages_range_noflush(..., page_shift={shift})",
         "the pages that it was given",
-        f"{int((_frames(ours, target) != pfns).sum())} of {len(pfns)} pages are wrong",
+        f"{int((_frames(ours, target) != pfns).sum())} of {len(pfns)} pages are wrong. Below, right: each page goes to "
+        "its frame; wrong: to another, without an error; -: no such array",
         (_again(subject, arch, "contract"),),
         tuple(rows),
     )
@@ -501,60 +506,107 @@ def _frames(table: Table, arch: Arch) -> Pfns:
 
 def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
     """Every array of the corpus under the eyes of the judges, with allocations failing too."""
+    target = subject.arch(arch)
 
-    def broken(pfns: Pfns) -> tuple[str, bool]:
-        """What is broken, and whether the kernel's code itself went wrong."""
-        kernel = Witness(subject.boot(arch, ()), mmu=True)
+    def broken(pfns: Pfns) -> Broken:
+        """What goes wrong with ``pfns``: as it is, twice, and with each allocation failing."""
+        if (pfns >= np.uint64(target.addressable_pages)).any():
+            return _must_refuse(subject, arch, pfns)
+        failing = -1
         try:
+            kernel = Witness(subject.boot(arch, ()), mmu=True)
             first, second = kernel.vmap(pfns), kernel.vmap(pfns)
             if first.addr < second.addr + second.size and second.addr < first.addr + first.size:
-                return "the same array mapped twice gives areas that overlap", False
+                return Broken("the same array mapped twice gives areas that overlap")
             kernel.vunmap(first.addr)
             tried = kernel.kernel.allocations
             kernel.close()
-            for number in range(tried if len(pfns) < 64 else 0):
+            for failing in range(tried if len(pfns) < 64 else 0):
                 kernel = Witness(subject.boot(arch, ()))
-                kernel.fail([number])
+                kernel.fail([failing])
                 with suppress(VmapError):
                     kernel.vunmap(kernel.vmap(pfns).addr)
                 kernel.close()
         except (Violation, KernelFault) as found:
             subject.restart()
-            return str(found), isinstance(found, KernelFault)
+            return Broken(str(found), isinstance(found, KernelFault), failing)
         except VmapError as error:
-            return f"vmap() refuses: {error}", False
-        return "", False
+            return Broken(f"vmap() refuses: {error}")
+        return Broken("")
 
-    target = subject.arch(arch)
-    shown, told = next(((pfns, told) for pfns in Shapes(target).corpus() if (told := broken(pfns)[0])), (None, ""))
+    arrays = Shapes(target).corpus()
+    arrays += [array for pages in arrays if len(pages) < 64 for array in _spoiled(pages, target.addressable_pages)]
+    shown, told = next(((pfns, told) for pfns in arrays if (told := broken(pfns)).text), (None, Broken("")))
     if shown is None:
         return
     pfns = shown
-    if not broken(shown)[1]:  # a fault of the kernel's code can take seconds to show
-        pfns = _smallest(shown, lambda smaller: broken(smaller)[0] != "")
-        told = broken(pfns)[0]
+    if not told.fault:  # a fault of the kernel's code can take seconds to show
+        pfns = _smallest(shown, lambda smaller: broken(smaller).text != "")
+        told = broken(pfns)
     try:
         ours = subject.map(arch, pfns)
     except (VmapError, KernelFault):
         ours = Table(target.vmalloc_start, np.zeros(0, dtype=LEAF_DTYPE))
         subject.restart()
+    cost = f"found by {'the invariants and ' + FORMATS[arch].cpu if FORMATS[arch].machine else 'the invariants'}"
+    command = (*_map(subject, arch, pfns), "--verify")
+    if told.failing >= 0:
+        cost = f"when allocation {told.failing} (from 0) fails; the tables show what is built when none fails"
+        words = [word for word in subject.command if word != "--object"]
+        scenario = f"fail {told.failing}; vmap {runs_text(pfns)}"
+        command = ("check", "--faults", "--arch", arch, *words, "--scenario", scenario)
     yield Finding(
         "invariants",
         "broken",
-        told,
+        told.text,
         arch,
         pfns,
         ours,
         _given(target, pfns, ours.addr),
         subject.name,
         "the pages that it was given",
-        f"found by {'the invariants and ' + FORMATS[arch].cpu if FORMATS[arch].machine else 'the invariants'}",
-        ((*_map(subject, arch, pfns), "--verify"),),
+        cost,
+        (command,),
     )
 
 
+class Broken(NamedTuple):
+    """What went wrong, if anything: in words; whether the kernel's code itself did; which allocation failed, or -1."""
+
+    text: str
+    fault: bool = False
+    failing: int = -1
+
+
+def _spoiled(pfns: Pfns, limit: int) -> Iterator[Pfns]:
+    """``pfns`` with a NULL page, and with one that is not valid: first, in the middle, last."""
+    for wrong in (NULL_PFN, limit):
+        for place in sorted({0, len(pfns) // 2, len(pfns) - 1}):
+            array = pfns.copy()
+            array[place] = wrong
+            yield array
+
+
+def _must_refuse(subject: Subject, arch: str, pfns: Pfns) -> Broken:
+    """An array that no kernel maps: it has to be refused, and to leave nothing."""
+    try:
+        kernel = Witness(subject.boot(arch, ()))
+        with suppress(VmapError):
+            kernel.vmap(pfns)
+        kernel.close()
+    except (Violation, KernelFault) as found:
+        subject.restart()
+        return Broken(str(found), isinstance(found, KernelFault))
+    return Broken("")
+
+
 EXPERIMENTS = (
-    Experiment("invariants", "is every mapping right, and does every failure leave nothing behind?", invariants),
+    Experiment(
+        "invariants",
+        "is every mapping right, and does every failure leave nothing behind? (tried: arrays of some forty shapes, "
+        "twice at a time; NULL and invalid pages; each allocation failing)",
+        invariants,
+    ),
     Experiment("coupling", "does an option that should not matter change the page tables?", coupling),
     Experiment("lost", "is a larger leaf left unused on aligned runs?", lost),
     Experiment("alignment", "does a run that is aligned to less than its length fall off a cliff?", alignment),

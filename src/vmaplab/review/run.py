@@ -21,7 +21,7 @@ def review(subject: Subject, only: Iterable[str] = (), advance: Callable[[], Non
     for name in only:
         if name not in names:
             raise InputError(f"unknown experiment '{name}'; known: {', '.join(names)}")
-    chosen = [experiment for experiment in EXPERIMENTS if not only or experiment.name in only]
+    chosen = [it for it in EXPERIMENTS if (not only or it.name in only) and (subject.walker or it.name != "contract")]
     found: list[Finding] = []
     unfinished: list[tuple[str, str, str]] = []
     for experiment in chosen:
@@ -33,5 +33,6 @@ def review(subject: Subject, only: Iterable[str] = (), advance: Callable[[], Non
                 unfinished.append((experiment.name, arch, str(error)))
                 subject.restart()
             advance()
-    asked = tuple((experiment.name, experiment.question) for experiment in chosen)
+    tried = f" (tried: {', '.join(subject.options)})"
+    asked = tuple((it.name, it.question + tried * (it.name == "coupling")) for it in chosen)
     return Review(subject.name, tuple(subject.arches), asked, tuple(merged(found)), tuple(unfinished))

@@ -60,4 +60,7 @@ class Shapes:
         if len(sizes) > 1:
             arrays.append(joined(*(run(pages, 0, 2 * number) for number, pages in enumerate(sizes[::-1]))))
             arrays.append(joined(*(run(pages, 0, 2 * number) for number, pages in enumerate(sizes))))
+        # Chunks that begin off their own alignment and are cut by the end of a table.
+        small, large = sizes[0], sizes[-1]
+        arrays.append(joined(run(small, 0, 16), self.pieces(max(large, 8 * small) + 8 * small, 4 * small)))
         return sorted(arrays, key=len)

@@ -53,7 +53,8 @@ class Subject:
     :param options: boot arguments and ``CONFIG_KEY`` that can be flipped and should not matter to ``vmap()``.
     :param command: the words of the command line that name the subject, after ``vmaplab map SOURCE``.
     :param boot_args: boot arguments that it always has.
-    :param huge_vmap: whether its configuration allows large leaves at all.
+    :param config: configuration that it always has.
+    :param walker: whether ``vmap_pages_range_noflush()`` is part of what is reviewed.
     :param effort: the counter of :class:`Cost` that grows with what the scan does.
     :param most_pages: the longest array that it is given.
     :param restart: to be called when a kernel is no longer to be trusted.
@@ -65,7 +66,8 @@ class Subject:
     options: Options
     command: list[str]
     boot_args: str = ""
-    huge_vmap: bool = True
+    config: dict[str, bool] = field(default_factory=dict)
+    walker: bool = True
     effort: str = "pages_scanned"
     most_pages: int = 1 << 18
     restart: Callable[[], None] = lambda: None
@@ -74,7 +76,7 @@ class Subject:
     def arch(self, name: str) -> Arch:
         """The architecture called ``name``, with the leaves that the configuration allows."""
         arch = arches.get(name)
-        return arch if self.huge_vmap else replace(arch, huge_vmap=False)
+        return arch if self.config.get("HAVE_ARCH_HUGE_VMAP", True) else replace(arch, huge_vmap=False)
 
     def map(self, arch: str, pfns: Pfns, options: Options = (), before: int = 0) -> Table:
         """What ``vmap(pfns)`` builds on a kernel that has just booted.
@@ -102,12 +104,10 @@ def of_release(
         args = [*boot_args.split(), *(word for word in options if not word.startswith("CONFIG_"))]
         return Kernel(arch, release, args, config=given | flipped, record=True)
 
-    settings = [word for key, on in given.items() for word in ("--config", f"{key}={'y' if on else 'n'}")]
     flips = [arg for arg in BOOT_ARGS if arg not in boot_args.split()]
     flips += [f"CONFIG_{key}" for key in CONFIG if key not in ESSENTIAL]
-    huge = given.get("HAVE_ARCH_HUGE_VMAP", True)
-    command = ["--release", release.name, *settings]
-    return Subject(release.name, names, boot, tuple(flips), command, boot_args, huge)
+    name = ", ".join([release.name, *_settings(boot_args, given)])
+    return Subject(name, names, boot, tuple(flips), ["--release", release.name], boot_args, given)
 
 
 def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> Subject:
@@ -127,16 +127,21 @@ def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> S
 
     flips = tuple(arg for arg in BOOT_ARGS if arg not in boot_args.split())
     return Subject(
-        built[0].code,
+        ", ".join([built[0].code, *_settings(boot_args, {})]),
         list(by_arch),
         boot,
         flips,
         command,
         boot_args,
+        walker=built[0].call == "vmap",
         effort="instructions",
         most_pages=1 << 15,
         restart=machines.clear,
     )
+
+
+def _settings(boot_args: str, config: Mapping[str, bool]) -> list[str]:
+    return [*boot_args.split(), *(f"CONFIG_{key}={'y' if on else 'n'}" for key, on in config.items())]
 
 
 def flipped(subject: Subject, arch: str, option: str) -> Options | None:
