@@ -12,9 +12,9 @@ from functools import cache
 import pytest
 
 from object_support import EXAMPLE, needs_kernel, object_of
-from vmaplab import Kernel
+from vmaplab import NULL_PFN, Kernel
 from vmaplab.arch import ARCHES
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, KernelFault
 from vmaplab.release import RELEASES
 from vmaplab.report import review as report
 from vmaplab.review.experiments import EXPERIMENTS, described
@@ -137,14 +137,24 @@ class TestFlawsThatNobodyHasSeen:
         finding = found(review(subject_of(Odd), ["invariants"]), "invariants")
         assert "is mapped to PFN" in finding.headline and len(finding.pfns) == 3
 
-    def test_a_flush_that_is_forgotten_when_memory_runs_out(self):
+    def test_an_area_that_stays_mapped_when_memory_runs_out(self):
         class Leaky(Kernel):
+            inside = False
+
+            def vmap(self, *arguments):
+                self.inside = True
+                try:
+                    return super().vmap(*arguments)
+                finally:
+                    self.inside = False
+
             def _vunmap(self, addr):
-                if self.allocations > 2:
+                if not self.inside:
                     super()._vunmap(addr)
 
         finding = found(review(subject_of(Leaky), ["invariants"]), "invariants")
         assert finding is not None and len(finding.pfns) == 1
+        assert finding.commands[0][:2] == ("check", "--faults") and "fail " in finding.commands[0][-1]
 
     def test_a_scan_that_is_quadratic_on_scattered_pages(self):
         class Slow(Kernel):
@@ -156,6 +166,32 @@ class TestFlawsThatNobodyHasSeen:
 
         finding = found(review(subject_of(Slow), ["scan"]), "scan")
         assert finding.headline.startswith("scattered pages") and finding.arches == ("arm64-4k", "x86_64")
+
+    def test_a_kernel_that_goes_wrong_is_reviewed_to_the_end(self):
+        class Faulty(Kernel):
+            def vmap(self, pfns, *arguments):
+                if len(pfns) == 2:
+                    raise KernelFault("BUG at mm/vmalloc.c:1 made_up")
+                return super().vmap(pfns, *arguments)
+
+        result = review(subject_of(Faulty))
+        assert found(result, "invariants").headline.startswith("BUG at")
+        assert ("coupling", "x86_64", "BUG at mm/vmalloc.c:1 made_up") in result.unfinished
+        assert found(result, "early") and "not finished:" in report.as_text(result)
+
+    def test_a_null_page_that_is_mapped(self):
+        class Careless(Kernel):
+            def vmap(self, pfns, *arguments):
+                return super().vmap([pfn if pfn != NULL_PFN else 1 for pfn in pfns.tolist()], *arguments)
+
+        finding = found(review(subject_of(Careless), ["invariants"]), "invariants")
+        assert "NULL or not valid, and reports no error" in finding.headline
+        assert "null" in finding.commands[0][1]
+
+    @pytest.mark.parametrize("name", ["series-v4", "mm-unstable"])
+    def test_misaligned_runs_where_there_is_only_one_large_leaf(self, name):
+        finding = found(review(of_release(RELEASES[name], ["x86_64"]), ["area"]), "area", "aligned alike")
+        assert finding.ours.entries > 50 * finding.other.entries
 
     @needs_kernel
     def test_a_flaw_in_c(self, tmp_path):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = int(os.environ.get("VMAPLAB_STEPS", "200000"))
 PER_MACHINE = 50
-LIVE = 6
+LIVE = 5
 """Areas in use at most: each is looked at after each call."""
 PARTS = 8
 """Test functions, so that several CPUs share them."""
@@ -33,7 +33,7 @@ arrays = st.lists(
         st.integers(0, 1 << 14),
         st.integers(0, 9),
         st.integers(0, 3),
-        st.sampled_from([1, 2, 3, 16, 17, 48] * 3 + [512]),
+        st.sampled_from([1, 2, 3, 16, 17, 48] * 4 + [512]),
     ),
     min_size=1,
     max_size=4,
@@ -86,7 +86,7 @@ class Calls(RuleBasedStateMachine):
         self.call(failing, "vmap", pfns)
 
     @precondition(lambda self: len(self.held) < LIVE)
-    @rule(pages=st.sampled_from([1, 2, 7, 16, 33, 100] * 3 + [511, 512, 600]), huge=st.booleans(), failing=failures)
+    @rule(pages=st.sampled_from([1, 2, 7, 16, 33, 100] * 6 + [511, 512, 600]), huge=st.booleans(), failing=failures)
     def vmalloc(self, pages, huge, failing) -> None:
         size = pages * self.kernel.arch.page_size
         self.call(failing, "vmalloc", size, VM_ALLOW_HUGE_VMAP if huge else 0)
@@ -95,7 +95,7 @@ class Calls(RuleBasedStateMachine):
     @rule(
         number=st.integers(0, 4000),
         align=st.integers(0, 12),
-        pages=st.sampled_from([1, 3, 16, 40] * 3 + [512, 700, 1024]),
+        pages=st.sampled_from([1, 3, 16, 40] * 6 + [512, 700, 1024]),
         failing=failures,
     )
     def ioremap(self, number, align, pages, failing) -> None:

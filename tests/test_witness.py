@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from object_support import needs_kernel, object_of
-from vmaplab import NULL_PFN, Kernel, VmapError
+from vmaplab import NULL_PFN, InputError, Kernel, VmapError
 from vmaplab.arch import ARCHES
 from vmaplab.check.campaign import Plan, check, check_one
 from vmaplab.check.differential import ModelSide
@@ -26,6 +26,7 @@ from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pgtable.memory import L_FLUSH_TLB, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
 from vmaplab.release import RELEASES
+from vmaplab.vmalloc.flags import VM_MAP, VM_NO_GUARD
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
@@ -163,8 +164,34 @@ class TestTheModel:
         with pytest.raises(Violation, match="finds PFN 0x7"):
             witness.vmalloc_to_pfn(addr)
 
-    def test_prot_given_by_the_caller_is_the_callers(self):
+    def test_leaves_asked_for_after_the_range_was_mapped_anew_are_all_there(self):
+        kernel = Kernel("x86_64")
+        mapping = kernel.vmap(range(0x10000, 0x12000))  # 16 blocks
+        kernel.vunmap_range(mapping.addr, mapping.addr + mapping.size)
+        kernel.vmap_pages_range_noflush(mapping.addr, range(0x40001, 0x44001, 2))
+        assert len(mapping.leaves) == 8192
+
+    @pytest.mark.parametrize("pfns", [[-1], [2**65], "abc", None, [1.5]])
+    def test_what_is_no_page_array_is_refused_as_without_a_witness(self, pfns):
+        with pytest.raises(InputError):
+            Witness(Kernel("x86_64", record=True)).vmap(pfns)
+
+    def test_a_kernel_that_cannot_be_watched_is_refused(self):
+        with pytest.raises(InputError, match="record=True"):
+            Witness(Kernel("x86_64"))
+        kernel = Kernel("x86_64", record=True)
+        kernel.vmap([1])
+        with pytest.raises(InputError, match="from boot on"):
+            Witness(kernel)
+
+    def test_an_area_without_a_guard_page_is_none(self):
         witness = Witness(Kernel("x86_64", record=True))
+        witness.get_vm_area(4096, VM_MAP | VM_NO_GUARD)
+        witness.get_vm_area(4096)
+        witness.close()
+
+    def test_prot_given_by_the_caller_is_the_callers(self):
+        witness = Witness(Kernel("x86_64", record=True), mmu=True)
         witness.vmap([5], prot=0x8000000000000161)  # PAGE_KERNEL_RO
         witness.vmap([6])
 

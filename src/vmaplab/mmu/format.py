@@ -88,7 +88,7 @@ def field(entries: U64, high: int, low: int) -> U64:
 
 def bit(entries: U64, number: int) -> Bools:
     """Whether bit ``number`` is set."""
-    found: Bools = (entries >> np.uint64(number)) & np.uint64(1) != 0
+    found: Bools = entries & np.uint64(1 << number) != 0
     return found
 
 

@@ -102,6 +102,8 @@ Tables = tuple[U64, U64, U64, NDArray[np.uint8]]
 def _once(words: NDArray[Any], form: Format, level: int, tables: Tables, complaints: list[str]) -> Tables:
     """``tables`` without those that several entries point to, which must be empty."""
     phys, first, offsets, _ = tables
+    if len(phys) < 2:
+        return tables
     _, at, times = np.unique(phys, return_index=True, return_counts=True)
     if len(at) == len(phys):
         return tables
