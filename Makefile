@@ -38,7 +38,7 @@ bench: .venv/.ready kernel-tools
 
 # Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.
 mutants: .venv/.ready
-	$(PYTHON) tests/mutants.py docs/judges.md
+	PYTHONPATH=benchmarks $(PYTHON) tests/mutants.py docs/judges.md
 
 # Resolve the dependencies anew: pip-tools must be on the PATH.
 lock:

@@ -1,6 +1,6 @@
 """Seeded faults: one change to a source file of the model each, and a workload in which a judge must notice it.
 
-    python tests/mutants.py docs/judges.md      which judge notices which fault, as a table there
+    make mutants      which judge notices which fault, as the table of docs/judges.md
 
 A mutant is a copy of the package with one text replaced; it runs in a process of its own, as plain Python.
 """
@@ -330,16 +330,13 @@ def run(mutant: Mutant | None, judge: str) -> str:
 
 
 def main() -> None:
-    lines = ["| fault | file | the invariants say | the MMU says |", "|---|---|---|---|"]
+    import document
+
+    rows = [["fault", "file", "the invariants say", "the MMU says"], ["---"] * 4]
     for mutant in MUTANTS:
         told = [run(mutant, judge).removeprefix("the MMU: ") for judge in ("invariants", "mmu")]
-        lines.append(f"| {mutant.fault} | {mutant.file} | {told[0]} | {told[1]} |")
-    text = "\n".join(lines)
-    print(text)
-    for name in sys.argv[1:]:
-        before, _, rest = Path(name).read_text().partition("<!-- mutants -->\n")
-        _, _, after = rest.partition("<!-- /mutants -->")
-        Path(name).write_text(f"{before}<!-- mutants -->\n{text}\n<!-- /mutants -->{after}")
+        rows.append([mutant.fault, mutant.file, *told])
+    document.publish("\n".join(f"| {' | '.join(row)} |" for row in rows), "mutants")
 
 
 if __name__ == "__main__":

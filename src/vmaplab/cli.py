@@ -362,10 +362,12 @@ def review_command(
     chosen = [] if only is None else [name.strip() for name in only.split(",")]
     built = _build(_targets(arch), tree, config, snippet, call) if own_code else []
     names = [] if own_code else _names(arch, ARCHES, "architecture")
-    steps = len(built or names) * (len(chosen) or 8)
+    from vmaplab.release import get
+    from vmaplab.review.experiments import EXPERIMENTS
+    from vmaplab.review.run import review
+
+    steps = len(built or names) * len(chosen or EXPERIMENTS)
     with progress("reviewing (the first run compiles, once)", total=steps) as advance:
-        from vmaplab.release import get
-        from vmaplab.review.run import review
         from vmaplab.review.subject import of_objects, of_release
 
         if own_code:
@@ -377,7 +379,7 @@ def review_command(
     from vmaplab.report import review as report
 
     print(report.as_json(found) if as_json else report.as_mail(found) if mail else report.as_text(found))
-    if found.unfinished or any(finding.experiment != "contract" for finding in found.findings):
+    if not found.clean:
         raise typer.Exit(1)
 
 

@@ -36,6 +36,11 @@ def parse_boot_args(given: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
+def settings(boot_args: Iterable[str], config: Mapping[str, bool]) -> list[str]:
+    """Boot arguments and configuration as a reader of kernels writes them: ``nohugeiomap``, ``CONFIG_KMSAN=y``."""
+    return [*boot_args, *(f"CONFIG_{key}={'y' if on else 'n'}" for key, on in config.items())]
+
+
 def complete_config(arch: Arch, given: Mapping[str, bool] | None) -> dict[str, bool]:
     """The whole configuration: what is given, and the architecture's defaults.
 

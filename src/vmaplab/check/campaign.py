@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from vmaplab import arch as arches
 from vmaplab.arch import Arch
 from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare, compared
-from vmaplab.check.faults import fail_each
+from vmaplab.check.faults import Failures, fail_each
 from vmaplab.check.scenario import Generator, Scenario, shrink
 from vmaplab.errors import InputError
 from vmaplab.object.build import Built
@@ -153,21 +153,22 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
         faults = [f"{side.name}: {fault}" for side in (ours, theirs) if (fault := side.watch(scenario).fault)]
         return Verdict(plan, 1, len(scenario.steps), None, scenario, "\n".join(faults), failures=2)
     if plan.faults:
-        told, failures, worse = _failures(scenario, ours, theirs)
-        return Verdict(plan, 1, len(scenario.steps), None, worse or scenario, told, failures=failures)
+        side, found = _failures(scenario, ours, theirs)
+        told = f"{side.name}: {found.finding}" if side else ""
+        return Verdict(plan, 1, len(scenario.steps), None, found.scenario or scenario, told, failures=found.runs)
     told, translated = compared(scenario, ours, theirs)
     return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated)
 
 
-def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, Scenario | None]:
-    """Let the allocations of ``scenario`` fail on both sides: what was found, runs, and the scenario that shows it."""
+def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[Side | None, Failures]:
+    """Let the allocations of ``scenario`` fail on both sides: the side that breaks an invariant, and what was found."""
     runs = 0
     for side in (ours, theirs):
         found = fail_each(side, scenario)
         runs += found.runs
         if found.finding:
-            return f"{side.name}: {found.finding}", runs, found.scenario
-    return "", runs, None
+            return side, found._replace(runs=runs)
+    return None, Failures(runs)
 
 
 def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
@@ -177,12 +178,11 @@ def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
     calls = sum(len(generator.scenario(number).steps) for number in range(first + 1))
     scenario = generator.scenario(first)
     if plan.faults:
-        told, runs, worse = _failures(scenario, ours, theirs)
-        if worse:
-            side = ours if told.startswith(ours.name + ":") else theirs
-            scenario = shrink(worse, lambda other: side.watch(other).fault != "")
-            told = f"{side.name}: {side.watch(scenario).fault or told}"
-        return Verdict(plan, first + 1, calls, first, scenario, told, failures=runs)
+        side, found = _failures(scenario, ours, theirs)
+        if side and found.scenario:
+            scenario = shrink(found.scenario, lambda other: side.watch(other).fault != "")
+            told = f"{side.name}: {side.watch(scenario).fault or found.finding}"
+        return Verdict(plan, first + 1, calls, first, scenario, told, failures=found.runs)
     if compare(scenario, ours, theirs):
         scenario = shrink(scenario, lambda other: compare(other, ours, theirs) != "")
         told = compare(scenario, *plan.sides()) or told
@@ -241,8 +241,9 @@ def _run(start: int, end: int) -> Result:
         scenario = generator.scenario(number)
         steps += len(scenario.steps)
         if _state["faults"]:
-            told, runs, _ = _failures(scenario, ours, theirs)
-            failures += runs
+            side, found = _failures(scenario, ours, theirs)
+            told = f"{side.name}: {found.finding}" if side else ""
+            failures += found.runs
         else:
             told, pages = compared(scenario, ours, theirs)
             translated += pages

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -178,8 +179,34 @@ def _same_memory(mine: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     return np.array_equal(short, long[: len(short)]) and not long[len(short) :].any()
 
 
+class Side(ABC):
+    """Runs scenarios on kernels of one kind.
+
+    :ivar name: what a difference calls it.
+    :ivar verify: watch every call of every run.
+    """
+
+    name: str
+    verify: bool
+
+    @abstractmethod
+    def boot(self, scenario: Scenario) -> Kernel | ObjectKernel:
+        """The kernel that ``scenario`` runs on, as after boot."""
+
+    def run(self, scenario: Scenario, words: bool = False) -> Run:
+        """Run ``scenario`` from boot."""
+        return self._play(self.boot(scenario), self.verify, scenario, words)
+
+    def watch(self, scenario: Scenario) -> Run:
+        """The same, watched."""
+        return self._play(self.boot(scenario), True, scenario)
+
+    def _play(self, kernel: Kernel | ObjectKernel, watched: bool, scenario: Scenario, words: bool = False) -> Run:
+        return run(Witness(kernel, mmu=True) if watched else kernel, scenario, words)
+
+
 @dataclass
-class ModelSide:
+class ModelSide(Side):
     """Runs scenarios on the model."""
 
     arch: Arch
@@ -199,18 +226,8 @@ class ModelSide:
             record=True,
         )
 
-    def run(self, scenario: Scenario, words: bool = False) -> Run:
-        """Run ``scenario`` from boot."""
-        if self.verify:
-            return self.watch(scenario, words)
-        return run(self.boot(scenario), scenario, words)
 
-    def watch(self, scenario: Scenario, words: bool = False) -> Run:
-        """The same, every call watched."""
-        return run(Witness(self.boot(scenario), mmu=True), scenario, words)
-
-
-class ObjectSide:
+class ObjectSide(Side):
     """Runs scenarios on the kernel's own code; machines are kept, one per boot argument and size of RAM."""
 
     def __init__(self, built: Built, name: str = "the object", verify: bool = False) -> None:
@@ -231,23 +248,12 @@ class ObjectSide:
         kernel.reset()
         return kernel
 
-    def run(self, scenario: Scenario, words: bool = False) -> Run:
-        """Run ``scenario`` from boot."""
-        return self._run(self.verify, scenario, words)
-
-    def watch(self, scenario: Scenario, words: bool = False) -> Run:
-        """The same, every call watched."""
-        return self._run(True, scenario, words)
-
-    def _run(self, watched: bool, scenario: Scenario, words: bool) -> Run:
-        kernel = self.boot(scenario)
-        result = run(Witness(kernel, mmu=True) if watched else kernel, scenario, words)
+    def _play(self, kernel: Kernel | ObjectKernel, watched: bool, scenario: Scenario, words: bool = False) -> Run:
+        """Forget a machine that went wrong: who knows where it wrote."""
+        result = super()._play(kernel, watched, scenario, words)
         if result.fault and BUG not in result.results:
             self._machines = {key: other for key, other in self._machines.items() if other is not kernel}
         return result
-
-
-Side = ModelSide | ObjectSide
 
 
 def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:

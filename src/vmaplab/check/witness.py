@@ -19,6 +19,7 @@ the words: kinds of events, flags, the bounds of an architecture's address space
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vmaplab.check import invariants
-from vmaplab.check.shadow import Rows, Shadow
+from vmaplab.check.shadow import Rows, Shadow, joined
 from vmaplab.errors import InputError, Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import Mapping
@@ -111,11 +112,7 @@ class Witness:
         """``vmap()``."""
         given = page_array(pfns).astype(np.int64)
         seen = len(self.kernel.log)
-        try:
-            mapping = self.kernel.vmap(pfns, flags, prot)
-        except VmapError:
-            self._settle("vmap", seen)
-            raise
+        mapping = self._made("vmap", lambda: self.kernel.vmap(pfns, flags, prot))
         limit = min(self.kernel.total_pages or 1 << 62, self.kernel.arch.addressable_pages)
         wrong = np.flatnonzero((given < 0) | (given >= limit))
         if len(wrong):
@@ -127,24 +124,21 @@ class Witness:
     def vmalloc(self, size: int, flags: int = 0) -> Mapping:
         """``__vmalloc_node_range()``."""
         seen = len(self.kernel.log)
-        try:
-            mapping = self.kernel.vmalloc(size, flags)
-        except VmapError:
-            self._settle("vmalloc", seen)
-            raise
+        mapping = self._made("vmalloc", lambda: self.kernel.vmalloc(size, flags))
         count = -(-size // self._page)
         handed = np.concatenate([np.zeros(0, dtype=np.uint64), *self._handed]).astype(np.int64)
         actual = self._look()
         pfns = self._frames(actual, mapping.addr, mapping.addr + count * self._page)
         if (pfns == NOTHING).any():
             raise Violation(f"vmalloc() leaves page {int(np.flatnonzero(pfns == NOTHING)[0])} of {count} unmapped")
-        more = self._frames(actual, mapping.addr + count * self._page, self._area_end(mapping.addr, actual))
-        pfns = np.concatenate([pfns, more])  # a huge vmalloc() is rounded up to whole leaves
+        starts = actual.entries["va"]
+        spans = joined(starts, starts + actual.entries["size"])
+        mapped = next(end for start, end in spans if start <= mapping.addr < end) - mapping.addr
         largest = 1 << max(self.kernel.arch.levels[1].shift, *(group.shift for group in self.kernel.arch.groups), 0)
-        if len(pfns) * self._page >= size + largest:
-            raise Violation(f"vmalloc() of {size} bytes maps {len(pfns) * self._page}")
+        if mapped >= size + largest:  # a huge vmalloc() is rounded up to whole leaves
+            raise Violation(f"vmalloc() of {size} bytes maps {mapped}")
         # What was handed out last is what is mapped: after the pages of the page array, and after failed attempts.
-        pfns = handed[max(len(handed) - len(pfns), 0) :]
+        pfns = handed[max(len(handed) - mapped // self._page, 0) :]
         self._unshared(pfns, mapping.addr)
         rights = self.form.data_rights
         held = self._hold(mapping.addr, pfns, "vmalloc", rights, guarded=not flags & VM_NO_GUARD)
@@ -155,11 +149,7 @@ class Witness:
     def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
         """``ioremap()``."""
         seen = len(self.kernel.log)
-        try:
-            mapping = self.kernel.ioremap(phys, size, prot)
-        except VmapError:
-            self._settle("ioremap", seen)
-            raise
+        mapping = self._made("ioremap", lambda: self.kernel.ioremap(phys, size, prot))
         first, last = phys // self._page, (phys + size - 1) // self._page
         rights = self.form.device_rights if prot is None else None
         self._hold(mapping.addr, np.arange(first, last + 1, dtype=np.int64), "ioremap", rights)
@@ -248,6 +238,15 @@ class Witness:
         if self.kernel.taken_pages > self._pages:
             raise Violation(f"when everything is freed, {self.kernel.taken_pages - self._pages} pages are missing")
 
+    def _made(self, call: str, run: Callable[[], Mapping]) -> Mapping:
+        """What ``run`` maps; if it refuses, everything is looked at first."""
+        seen = len(self.kernel.log)
+        try:
+            return run()
+        except VmapError:
+            self._settle(call, seen)
+            raise
+
     # -- what is expected ---------------------------------------------------------------------------
 
     def _hold(self, addr: int, pfns: Ints, call: str, rights: int | None, guarded: bool = True) -> Held:
@@ -284,7 +283,7 @@ class Witness:
                     self._exactly(call, self.kernel.log.rows(seen), L_FLUSH_VUNMAP, one.addr, one.end)
         self._settle(call, seen)
 
-    def _over(self, call: str, addr: int, given: Ints, run: Any, flush: bool = False) -> None:
+    def _over(self, call: str, addr: int, given: Ints, run: Callable[[], None], flush: bool = False) -> None:
         """A call that maps or unmaps at given addresses; ``given``: what each page is to become."""
         seen = len(self.kernel.log)
         held = self._holding(addr)
@@ -348,15 +347,6 @@ class Witness:
         start, size = int(entry["va"]), max(int(entry["size"]), 1 << int(entry["group"]) if entry["group"] else 0)
         start &= -size
         return (start, start + size) if va < start + size else None
-
-    def _area_end(self, addr: int, actual: Walk) -> int:
-        """Where the mapping that starts at ``addr`` stops."""
-        starts = actual.entries["va"]
-        at = int(np.searchsorted(starts, np.uint64(addr), side="right")) - 1
-        ends = starts + actual.entries["size"]
-        while at + 1 < len(starts) and starts[at + 1] == ends[at]:
-            at += 1
-        return int(ends[at])
 
     def _unshared(self, pfns: Ints, addr: int) -> None:
         """Pages that vmalloc() took from the allocator belong to nobody else."""
@@ -433,9 +423,10 @@ class Witness:
         if mapping is not None:
             self._exactly(call, rows, L_FLUSH_VMAP, mapping.addr, mapping.addr + self._size(mapping.addr))
         self.walk = actual = self._look()
+        va, phys = expected = self._expected()
         invariants.groups(actual.entries, self.form)
         invariants.alignment(actual.entries)
-        self._places(actual)
+        self._places(actual, expected)
         self._bounded(call, rows)
         if mapping is not None:
             self._reported(call, mapping)
@@ -445,10 +436,8 @@ class Witness:
         for table in reached - used:
             raise Violation(f"an entry leads to a table at {table:#x}, where none is allocated")
         if self.prover:
-            va, phys = self._expected()
-            loose = [held for held in self._held.values() if held.rights is None]
             writable = np.ones(len(va), dtype=bool)
-            for held in loose:
+            for held in (held for held in self._held.values() if held.rights is None):
                 writable &= (va < np.uint64(held.addr)) | (va >= np.uint64(held.end))
             self.prover.load(self.kernel.live_tables())
             self.translated += self.prover.check(va, phys, 1 << self.form.levels[0][0], writable)
@@ -480,7 +469,8 @@ class Witness:
                 continue
             missed = (starts < np.uint64(self._meta[0])) | (starts >= np.uint64(self._meta[1]))
             for first, last in rows[rows[:, 0] == kind, 1:3].view(np.uint64).tolist():
-                missed &= ~((starts >= np.uint64(first)) & (ends - np.uint64(1) < np.uint64(last or 1 << 63)))
+                top = np.uint64((last - 1) % (1 << 64))
+                missed &= ~((starts >= np.uint64(first)) & (ends - np.uint64(1) <= top))
             if call in ("vmap", "vmalloc", "ioremap") and kind == L_FLUSH_VUNMAP and not rows[rows[:, 0] == kind].size:
                 missed[:] = False  # an ioremap() that clears a lower table in the way
             if missed.any():
@@ -502,7 +492,7 @@ class Witness:
             if not meta and not any(start <= first and last <= end for start, end in areas):
                 raise Violation(f"{call}() calls flush_cache_vmap() for [{first:#x}, {last:#x}), which is no area")
 
-    def _places(self, actual: Walk) -> None:
+    def _places(self, actual: Walk, expected: tuple[U64, U64]) -> None:
         """Each page where it should be, with the right rights, and nothing else."""
         granule = np.uint64(1 << self.form.levels[0][0])
         there, to = invariants.spread(actual.entries, granule)
@@ -512,7 +502,7 @@ class Witness:
                 raise Violation("KMSAN metadata is not mapped for exactly the pages that are mapped")
             self._metadata_apart(there, to)
             there, to = there[~meta], to[~meta]
-        invariants.bijection((there, to), self._expected(), self._page)
+        invariants.bijection((there, to), expected, self._page)
         areas = [(held.addr, held.end, held.rights) for held in self._held.values()]
         invariants.rights(actual.entries, self.form, areas)
 

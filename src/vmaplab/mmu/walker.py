@@ -47,8 +47,8 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format) -> Walk:
 
     A table that two entries point to must be empty (LoongArch's invalid tables are).
     """
-    words = memory[: len(memory) // np.dtype(form.entry).itemsize * np.dtype(form.entry).itemsize].view(form.entry)
-    itemsize = words.dtype.itemsize
+    itemsize = np.dtype(form.entry).itemsize
+    words = memory[: len(memory) // itemsize * itemsize].view(form.entry)
     used = np.arange(len(words), dtype=np.uint64) if form.zero_counts else np.flatnonzero(words).astype(np.uint64)
     found: list[NDArray[Any]] = []
     tables: dict[int, int] = {}
@@ -68,7 +68,7 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format) -> Walk:
             )
         phys, first, offsets, allowed = phys[inside], first[inside], offsets[inside], allowed[inside]
         if level < len(form.levels) - 1:
-            phys, first, offsets, allowed = _once(words, form, level, (phys, first, offsets, allowed), complaints)
+            phys, first, offsets, allowed = _once(words, base, form, level, (phys, first, offsets, allowed), complaints)
             tables.update(dict.fromkeys(phys.tolist(), level))
         start, stop = np.searchsorted(used, first), np.searchsorted(used, first + np.uint64(count))
         table = np.repeat(np.arange(len(first)), stop - start)
@@ -99,16 +99,16 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format) -> Walk:
 Tables = tuple[U64, U64, U64, NDArray[np.uint8]]
 
 
-def _once(words: NDArray[Any], form: Format, level: int, tables: Tables, complaints: list[str]) -> Tables:
+def _once(words: NDArray[Any], base: int, form: Format, level: int, tables: Tables, complaints: list[str]) -> Tables:
     """``tables`` without those that several entries point to, which must be empty."""
-    phys, first, offsets, _ = tables
+    phys, _, offsets, _ = tables
     if len(phys) < 2:
         return tables
     _, at, times = np.unique(phys, return_index=True, return_counts=True)
     if len(at) == len(phys):
         return tables
     for shared in at[times > 1].tolist():
-        if _empty(words, form, level, int(first[shared]), int(phys[shared]) - int(first[shared]) * words.itemsize):
+        if _empty(words, base, form, level, int(phys[shared])):
             continue
         va = form.kernel_half | int(offsets[shared])
         complaints.append(f"the table at {int(phys[shared]):#x} is reached twice, for {va:#x} and elsewhere")
@@ -117,9 +117,10 @@ def _once(words: NDArray[Any], form: Format, level: int, tables: Tables, complai
     return first_, second, third, fourth
 
 
-def _empty(words: NDArray[Any], form: Format, level: int, first: int, base: int) -> bool:
-    """Whether nothing is mapped below the table at word ``first``."""
+def _empty(words: NDArray[Any], base: int, form: Format, level: int, table: int) -> bool:
+    """Whether nothing is mapped below the table at physical address ``table``."""
     while True:
+        first = (table - base) // words.itemsize
         raw = words[first : first + (1 << form.levels[level][1])].astype(np.uint64)
         it = form.decode(level, raw[raw != 0])
         if (it.valid & it.leaf).any():
@@ -129,4 +130,4 @@ def _empty(words: NDArray[Any], form: Format, level: int, first: int, base: int)
             return True
         if len(lower) > 1 or level == 0:
             return False
-        first, level = (int(lower[0]) - base) // words.itemsize, level - 1
+        table, level = int(lower[0]), level - 1

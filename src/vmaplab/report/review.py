@@ -42,7 +42,7 @@ def as_text(review: Review, width: int = 100) -> str:
 
 
 def as_mail(review: Review) -> str:
-    """The review as the body of a mail: 72 columns, commands kept whole."""
+    """The review as the body of a mail: 72 columns, long commands with a backslash at each line's end."""
     count = len(review.findings)
     intro = (
         f"vmaplab {__version__} reviewed vmap() in {review.subject} by experiment and has {count} "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vmaplab.arch import ARCHES, Arch
+from vmaplab.config import settings
 from vmaplab.errors import BREAKS
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, RELEASES
@@ -80,18 +80,12 @@ def _table(*columns: str, left: int = 1) -> Table:
     return table
 
 
-def _settings(boot_args: Iterable[str], config: Dict[str, bool]) -> str:
-    return "".join(
-        [*(f", {arg}" for arg in boot_args), *(f", CONFIG_{key}={'y' if on else 'n'}" for key, on in config.items())]
-    )
-
-
 def mapping(
     kernel: AnyKernel, made: Mapping, config: Dict[str, bool], proof: Proof | None, rows: int, events: bool
 ) -> None:
     """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and its events if wanted."""
     console = _Output()
-    where = f"{kernel.arch.name}, {kernel.code}{_settings(kernel.boot_args, config)}"
+    where = ", ".join([kernel.arch.name, kernel.code, *settings(kernel.boot_args, config)])
     console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {where}")
     console.print()
     table = _table("address", "leaf", "leaves", "bytes", "first PFN", left=1)
@@ -167,7 +161,6 @@ def _events(console: Console, events: list[Event]) -> None:
 def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, bool]) -> None:
     """Print a comparison, one block per architecture."""
     console = _Output()
-    settings = _settings(boot_args.split(), config)
     for arch, of_arch in groupby(rows, key=lambda row: row.arch):
         block = list(of_arch)
         if block[0].refused and not block[0].release:
@@ -175,7 +168,8 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
             continue
         pages = next((row.cost.pages for row in block if row.cost), 0)
         page = ARCHES[arch].page_size
-        console.print(f"{arch}{settings}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
+        where = ", ".join([arch, *settings(boot_args.split(), config)])
+        console.print(f"{where}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
         sizes = sorted({size for row in block for size in row.leaves_by_size})
         table = _table("release", *(f"{size_text(size)} leaves" for size in sizes), *_COMPARED.values(), "fewer TLB")
         for row in block:

@@ -23,7 +23,7 @@ from vmaplab.pages.array import size_text
 from vmaplab.pages.runs import runs, runs_text
 from vmaplab.review.findings import Finding
 from vmaplab.review.shapes import Shapes, joined
-from vmaplab.review.subject import Options, Pfns, Subject, Table, flipped
+from vmaplab.review.subject import Options, Pfns, Subject, Table, flipped, parted
 from vmaplab.vmalloc.flags import VM_MAP
 
 CLIFF = 2.0
@@ -81,11 +81,11 @@ def _map(subject: Subject, arch: str, pfns: Pfns, options: Options = ()) -> tupl
 
 def _settings(subject: Subject, options: Options = ()) -> list[str]:
     """Boot arguments and configuration of the subject with ``options``, as words of the command line."""
-    args = [*subject.boot_args.split(), *(word for word in options if not word.startswith("CONFIG_"))]
-    config = {key: "y" if on else "n" for key, on in subject.config.items()}
-    config |= dict(word.removeprefix("CONFIG_").split("=") for word in options if word.startswith("CONFIG_"))
+    args, changed = parted(options)
+    args = subject.boot_args.split() + args
     words = ["--boot-args", " ".join(args)] if args else []
-    return words + [word for key, value in config.items() for word in ("--config", f"{key}={value}")]
+    config = {**subject.config, **changed}
+    return words + [word for key, on in config.items() for word in ("--config", f"{key}={'y' if on else 'n'}")]
 
 
 def _again(subject: Subject, arch: str, experiment: str) -> tuple[str, ...]:
@@ -420,8 +420,6 @@ def early(subject: Subject, arch: str) -> Iterator[Finding]:
 
 def contract(subject: Subject, arch: str) -> Iterator[Finding]:
     """What the walker does with page_shift and arrays of every kind."""
-    if not subject.walker:
-        return
     target = subject.arch(arch)
     page_shift = target.page_shift
     shapes = Shapes(target)
@@ -466,6 +464,7 @@ def contract(subject: Subject, arch: str) -> Iterator[Finding]:
         "its frame; wrong: to another, without an error; -: no such array",
         (_again(subject, arch, "contract"),),
         tuple(rows),
+        note=True,
     )
 
 
@@ -553,7 +552,8 @@ def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
     if told.failing >= 0:
         cost = f"when allocation {told.failing} (from 0) fails; the tables show what is built when none fails"
         words = [word for word in subject.command if word != "--object"]
-        scenario = f"fail {told.failing}; vmap {runs_text(pfns)}"
+        steps = (Step("fail", pages=told.failing, pfn=-1), Step("vmap", pfns=pfns, flags=VM_MAP))
+        scenario = str(Scenario(steps, subject.boot_args))
         command = ("check", "--faults", "--arch", arch, *words, "--scenario", scenario)
     yield Finding(
         "invariants",
@@ -603,8 +603,8 @@ def _must_refuse(subject: Subject, arch: str, pfns: Pfns) -> Broken:
 EXPERIMENTS = (
     Experiment(
         "invariants",
-        "is every mapping right, and does every failure leave nothing behind? (tried: arrays of some forty shapes, "
-        "twice at a time; NULL and invalid pages; each allocation failing)",
+        "is every mapping right, and does every failure leave nothing behind? (tried: runs of each leaf's size, "
+        "aligned or not, alone and mixed, twice at a time; NULL and invalid pages; each allocation failing)",
         invariants,
     ),
     Experiment("coupling", "does an option that should not matter change the page tables?", coupling),

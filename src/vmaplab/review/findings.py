@@ -22,6 +22,7 @@ class Finding:
     :param cost: the difference in numbers, one line.
     :param commands: the words after ``vmaplab`` that show it again, one list per command.
     :param evidence: a small table: header and rows.
+    :param note: what callers must know; no remark on the subject.
     """
 
     experiment: str
@@ -37,6 +38,7 @@ class Finding:
     commands: tuple[tuple[str, ...], ...]
     evidence: tuple[tuple[str, ...], ...] = ()
     arches: tuple[str, ...] = ()
+    note: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Review:
     experiments: tuple[tuple[str, str], ...]
     findings: tuple[Finding, ...] = ()
     unfinished: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether every question was asked to the end, and nothing came of it but notes."""
+        return not self.unfinished and all(finding.note for finding in self.findings)
 
 
 def merged(findings: list[Finding]) -> list[Finding]:

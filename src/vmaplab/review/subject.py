@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vmaplab import arch as arches
 from vmaplab.arch import Arch
-from vmaplab.config import BOOT_ARGS, CONFIG
+from vmaplab.config import BOOT_ARGS, CONFIG, settings
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError
 from vmaplab.kernel import Kernel
@@ -100,13 +100,12 @@ def of_release(
     given = dict(config or {})
 
     def boot(arch: str, options: Options) -> Kernel:
-        flipped = {word[7:-2]: word.endswith("=y") for word in options if word.startswith("CONFIG_")}
-        args = [*boot_args.split(), *(word for word in options if not word.startswith("CONFIG_"))]
-        return Kernel(arch, release, args, config=given | flipped, record=True)
+        args, changed = parted(options)
+        return Kernel(arch, release, [*boot_args.split(), *args], config=given | changed, record=True)
 
     flips = [arg for arg in BOOT_ARGS if arg not in boot_args.split()]
     flips += [f"CONFIG_{key}" for key in CONFIG if key not in ESSENTIAL]
-    name = ", ".join([release.name, *_settings(boot_args, given)])
+    name = ", ".join([release.name, *settings(boot_args.split(), given)])
     return Subject(name, names, boot, tuple(flips), ["--release", release.name], boot_args, given)
 
 
@@ -127,7 +126,7 @@ def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> S
 
     flips = tuple(arg for arg in BOOT_ARGS if arg not in boot_args.split())
     return Subject(
-        ", ".join([built[0].code, *_settings(boot_args, {})]),
+        ", ".join([built[0].code, *boot_args.split()]),
         list(by_arch),
         boot,
         flips,
@@ -140,8 +139,10 @@ def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> S
     )
 
 
-def _settings(boot_args: str, config: Mapping[str, bool]) -> list[str]:
-    return [*boot_args.split(), *(f"CONFIG_{key}={'y' if on else 'n'}" for key, on in config.items())]
+def parted(options: Options) -> tuple[list[str], dict[str, bool]]:
+    """Boot arguments and configuration among ``options``."""
+    pairs = [word.removeprefix("CONFIG_").split("=") for word in options if word.startswith("CONFIG_")]
+    return [word for word in options if not word.startswith("CONFIG_")], {key: value == "y" for key, value in pairs}
 
 
 def flipped(subject: Subject, arch: str, option: str) -> Options | None:
