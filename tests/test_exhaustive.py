@@ -13,8 +13,7 @@ from vmaplab.check.optimum import best_address, optimum
 from vmaplab.check.witness import Witness
 from vmaplab.errors import Violation
 from vmaplab.mmu.walker import walk
-from vmaplab.pgtable.unmap import unmap_range
-from vmaplab.vmalloc.batch import vmap_batched, vmap_pages_range
+from vmaplab.vmalloc.calls import map_pages, unmap
 
 PAGES = 10
 WINDOW = 32  # pages of address space for each array
@@ -29,25 +28,18 @@ def arrays():
 
 
 @njit
-def map_each(tables, g, how, batch, rewalk, pfns, starts, base, prots):
+def map_each(setup, tables, pfns, starts, base, prots):
     for number in range(len(starts) - 1):
         pages = pfns[starts[number] : starts[number + 1]]
-        addr = base + number * WINDOW * PAGE
-        end = addr + len(pages) * PAGE
-        if batch:
-            err = vmap_batched(tables, g, how, pages, addr, end, prots)
-        else:
-            err = vmap_pages_range(tables, g, pages, addr, end, 12, rewalk, prots)
-        if err:
+        if map_pages(setup, tables, base + number * WINDOW * PAGE, len(pages) * PAGE, pages, 12, True, prots, prots):
             return number
     return -1
 
 
 @njit
-def unmap_each(tables, g, starts, base):
+def unmap_each(setup, tables, starts, base):
     for number in range(len(starts) - 1):
-        addr = base + number * WINDOW * PAGE
-        unmap_range(tables, g, addr, addr + (starts[number + 1] - starts[number]) * PAGE)
+        unmap(setup, tables, base + number * WINDOW * PAGE, (starts[number + 1] - starts[number]) * PAGE)
 
 
 def test_the_shapes_are_all_there(arrays):
@@ -65,9 +57,8 @@ def test_no_shape_breaks_an_invariant_at_any_offset(arrays, name):
     for offset in range(8):
         kernel = Kernel(TINY, name)
         mapper, base = kernel._mapper, START - (1 << 64) + offset * PAGE
-        tables = mapper._tables(base, base + (len(starts) + 1) * WINDOW * PAGE)
-        batch, rewalk = kernel.release.unified_walker, mapper._rewalk
-        failed = map_each(tables, mapper.g, mapper._batching, batch, rewalk, pfns, starts, base, mapper._prots(None))
+        tables = mapper.tables_for((len(starts) + 1) * WINDOW * PAGE)
+        failed = map_each(mapper.setup, tables, pfns, starts, base, mapper.prots(None))
         assert failed == -1
         first = np.repeat(np.arange(len(sizes)) * WINDOW - starts[:-1], sizes)
         va = np.uint64(START) + (first + np.arange(len(pfns)) + offset).astype(np.uint64) * np.uint64(PAGE)
@@ -83,7 +74,7 @@ def test_no_shape_breaks_an_invariant_at_any_offset(arrays, name):
         best = sum(len(optimum(TINY, pfns[a:b].astype(np.uint64), START + offset * PAGE)) for a, b in
                    zip(starts[:-1:97].tolist(), starts[1::97].tolist(), strict=True))  # fmt: skip
         assert best <= _tlb_entries(kernel, starts, base, 97)
-        unmap_each(mapper.memory.tables(), mapper.g, starts, base)
+        unmap_each(mapper.setup, mapper.memory.tables(), starts, base)
         assert not len(walk(kernel.live_tables(), TINY.table_base, kernel.table_root, FORMAT).entries)
 
 

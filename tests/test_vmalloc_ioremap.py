@@ -86,11 +86,12 @@ def test_iounmap_takes_any_address_of_the_first_page_and_ignores_0():
     assert (kernel.areas, kernel.warnings) == ([], [])
 
 
-@pytest.mark.parametrize("size", [0, -5])
-def test_vmalloc_of_nothing_is_einval(size):
+@pytest.mark.parametrize(("size", "error"), [(0, errno.EINVAL), (-5, errno.ENOMEM), (1 << 63, errno.ENOMEM)])
+def test_a_size_of_nothing_is_einval_and_one_too_large_enomem(size, error):
+    """A negative size is a large one: it is an unsigned long."""
     with pytest.raises(VmapError) as caught:
         Kernel("x86_64").vmalloc(size)
-    assert caught.value.errno == errno.EINVAL
+    assert caught.value.errno == error
 
 
 @pytest.mark.parametrize("arch", ["arm64-4k", "x86_64", "riscv64-sv48", "powerpc64-radix"])

@@ -23,13 +23,13 @@ from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.pages import heap
 from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Ints
-from vmaplab.pgtable.memory import L_FLUSH_TLB, L_FLUSH_VUNMAP, TableMemory
+from vmaplab.pgtable.memory import C_LEAVES, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, TableMemory
 from vmaplab.release import Release
-from vmaplab.vmalloc.area import LAZY_MAX_BYTES, AddressSpace, VmArea
-from vmaplab.vmalloc.batch import (
-    arch_vmap_pte_supported_shift,
-    vm_shift,
-)
+from vmaplab.vmalloc.area import BEYOND, MAX_NODES, NO_ROOM, NO_VM, VMAP_BLOCK, VMAP_RAM, AddressSpace, VmArea
+from vmaplab.vmalloc.batch import arch_vmap_pte_supported_shift, vm_shift
+from vmaplab.vmalloc.block import VmapBlock, VmapBlocks
+from vmaplab.vmalloc.calls import NO_TABLES, free_unmap_vmap_area, map_area, remove_vm_area, vmap
+from vmaplab.vmalloc.consistency import check_space
 from vmaplab.vmalloc.flags import (
     VM_ALLOC,
     VM_ALLOW_HUGE_VMAP,
@@ -38,6 +38,7 @@ from vmaplab.vmalloc.flags import (
     VM_MAP,
     VM_MAP_PUT_PAGES,
     VM_NO_GUARD,
+    VM_SPARSE,
 )
 from vmaplab.vmalloc.mapper import Mapper
 
@@ -45,21 +46,29 @@ DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pa
 MAX_ZONE_PAGES = 1 << 22  # a page costs the simulated allocator 9 bytes of ours
 
 
+NUMA_NO_NODE = -1
+_FLAG_NAMES = {
+    VM_FLUSH_RESET_PERMS: "VM_FLUSH_RESET_PERMS",
+    VM_NO_GUARD: "VM_NO_GUARD",
+    VM_SPARSE: "VM_SPARSE",
+}
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _entry(method: Callable[Concatenate[Kernel, P], T]) -> Callable[Concatenate[Kernel, P], T]:
-    """A call that can free areas: the purge that it queues (``drain_vmap_work``) runs when it is over."""
+    """A call that changes areas: the purge that it queues (``drain_vmap_work``) runs when it is over."""
 
     @wraps(method)
     def call(self: Kernel, /, *args: P.args, **keywords: P.kwargs) -> T:
         try:
             return method(self, *args, **keywords)
         finally:
-            if self._drain_queued:
-                self._drain_queued = False
+            if self._space.drain_queued:
                 self._purge()
+            if self._debug:
+                check_space(self._space)
 
     return call
 
@@ -80,6 +89,10 @@ class Kernel:
     :param config: ``{"KMSAN": True, "HUGETLB_PAGE": False, ...}``, without ``CONFIG_``.
     :param record: keep the events of each call.
     :param max_tables: page tables that can be allocated before the kernel runs out of memory.
+    :param cpus: CPUs of the machine, and CONFIG_NR_CPUS: with several, each of them (up to 128) has a node with pools
+        of free areas, and more address space waits before a purge. :attr:`cpu` says which one calls.
+    :param debug: look at the address-space structures after each call, and raise :class:`~vmaplab.errors.Violation`
+        if they do not agree.
     :raises InputError: for a name that is not known.
     """
 
@@ -93,6 +106,8 @@ class Kernel:
         config: Dict[str, bool] | None = None,
         record: bool = False,
         max_tables: int | None = None,
+        cpus: int = 1,
+        debug: bool = False,
     ) -> None:
         self.arch: Arch = arch if isinstance(arch, Arch) else arches.get(arch)
         self.release: Release = release if isinstance(release, Release) else releases.get(release)
@@ -102,17 +117,26 @@ class Kernel:
         max_tables = _at_least("max_tables", max_tables, 0)
         self._mapper = Mapper(self.arch, self.release, self.config, self.boot_args, total_pages, max_tables, record)
         self._g = self._mapper.g
-        vmalloc_end = self.arch.vmalloc_end
-        if self.config["KMSAN"]:
-            vmalloc_end = self.arch.vmalloc_start + self._mapper.quarter
-        self._space = AddressSpace(self.arch.page_shift, LAZY_MAX_BYTES)
-        self._vmalloc_range = self.arch.vmalloc_start, vmalloc_end
+        self.cpus = _at_least("cpus", cpus, 1) or 1
+        self._cpu, self._debug = 0, debug
+        self._vmalloc_range = self._mapper.vmalloc_range
+        nodes = MAX_NODES if self.arch.bits_per_long == 64 else 1
+        self._space = AddressSpace(self.arch.page_shift, self._vmalloc_range, self.cpus, nodes)
+        self._blocks = VmapBlocks(self.arch, self.arch.vmalloc_start, self.cpus)
         self._ioremap_range = self._vmalloc_range
         if self.arch.ioremap_start:
             self._ioremap_range = self.arch.ioremap_start, self.arch.ioremap_end
-        self._drain_queued = False
         self._mappings: weakref.WeakValueDictionary[int, Mapping] = weakref.WeakValueDictionary()
         self._buddy: heap.Buddy | None = None
+
+    @property
+    def cpu(self) -> int:
+        """The CPU that makes the next calls, from 0 on."""
+        return self._cpu
+
+    @cpu.setter
+    def cpu(self, number: int) -> None:
+        self._cpu = check_cpu(number, self.cpus)
 
     # -- the calls ----------------------------------------------------------------------------------
 
@@ -139,17 +163,31 @@ class Kernel:
             raise VmapError(errno.ENOMEM, f"{len(array)} pages, but the machine has {self.total_pages}")
         if not len(array):
             raise VmapError(errno.EINVAL, "no pages to map")
+        mapper, space = self._mapper, self._space
+        ints, prots, meta = array.view(np.int64), mapper.prots(prot), mapper.prots(None)
         size = len(array) << self.arch.page_shift
-        area = self._vmap_area(size, flags)
-        ints = array.view(np.int64)
-        try:
-            counters = self._mapper.map_array(area.addr, size, ints, prot, self.arch.page_shift, batch=True)
-        except (VmapError, InputError):
-            self._vunmap(area.addr)
-            raise
+        tables = mapper.tables(size)
+        while True:
+            err, block = vmap(mapper.setup, tables, space.space, ints, self._cpu, flags, prots, meta)
+            if err >= 0:
+                break
+            if err == NO_TABLES:
+                mapper.memory.reserve(3 * size if self.config["KMSAN"] else size)
+            elif err == NO_ROOM:
+                space.grow()
+            else:  # no such area at once: purge, align less
+                block = self._vmap_block(size, flags)
+                tables = mapper.tables_for(size)
+                err = map_area(mapper.setup, tables, space.space, block, ints, prots, meta)
+                break
+            tables = mapper.tables(size)
+        mapper.finish(tables)
+        if err:
+            raise VmapError(mapper.returned(err), mapper.why(tables, ints))
+        addr, _ = space.bounds(block)
         if flags & VM_MAP_PUT_PAGES:
-            area.pages = array
-        return self._mapping(area, size, counters, seen)
+            space.own(addr, pages=array)
+        return self._mapping(addr, size, tables.cost.copy(), seen)
 
     @_entry
     def vunmap(self, addr: int) -> None:
@@ -177,25 +215,33 @@ class Kernel:
         if not addr:
             return
         area = self._remove_area(addr, "vfree")
+        if area.flags & VM_FLUSH_RESET_PERMS:
+            self._vm_unmap_aliases()
         if area.pages is not None and area.flags & VM_ALLOC:
             self._page_allocator().free_pages(area.pages)
         if area.pages_addr:
             self._vfree(area.pages_addr)
 
     @_entry
-    def vmalloc(self, size: int, flags: int = 0) -> Mapping:
-        """``__vmalloc_node_range(size, ...)`` with PAGE_KERNEL on any node.
+    def vmalloc(self, size: int, flags: int = 0, node: int = NUMA_NO_NODE) -> Mapping:
+        """``__vmalloc_node_range(size, ...)`` with PAGE_KERNEL.
 
-        :param size: bytes.
+        :param size: bytes; as an ``unsigned long``, so that a negative number is a very large one.
         :param flags: VM_ALLOW_HUGE_VMAP for what ``vmalloc_huge()`` does.
+        :param node: the NUMA node to prefer: the machine has node 0 alone.
         :raises VmapError: ENOMEM, or EINVAL for a size of 0.
+        :raises InputError: for a node that the machine does not have.
         """
+        if node not in (NUMA_NO_NODE, 0):
+            raise InputError(f"there is no NUMA node {node}: this machine has node 0, or -1 for any")
         seen = self._begin()
-        if size <= 0:
+        size = self._unsigned_long(size)
+        if not size:
             self._mapper.warn("vmalloc() of 0 bytes")
-            raise VmapError(errno.EINVAL, f"vmalloc() of {size} bytes")
-        if self.total_pages is not None and size >> self.arch.page_shift > self.total_pages:
-            raise VmapError(errno.ENOMEM, f"{size} bytes exceed the machine's {self.total_pages} pages")
+            raise VmapError(errno.EINVAL, "vmalloc() of 0 bytes")
+        total = self.total_pages or self.arch.addressable_pages
+        if size >> self.arch.page_shift > total:
+            raise VmapError(errno.ENOMEM, f"{size} bytes exceed the machine's {total} pages")
         shift = self.arch.page_shift
         allowed = self.config["HAVE_ARCH_HUGE_VMALLOC"] and "nohugevmalloc" not in self.boot_args
         if flags & VM_ALLOW_HUGE_VMAP and allowed:
@@ -211,29 +257,27 @@ class Kernel:
         """One attempt: area, page array, pages in chunks of ``shift``, mapping."""
         page_shift = self.arch.page_shift
         size = -(-size >> shift) << shift
-        area = self._area(size, 1 << shift, VM_ALLOC | flags)
-        count = size >> page_shift
-        if count * 8 > self.arch.page_size:  # the array of struct page pointers is vmalloc'ed too
-            try:
-                area.pages_addr = self._vmalloc(count * 8, page_shift, 0, seen).addr
-            except (VmapError, InputError):
-                self._vfree(area.addr)
-                raise
-        elif not self._mapper.memory.attempt():
-            self._vfree(area.addr)
-            raise VmapError(errno.ENOMEM, "no memory for the page array")
-        area.order = shift - page_shift
-        pages = self._page_allocator().alloc_pages(area.order, count if self._mapper.memory.attempt() else 0)
-        area.pages = pages
-        if len(pages) < count:
-            self._vfree(area.addr)
-            raise VmapError(errno.ENOMEM, f"no pages of order {area.order} left")
+        addr = self._area(size, 1 << shift, VM_ALLOC | flags)
+        count, order = size >> page_shift, shift - page_shift
+        pointer = self.arch.bits_per_long // 8
         try:
-            counters = self._mapper.map_array(area.addr, size, pages.view(np.int64), None, shift)
+            if count * pointer > self.arch.page_size:  # the array of struct page pointers is vmalloc'ed too
+                self._space.own(addr, pages_addr=self._vmalloc(count * pointer, page_shift, 0, seen).addr)
+            elif not self._mapper.memory.attempt():
+                raise VmapError(errno.ENOMEM, "no memory for the page array")
+            pages = self._page_allocator().alloc_pages(order, count if self._mapper.memory.attempt() else 0)
+            self._space.own(addr, pages=pages, order=order)
+            if len(pages) < count:
+                raise VmapError(errno.ENOMEM, f"no pages of order {order} left")
+            counters = self._mapper.map_array(addr, size, pages.view(np.int64), None, shift)
         except (VmapError, InputError):
-            self._vfree(area.addr)
+            self._vfree(addr)
             raise
-        return self._mapping(area, size, counters, seen)
+        return self._mapping(addr, size, counters, seen)
+
+    def vzalloc(self, size: int, node: int = NUMA_NO_NODE) -> Mapping:
+        """``vzalloc_node(size, node)``: as :meth:`vmalloc`. The pages are zeroed; the model keeps no contents."""
+        return self.vmalloc(size, node=node)
 
     @_entry
     def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
@@ -249,18 +293,164 @@ class Kernel:
             raise VmapError(errno.EINVAL, f"no physical range of {size} bytes at {phys:#x}")
         start = phys & -self.arch.page_size
         length = -(-(phys + size - start) >> self.arch.page_shift) << self.arch.page_shift
-        area = self._area(length, 1, VM_IOREMAP, self._ioremap_range)
+        addr = self._area(length, 1, VM_IOREMAP, self._ioremap_range)
+        self._space.own(addr, phys=start)
         value = self.arch.ioremap_prot if prot is None else prot
         try:
-            counters = self._mapper.map_linear(area.addr, area.addr + length, start, value)
+            counters = self._mapper.map_linear(addr, addr + length, start, value)
         except (VmapError, InputError):
-            self._vunmap(area.addr)
+            self._vunmap(addr)
             raise
-        return self._mapping(area, length, counters, seen)
+        return self._mapping(addr, length, counters, seen)
 
     def iounmap(self, addr: int) -> None:
         """``iounmap(addr)``: :meth:`vunmap` of the page that holds ``addr``."""
         self.vunmap(addr & -self.arch.page_size)
+
+    @_entry
+    def vm_map_ram(self, pfns: ArrayLike, node: int = NUMA_NO_NODE) -> Mapping:
+        """``vm_map_ram(pages, count, node)``: up to VMAP_MAX_ALLOC pages come from a vmap block of this CPU.
+
+        Pages are mapped one by one in every release; there is no guard page.
+
+        :param node: accepted, as for :meth:`vmalloc`.
+        :raises VmapError: ENOMEM, EINVAL as the kernel fails; nothing stays mapped then.
+        :raises InputError: if ``pfns`` is no array of page frame numbers.
+        """
+        array = page_array(pfns)
+        check_page_size(pfns, self.arch)
+        seen, count = self._begin(), len(array)
+        size = count << self.arch.page_shift
+        if not count:
+            self._mapper.warn("vm_map_ram() of no pages")
+            raise VmapError(errno.EINVAL, "no pages to map")
+        if count <= self._blocks.max_alloc:
+            addr = self._vb_alloc(count)
+        else:
+            if not self._mapper.memory.attempt():
+                raise VmapError(errno.ENOMEM, "no memory for the area")
+            addr, _ = self._space.bounds(self._alloc_vmap_area(size, 1, NO_VM, self._vmalloc_range, VMAP_RAM))
+        try:
+            counters = self._mapper.map_array(addr, size, array.view(np.int64), None, self.arch.page_shift)
+        except (VmapError, InputError):
+            self._vm_unmap_ram(addr, count)
+            raise
+        return self._mapping(addr, size, counters, seen)
+
+    def _vb_alloc(self, count: int) -> int:
+        """``vb_alloc()``, and ``new_vmap_block()`` if no block has room."""
+        order = (count - 1).bit_length()
+        addr = self._blocks.alloc(order, self._cpu)
+        if not addr:
+            size = self._blocks.size
+            if not self._mapper.memory.attempt():
+                raise VmapError(errno.ENOMEM, "no memory for the vmap block")
+            block = self._alloc_vmap_area(size, size, NO_VM, self._vmalloc_range, VMAP_RAM | VMAP_BLOCK)
+            addr, _ = self._space.bounds(block)
+            self._blocks.new(block, addr, order, self._cpu)
+        return addr
+
+    @_entry
+    def vm_unmap_ram(self, addr: int, count: int) -> None:
+        """``vm_unmap_ram(mem, count)``, with the count that was mapped.
+
+        :raises VmapError: where the kernel has a BUG(), warns, or follows a NULL pointer.
+        """
+        self._vm_unmap_ram(self._unsigned_long(addr), operator.index(count) % (1 << 32))
+
+    def _vm_unmap_ram(self, addr: int, count: int) -> None:
+        start, end = self._vmalloc_range
+        if not addr or not start <= addr <= end or addr & (self.arch.page_size - 1):
+            raise VmapError(errno.EINVAL, f"vm_unmap_ram() of {addr:#x}", bug=True)
+        size = count << self.arch.page_shift
+        if count > self._blocks.max_alloc:
+            self._unmap_ram_area(addr)
+            return
+        vb = self._blocks.at(addr)
+        self._mapper.flush(L_FLUSH_VUNMAP, addr, addr + size)
+        if vb is None or not count:
+            raise VmapError(errno.EINVAL, f"vm_unmap_ram() of {count} pages at {addr:#x}, in no vmap block", bug=True)
+        order = (count - 1).bit_length()
+        mapping = self._mappings.pop(addr, None)
+        if mapping is not None:
+            mapping.leaves  # noqa: B018
+        self._blocks.use_ends(vb, addr, order)
+        self._mapper.unmap(addr, size)
+        if self._blocks.dirties(vb, addr, order):
+            if vb.free:
+                raise VmapError(errno.EINVAL, f"the vmap block at {vb.start:#x} is dirtier than it was used", bug=True)
+            self._free_vmap_block(vb)
+
+    def _unmap_ram_area(self, addr: int) -> None:
+        """``vm_unmap_ram()`` of an area of its own."""
+        mapper, space = self._mapper, self._space
+        block = space.find_vmap_area(addr)
+        if not block:
+            mapper.warn(f"vm_unmap_ram() of {addr:#x}, where no area is")
+            raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
+        tables = mapper.tables_for(self._look_back(addr))
+        space.unlink(block)
+        free_unmap_vmap_area(mapper.setup, tables, space.space, block)
+        mapper.finish(tables)
+
+    @_entry
+    def vmap_pfn(self, pfns: ArrayLike, prot: int | None = None) -> Mapping:
+        """``vmap_pfn(pfns, count, prot)``: page frames that are no memory, a base page each.
+
+        :param prot: protection value; PAGE_KERNEL if None.
+        :raises VmapError: EINVAL for a PFN that is valid, ENOMEM; nothing stays mapped then.
+        """
+        array = page_array(pfns)
+        seen, size = self._begin(), len(array) << self.arch.page_shift
+        if not size:
+            raise VmapError(errno.EINVAL, "no pages to map")
+        addr = self._area(size, 1, VM_IOREMAP)
+        value = self.arch.page_kernel if prot is None else prot
+        try:
+            counters = self._mapper.map_pfns(addr, size, array.view(np.int64), value)
+        except (VmapError, InputError):
+            self._vunmap(addr)
+            raise
+        self._mapper.flush(L_FLUSH_VMAP, addr, addr + size)
+        return self._mapping(addr, size, counters, seen)
+
+    @_entry
+    def vm_area_map_pages(self, area: int | VmArea, start: int, pfns: ArrayLike) -> None:
+        """``vm_area_map_pages(area, start, end, pages)``: map pages inside an area with VM_SPARSE, one by one.
+
+        :param area: it, or its address.
+        :raises VmapError: EINVAL for an area of another kind, E2BIG, ERANGE outside of it, or as the walker stops.
+        """
+        array = page_array(pfns)
+        size = len(array) << self.arch.page_shift
+        self._check_sparse(area, start, start + size)
+        self._mapper.map_array(start, size, array.view(np.int64), None, self.arch.page_shift)
+
+    @_entry
+    def vm_area_unmap_pages(self, area: int | VmArea, start: int, end: int) -> None:
+        """``vm_area_unmap_pages(area, start, end)``, which returns nothing, also when it refuses.
+
+        :raises VmapError: if it refuses.
+        """
+        self._check_sparse(area, start, end)
+        self.vunmap_range(start, end)
+
+    def _check_sparse(self, area: int | VmArea, start: int, end: int) -> None:
+        """``check_sparse_vm_area()``."""
+        found = self.find_vm_area(area) if isinstance(area, int) else area
+        if found is None:
+            raise InputError(f"there is no area at {area:#x}")
+        if not start < end or (start | end) & (self.arch.page_size - 1):
+            raise InputError(f"[{start:#x}, {end:#x}) is empty or not page-aligned")
+        for flag, wrong in ((VM_FLUSH_RESET_PERMS, True), (VM_NO_GUARD, True), (VM_SPARSE, False)):
+            if bool(found.flags & flag) is wrong:
+                self._mapper.warn(f"a sparse area {'without' if wrong else 'has'} {_FLAG_NAMES[flag]}")
+                raise VmapError(errno.EINVAL, f"the area at {found.addr:#x} has flags {found.flags:#x}")
+        guard = self.arch.page_size
+        if (end - start) >> self.arch.page_shift > (self.total_pages or self.arch.addressable_pages):
+            raise VmapError(errno.E2BIG, f"{end - start} bytes exceed the machine's memory")
+        if start < found.addr or end > found.end - guard:
+            raise VmapError(errno.ERANGE, f"[{start:#x}, {end:#x}) is not inside the area")
 
     def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
         """``vmap_page_range()``: map a physical range at given addresses, without an area.
@@ -314,15 +504,21 @@ class Kernel:
         """``find_vm_area(addr)``: the area that holds ``addr``, or None."""
         return self._space.find(addr)
 
+    @_entry
     def get_vm_area(self, size: int, flags: int = VM_MAP) -> VmArea:
         """``get_vm_area(size, flags)``: reserve address space without mapping anything.
 
         :param size: bytes, without the guard page.
-        :raises VmapError: ENOMEM if there is no such space, EINVAL for a size that is not positive.
+        :raises VmapError: ENOMEM if there is no such space, EINVAL for a size of 0.
         """
-        if size <= 0:
-            raise VmapError(errno.EINVAL, f"no area of {size} bytes")
-        return self._area(-(-size >> self.arch.page_shift) << self.arch.page_shift, 1, flags)
+        size = self._unsigned_long(size)
+        size = self._unsigned_long(-(-size >> self.arch.page_shift) << self.arch.page_shift)
+        if not size:
+            raise VmapError(errno.EINVAL, "no area of 0 bytes")
+        addr = self._area(size, 1, flags)
+        area = self.find_vm_area(addr)
+        assert area is not None
+        return area
 
     @property
     def code(self) -> str:
@@ -341,8 +537,8 @@ class Kernel:
 
     @property
     def live_objects(self) -> int:
-        """Areas allocated now, those that wait for the purge included."""
-        return self._space.allocated
+        """Areas allocated now, those that wait for the purge included, and vmap blocks."""
+        return self._space.allocated + len(self._blocks)
 
     spare_objects = 0
     """How many more of them may stay when everything is unmapped."""
@@ -378,9 +574,18 @@ class Kernel:
     def check_heap(self) -> None:
         """The model has no heap that could be written over."""
 
+    @_entry
     def vm_unmap_aliases(self) -> None:
-        """``vm_unmap_aliases()``: flush and free what waits for the purge."""
-        self._purge()
+        """``vm_unmap_aliases()``: flush and free what waits for the purge, and flush the dirty parts of vmap blocks."""
+        self._vm_unmap_aliases()
+
+    def _vm_unmap_aliases(self) -> None:
+        gone, spans = self._blocks.aliases()
+        for vb in gone:
+            self._free_vmap_block(vb)
+        start, end = min((span[0] for span in spans), default=BEYOND), max((span[1] for span in spans), default=0)
+        if not self._purge(start, end) and spans:
+            self._mapper.flush(L_FLUSH_TLB, start, end)
 
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` page tables exist from now on."""
@@ -426,77 +631,118 @@ class Kernel:
         """Where the events of a call that starts now begin."""
         return len(self.log)
 
-    def _vmap_area(self, size: int, flags: int) -> VmArea:
+    def _unsigned_long(self, size: int) -> int:
+        """``size`` as the kernel's C code would see it."""
+        return operator.index(size) % (1 << self.arch.bits_per_long)
+
+    def _vmap_block(self, size: int, flags: int) -> int:
         """An area for vmap(): aligned so that batching can work, if the release cares for that."""
         aligns = [1]
         if self.release.aligns_area:
             aligns = [1 << vm_shift(self._g, size), 1 << arch_vmap_pte_supported_shift(self._g, size), 1]
         for align in aligns[:-1]:
             try:
-                return self._area(size, align, flags)
+                return self._block(size, align, flags)
             except VmapError:
                 continue
-        return self._area(size, aligns[-1], flags)
+        return self._block(size, aligns[-1], flags)
 
-    def _area(self, size: int, align: int, flags: int, bounds: tuple[int, int] | None = None) -> VmArea:
+    def _area(self, size: int, align: int, flags: int, bounds: tuple[int, int] | None = None) -> int:
+        """As :meth:`_block`; returns the address."""
+        return self._space.bounds(self._block(size, align, flags, bounds))[0]
+
+    def _block(self, size: int, align: int, flags: int, bounds: tuple[int, int] | None = None) -> int:
         """``__get_vm_area_node()``; ENOMEM when no address space is left even after a purge."""
-        start, end = bounds or self._vmalloc_range
         if flags & VM_IOREMAP:
             order = (size - 1).bit_length()
             align = 1 << min(max(order, self.arch.page_shift), self.arch.ioremap_max_order)
         guard = 0 if flags & VM_NO_GUARD else self.arch.page_size
-        align = max(align, self.arch.page_size)
         if not self._mapper.memory.attempt():
             raise VmapError(errno.ENOMEM, "no memory for the area")
-        area = self._space.alloc(size + guard, align, flags, start, end)
-        if area is None:
-            self._purge()
-            area = self._space.alloc(size + guard, align, flags, start, end)
-        if area is None:
-            raise VmapError(errno.ENOMEM, f"no {size} bytes of address space and a guard page, aligned to {align:#x}")
-        return area
+        return self._alloc_vmap_area(size + guard, align, flags, bounds or self._vmalloc_range)
+
+    def _alloc_vmap_area(self, size: int, align: int, vm: int, bounds: tuple[int, int], flags: int = 0) -> int:
+        """``alloc_vmap_area()``: a block; when there is none, once more after all that can be was given back."""
+        align = max(align, self.arch.page_size)
+        for purged in (False, True):
+            block = self._space.alloc(size, align, *bounds, self._cpu, flags, vm)
+            if block >= 0:
+                return block
+            if not purged:  # reclaim_and_purge_vmap_areas()
+                for vb in self._blocks.fragmented():
+                    self._free_vmap_block(vb)
+                self._purge(full=True)
+        raise VmapError(errno.ENOMEM, f"no {size} bytes of address space, guard page included, aligned to {align:#x}")
+
+    def _free_vmap_block(self, vb: VmapBlock) -> None:
+        """``free_vmap_block()``."""
+        self._blocks.forget(vb)
+        self._space.unlink(vb.block)
+        self._space.free(vb.block)
 
     def _remove_area(self, addr: int, call: str) -> VmArea:
         """``remove_vm_area()``: unmap, then free lazily."""
+        addr = self._unsigned_long(addr)
+        mapper, space = self._mapper, self._space
         if addr & (self.arch.page_size - 1):
-            self._mapper.warn(f"Trying to {call}() bad address ({addr:#x})")
+            mapper.warn(f"Trying to vfree() bad address ({addr:#x})")
+            mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"{addr:#x} is not page-aligned")
-        area = self.find_vm_area(addr)
-        if area is None:
-            self._mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
+        size = self._look_back(addr) if self.records or self._mappings else 0
+        tables = mapper.tables(size)
+        block = remove_vm_area(mapper.setup, tables, space.space, addr >> space.unit)
+        if not block:
+            mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
-        mapping = self._mappings.pop(area.addr, None)
-        if mapping is not None:
-            mapping.leaves  # noqa: B018 - the owner may ask for them later
-        self._mapper.flush(L_FLUSH_VUNMAP, area.addr, area.end)
-        self._mapper.unmap(area.addr, area.size)
-        self._drain_queued |= self._space.remove(area)
+        mapper.finish(tables)
+        area = space.area(block)
+        space.disown(area.addr)
         return area
 
-    def _purge(self) -> None:
-        span = self._space.purge()
-        if span:
-            self._mapper.flush(L_FLUSH_TLB, *span)
+    def _look_back(self, addr: int) -> int:
+        """Let the mapping in the block that holds ``addr`` see its leaves before they go; the block's bytes."""
+        block = self._space.find_vmap_area(addr)
+        if not block:
+            return 0
+        start, end = self._space.bounds(block)
+        mapping = self._mappings.pop(start, None)
+        if mapping is not None:
+            mapping.leaves  # noqa: B018 - the owner may ask for them later
+        return end - start
+
+    def _purge(self, start: int = BEYOND, end: int = 0, full: bool = False) -> bool:
+        """``__purge_vmap_area_lazy()``; whether anything waited."""
+        tables = self._mapper.tables(0)
+        purged = self._space.purge(tables, start, end, full)
+        self._mapper.finish(tables)
+        return purged > 0
 
     def _page_allocator(self) -> heap.Buddy:
         if self._buddy is None:
             self._buddy = zone_of(self.arch, self.total_pages)
         return self._buddy
 
-    def _mapping(self, area: VmArea, size: int, counters: Ints, seen: int) -> Mapping:
-        addr = area.addr
-        cost = Cost.of(size >> self.arch.page_shift, counters)
+    def _mapping(self, addr: int, size: int, counters: Ints, seen: int) -> Mapping:
         log, until = self._mapper.log, len(self._mapper.log)
         mapping = Mapping(
             addr,
             size,
-            lambda _: cost,
-            lambda: self._mapper.leaves(addr, addr + size, cost.leaves),
+            lambda _: Cost.of(size >> self.arch.page_shift, counters),
+            lambda: self._mapper.leaves(addr, addr + size, int(counters[C_LEAVES])),
             lambda: log.events(seen, until),
-            _cost=cost,
         )
         self._mappings[addr] = mapping
         return mapping
+
+
+def check_cpu(number: int, cpus: int) -> int:
+    """``number``, if it is one of ``cpus`` CPUs.
+
+    :raises InputError: if it is none.
+    """
+    if not 0 <= operator.index(number) < cpus:
+        raise InputError(f"there is no CPU {number}: this machine has {cpus}, from 0 on")
+    return operator.index(number)
 
 
 def check_chunks(arch: Arch, pages: int, shift: int | None) -> int:

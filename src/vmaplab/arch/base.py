@@ -62,6 +62,7 @@ class Arch:
     :param leaf_test: ``(mask, value)``: an entry above the PTE level is a leaf if ``entry & mask == value``.
     :param leaf_prot: ``(prot, level) -> bits``, what surrounds the PFN in a leaf of that level.
     :param pte_none: what an empty PTE holds.
+    :param pte_special: what ``pte_mkspecial()`` ORs to a PTE.
     :param invalid_tables: whether empty upper entries point to a shared table of the level below, all empty.
     :param page_kernel: PAGE_KERNEL.
     :param nx: ``(clear, set)``, what ``pgprot_nx()`` does.
@@ -106,6 +107,7 @@ class Arch:
     leaf_test: tuple[int, int] = (0, 1)
     leaf_prot: Callable[[int, int], int] = _same_prot
     pte_none: int = 0
+    pte_special: int = 0
     invalid_tables: bool = False
     nx: tuple[int, int] = (0, 0)
     ioremap_prot: int = 0
@@ -135,6 +137,11 @@ class Arch:
     def page_size(self) -> int:
         """PAGE_SIZE in bytes."""
         return 1 << self.page_shift
+
+    @property
+    def bits_per_long(self) -> int:
+        """BITS_PER_LONG."""
+        return 64 if self.vmalloc_end >> 32 else 32
 
     @property
     def addressable_pages(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab._jit import jit
 from vmaplab.arch import Arch
 
 Ints = NDArray[np.int64]
@@ -78,6 +79,68 @@ class Geometry(NamedTuple):
     free_flush_per_table: int
     free_flush: PerLevel  # bytes flushed when a lower table of the level's entry is freed
     free_needs_page: int
+
+
+@jit
+def two(a: Ints, at: int) -> PerGroup:
+    """Two numbers from ``a[at]`` on."""
+    return a[at], a[at + 1]
+
+
+@jit
+def five(a: Ints, at: int) -> PerLevel:
+    """Five numbers from ``a[at]`` on."""
+    return a[at], a[at + 1], a[at + 2], a[at + 3], a[at + 4]
+
+
+@jit
+def unpacked(a: Ints, at: int) -> Geometry:
+    """The geometry whose :func:`numbers` begin at ``a[at]``: a tuple of so many takes long to hand to compiled code."""
+    return Geometry(
+        page_shift=a[at + 0],
+        top=a[at + 1],
+        shift=five(a, at + 2),
+        mask=five(a, at + 7),
+        words=five(a, at + 12),
+        none=five(a, at + 17),
+        table_bits=five(a, at + 22),
+        leaf=five(a, at + 27),
+        table_in=a[at + 32],
+        table_out=a[at + 33],
+        table_mask=a[at + 34],
+        leaf_mask=a[at + 35],
+        leaf_value=a[at + 36],
+        pfn_shift=a[at + 37],
+        pfn_mask=a[at + 38],
+        cells=a[at + 39],
+        word_bytes=a[at + 40],
+        swap=a[at + 41],
+        base=a[at + 42],
+        root=a[at + 43],
+        pfn_limit=a[at + 44],
+        groups=a[at + 45],
+        group_shift=two(a, at + 46),
+        group_bits=two(a, at + 48),
+        group_mask=a[at + 50],
+        group_maps=a[at + 51],
+        group_multi=a[at + 52],
+        group_unmaps=a[at + 53],
+        free_clears_pmds=a[at + 54],
+        free_flush_per_table=a[at + 55],
+        free_flush=five(a, at + 56),
+        free_needs_page=a[at + 61],
+    )
+
+
+def numbers(values: tuple[Any, ...]) -> Ints:
+    """All numbers of nested tuples, in order."""
+    flat: list[int] = []
+    for value in values:
+        flat.extend(numbers(value) if isinstance(value, tuple) else [value])
+    return np.array(flat, dtype=np.int64)
+
+
+GEOMETRY_NUMBERS = 62
 
 
 def _per_level(values: list[int]) -> PerLevel:

@@ -77,6 +77,14 @@ def note(tables: Tables, kind: int, address: int, value: int, size: int) -> None
 
 
 @jit
+def warned(tables: Tables, bit: int) -> None:
+    """A WARN_ON() fired: remember which kind, ``W_*``; the log has it once, as minus ``bit``."""
+    if tables.state[WARNED] & bit == 0:
+        tables.state[WARNED] |= bit
+        note(tables, L_WARN, -bit, 0, 0)
+
+
+@jit
 def store(tables: Tables, g: Geometry, word: int, value: int) -> None:
     """Write the entry ``value`` at ``word``."""
     tables.words[word] = byteswap(value, g.swap)
@@ -163,19 +171,19 @@ class TableMemory:
         self._state = np.zeros(FREE + MAX_LEVELS, dtype=np.int64)
         self._state[NEXT] = used
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
+        counters, nothing = np.zeros(C_ENTRIES + 1, dtype=np.int64), np.zeros((0, 4), dtype=np.int64)
+        self._silent = Tables(self._words, self._state, counters, nothing)
         self.fail(())
 
-    def reserve(self, start: int, end: int) -> None:
-        """Have room for every table that mapping the (signed) addresses [start, end) can need.
+    def reserve(self, size: int) -> None:
+        """Have room for every table that mapping ``size`` bytes, wherever, can need.
 
         :raises InputError: if this machine has not so much memory.
         """
         g = self._g
         need = int(self._state[NEXT])
         for level in range(g.top):
-            above = int(g.shift[level + 1])
-            tables = ((end - 1) >> above) - (start >> above) + 1
-            need += (tables + 1) * int(g.words[level])
+            need += ((size >> int(g.shift[level + 1])) + 3) * int(g.words[level])
         if need > len(self._words):
             try:
                 grown = np.zeros(max(need, 2 * len(self._words)), dtype=self._dtype)
@@ -185,16 +193,14 @@ class TableMemory:
             used = int(self._state[NEXT])
             grown[:used] = self._words[:used]
             self._words = grown
+            self._silent = self._silent._replace(words=grown)
 
     def tables(self, log_lines: int = 0) -> Tables:
-        """The arrays for one call of compiled code, with fresh counters and room for ``log_lines`` events."""
+        """The arrays for one call of compiled code, with room for ``log_lines`` events; counters start at 0."""
         self._state[LOGGED] = self._state[WARNED] = self._state[STOPPED] = 0
-        return Tables(
-            self._words,
-            self._state,
-            np.zeros(C_ENTRIES + 1, dtype=np.int64),
-            np.zeros((log_lines, 4), dtype=np.int64),
-        )
+        tables = self._silent
+        tables.cost[:] = 0
+        return tables._replace(log=np.zeros((log_lines, 4), dtype=np.int64)) if log_lines else tables
 
     @property
     def tables_in_use(self) -> int:

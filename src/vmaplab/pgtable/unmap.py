@@ -6,7 +6,7 @@ import numpy as np
 
 from vmaplab._jit import jit
 from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints
-from vmaplab.pgtable.memory import W_PARTIAL, WARNED, Tables, climb, load, store, table_of
+from vmaplab.pgtable.memory import W_PARTIAL, Tables, climb, load, store, table_of, warned
 
 
 @jit
@@ -33,7 +33,7 @@ def clear_ptes(tables: Tables, g: Geometry, table: int, addr: int, stop: int) ->
                 size = 1 << g.group_shift[group]
                 count = size >> g.page_shift
                 if addr & (size - 1) or stop - addr < size:
-                    tables.state[WARNED] |= W_PARTIAL
+                    warned(tables, W_PARTIAL)
                 addr &= -size
                 index &= -count
         for cell in range(count * g.cells):
@@ -63,7 +63,7 @@ def unmap_range(tables: Tables, g: Geometry, begin: int, end: int) -> None:
                 if entry & g.leaf_mask == g.leaf_value:
                     store(tables, g, word, g.none[level])
                     if stop - addr < 1 << above:
-                        tables.state[WARNED] |= W_PARTIAL
+                        warned(tables, W_PARTIAL)
                 else:
                     level -= 1
                     path[level] = table_of(g, entry)

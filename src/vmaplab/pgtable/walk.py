@@ -32,7 +32,6 @@ from vmaplab.pgtable.memory import (
     W_BUSY,
     W_INVALID,
     W_NULL,
-    WARNED,
     Tables,
     alloc_table,
     byteswap,
@@ -43,6 +42,7 @@ from vmaplab.pgtable.memory import (
     out_of_memory,
     store,
     table_of,
+    warned,
 )
 
 EBUSY, EINVAL, ENOMEM = errno.EBUSY, errno.EINVAL, errno.ENOMEM
@@ -88,7 +88,7 @@ def page_error(pfn: int, g: Geometry) -> int:
 @jit
 def warn(tables: Tables, err: int) -> int:
     """Record which WARN_ON() of the walker fired; returns ``err``."""
-    tables.state[WARNED] |= W_BUSY if err == EBUSY else (W_NULL if err == ENOMEM else W_INVALID)
+    warned(tables, i64(W_BUSY if err == EBUSY else (W_NULL if err == ENOMEM else W_INVALID)))
     return err
 
 

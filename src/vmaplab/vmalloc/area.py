@@ -1,22 +1,338 @@
-"""Areas of kernel address space: the kernel's search with alignment, guard pages, lazy freeing.
+"""Areas of kernel address space: the kernel's search with alignment, per-CPU nodes and pools, lazy freeing.
 
-``alloc_vmap_area()`` and ``free_vmap_area_noflush()`` of one CPU and one node.
+``alloc_vmap_area()``, ``free_vmap_area_noflush()`` and ``__purge_vmap_area_lazy()``. All that is free, in use or waits
+is a block of :mod:`vmaplab.vmalloc.tree`; a block in use or waiting is in a tree of its node, ``struct vmap_node``.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.vmalloc.tree import give, grown, new_tree, room, take
+from vmaplab._jit import jit
+from vmaplab.pgtable.geometry import Ints, i64
+from vmaplab.pgtable.memory import L_FLUSH_TLB, Tables, note
+from vmaplab.vmalloc.tree import (
+    DECAY,
+    FREE,
+    Blocks,
+    add,
+    erase,
+    find,
+    find_exceed,
+    first_of,
+    grown,
+    insert,
+    last_of,
+    merge_or_add,
+    neighbour,
+    new_blocks,
+    new_node,
+    room,
+    take,
+)
 
 LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
+MAX_NODES = 128
+MAX_VA_SIZE_PAGES = 256
+ZONE_PAGES = 16
+VMAP_RAM, VMAP_BLOCK = 1, 2
+NODE_SHIFT = 8  # where va->flags keeps the number of its node, from 1 on
+NO_VM = -1
+
+NODES, ZONE, LAZY, LAZY_MAX, DRAIN, BUSY_AREAS, LAZY_AREAS, POOLED, POOL_START, POOL_END, LOST = range(11)
+"""Indices into Space.state."""
+FIRST, LAST, LENGTH = range(3)
+NOTHING_FREE, NO_ROOM = -1, -2
+"""What :func:`alloc_vmap_area` returns instead of a node: no such address space; the arrays must grow first."""
+BEYOND = 1 << 62
+NEXT, PREV = 0, 1
+RIGHT = 1
 
 
-@dataclass
+class Space(NamedTuple):
+    """The vmalloc address space."""
+
+    blocks: Blocks
+    pools: Ints  # shape (nodes * MAX_VA_SIZE_PAGES, 3): first and last block of each pool, its length
+    state: Ints
+
+
+@jit
+def busy_root(node: int) -> int:
+    """The tree of the areas in use of a node."""
+    return 2 + 2 * node
+
+
+@jit
+def lazy_root(node: int) -> int:
+    """The tree of the areas of a node that wait for the purge."""
+    return 3 + 2 * node
+
+
+@jit
+def node_of(space: Space, start: int) -> int:
+    """``addr_to_node_id()``."""
+    return i64(start // space.state[ZONE]) % i64(space.state[NODES])
+
+
+@jit
+def pool_of(node: int, size: int) -> int:
+    """``size_to_va_pool()``: the pool of ``size`` half pages in a node, or -1."""
+    index = (size - 1) >> 1
+    return node * MAX_VA_SIZE_PAGES + index if index < MAX_VA_SIZE_PAGES else -1
+
+
+@jit
+def push(space: Space, pool: int, block: int) -> None:
+    """``list_add()``, at the head."""
+    head, chain = space.pools[pool], space.blocks.chain
+    chain[block, NEXT], chain[block, PREV] = head[FIRST], 0
+    if head[FIRST]:
+        chain[head[FIRST], PREV] = block
+    else:
+        head[LAST] = block
+    head[FIRST] = block
+
+
+@jit
+def pop(space: Space, pool: int) -> int:
+    """Take the first block off a list that has one."""
+    head, chain = space.pools[pool], space.blocks.chain
+    block = i64(head[FIRST])
+    head[FIRST] = chain[block, NEXT]
+    if head[FIRST]:
+        chain[head[FIRST], PREV] = 0
+    else:
+        head[LAST] = 0
+    return block
+
+
+@jit
+def push_back(space: Space, pool: int, block: int) -> None:
+    """``list_add_tail()``."""
+    head, chain = space.pools[pool], space.blocks.chain
+    chain[block, NEXT], chain[block, PREV] = 0, head[LAST]
+    if head[LAST]:
+        chain[head[LAST], NEXT] = block
+    else:
+        head[FIRST] = block
+    head[LAST] = block
+
+
+@jit
+def node_pool_del_va(space: Space, node: int, size: int, align: int, vstart: int, vend: int) -> int:
+    """A block of ``size`` from a node's pool if its first one is aligned, or 0; else that one goes to the end."""
+    pool = pool_of(node, size)
+    if pool < 0 or space.pools[pool, FIRST] == 0:
+        return 0
+    block = pop(space, pool)
+    start = i64(space.blocks.start[block])
+    if start & (align - 1) or start < vstart or space.blocks.end[block] > vend:
+        push_back(space, pool, block)
+        return 0
+    space.pools[pool, LENGTH] -= 1
+    space.state[POOLED] -= 1
+    return block
+
+
+@jit
+def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int, cpu: int, flags: int, vm: int) -> int:
+    """A block of ``size`` half pages in [vstart, vend), in use from now on, or a negative number.
+
+    The caller purges and tries again when nothing is free.
+
+    :param cpu: which CPU calls.
+    :param flags: VMAP_RAM, VMAP_BLOCK.
+    :param vm: the flags of its ``struct vm_struct``, or NO_VM.
+    """
+    blocks, state = space.blocks, space.state
+    if room(blocks) < 3:
+        return NO_ROOM
+    block = i64(0)
+    if state[NODES] > 1 and vstart == state[POOL_START] and vend == state[POOL_END]:
+        node = cpu % state[NODES]
+        block = node_pool_del_va(space, node, size, align, vstart, vend)
+        flags |= (node + 1) << NODE_SHIFT
+    if block == 0:
+        start = take(blocks, size, align, vstart, vend)
+        if start < 0:
+            return NOTHING_FREE
+        block = new_node(blocks, start, start + size)
+    blocks.flags[block], blocks.vm[block] = flags, vm
+    add(blocks, busy_root(node_of(space, blocks.start[block])), block)
+    state[BUSY_AREAS] += 1
+    return block
+
+
+@jit
+def find_vmap_area(space: Space, addr: int) -> int:
+    """``find_vmap_area()``: the block in use that holds ``addr`` (half pages), or 0."""
+    first = node_of(space, addr)
+    for step in range(space.state[NODES]):
+        found = find(space.blocks, busy_root((first + step) % space.state[NODES]), addr)
+        if found:
+            return found
+    return 0
+
+
+@jit
+def find_vmap_area_exceed_addr(space: Space, addr: int) -> int:
+    """``find_vmap_area_exceed_addr_lock()``: the lowest block in use that ends behind ``addr``, or 0."""
+    lowest = i64(0)
+    for node in range(space.state[NODES]):
+        found = find_exceed(space.blocks, busy_root(node), addr)
+        if found and (lowest == 0 or space.blocks.start[found] < space.blocks.start[lowest]):
+            lowest = found
+    return lowest
+
+
+@jit
+def unlink_va(space: Space, block: int) -> None:
+    """Take a block out of use."""
+    erase(space.blocks, busy_root(node_of(space, space.blocks.start[block])), block)
+    space.state[BUSY_AREAS] -= 1
+
+
+@jit
+def free_vmap_area_noflush(space: Space, block: int) -> None:
+    """Let a block that was unlinked wait for the purge, which is queued if enough wait."""
+    blocks, state = space.blocks, space.state
+    node = (blocks.flags[block] >> NODE_SHIFT) - 1
+    if node < 0:
+        node = node_of(space, blocks.start[block])
+    add(blocks, lazy_root(node), block)
+    state[LAZY_AREAS] += 1
+    state[LAZY] += blocks.end[block] - blocks.start[block]
+    if state[LAZY] > state[LAZY_MAX]:
+        state[DRAIN] = 1
+
+
+@jit
+def decay_va_pool_node(space: Space, node: int, full: bool) -> None:
+    """Give a quarter of each pool back, or all of a small one, or all."""
+    blocks, pools = space.blocks, space.pools
+    for pool in range(node * MAX_VA_SIZE_PAGES, (node + 1) * MAX_VA_SIZE_PAGES):
+        if pools[pool, FIRST] == 0:
+            continue
+        if full:
+            pools[pool, LENGTH] = 0
+        left = i64(pools[pool, LENGTH]) >> 2
+        while pools[pool, FIRST]:
+            merge_or_add(blocks, i64(DECAY), pop(space, pool))
+            space.state[POOLED] -= 1
+            if not full:
+                pools[pool, LENGTH] -= 1
+                left -= 1
+                if left == 0:
+                    break
+    reclaim(space, i64(DECAY))
+
+
+@jit
+def reclaim(space: Space, root: int) -> None:
+    """``reclaim_list_global()`` of all in a tree, ascending."""
+    blocks = space.blocks
+    block = first_of(blocks, root)
+    blocks.roots[root] = 0
+    while block:
+        after = detach_first(blocks, block)
+        merge_or_add(blocks, i64(FREE), block)
+        block = after
+
+
+@jit
+def detach_first(blocks: Blocks, block: int) -> int:
+    """The block behind ``block``, the lowest one of a tree without a root that is taken apart in order."""
+    after = neighbour(blocks, block, i64(RIGHT))
+    right, parent = blocks.link[block, 1], blocks.link[block, 2]
+    if right:
+        blocks.link[right, 2] = parent
+    if parent:
+        blocks.link[parent, 0] = right
+    return after
+
+
+@jit
+def purge_vmap_node(space: Space, node: int, first: int, populate: bool) -> None:
+    """Free what waited in a node, from its lowest block ``first`` on: to its pools, or for all to take."""
+    blocks = space.blocks
+    block, kept = first, i64(0)
+    while block:
+        after = detach_first(blocks, block)
+        size = blocks.end[block] - blocks.start[block]
+        space.state[LAZY] -= size
+        space.state[LAZY_AREAS] -= 1
+        pool = pool_of(node, size) if populate and blocks.flags[block] >> NODE_SHIFT else -1
+        if pool >= 0:
+            push(space, pool, block)
+            space.pools[pool, LENGTH] += 1
+            space.state[POOLED] += 1
+        else:
+            blocks.chain[block, NEXT] = kept
+            kept = block
+        block = after
+    while kept:  # the last one first
+        after = i64(blocks.chain[kept, NEXT])
+        merge_or_add(blocks, i64(FREE), kept)
+        kept = after
+
+
+@jit
+def purge_vmap_area_lazy(space: Space, tables: Tables, start: int, end: int, full: bool, unit: int) -> int:
+    """``__purge_vmap_area_lazy()``: one TLB flush, then all that waits is free; returns how many areas that were.
+
+    :param start: lowest half page to flush besides, or BEYOND.
+    :param end: and the first one behind, or 0.
+    :param full: the pools are emptied and stay empty.
+    :param unit: log2 of half a page.
+    """
+    blocks, state = space.blocks, space.state
+    nodes = state[NODES]
+    firsts = np.zeros(nodes, dtype=np.int64)
+    waiting = 0
+    for node in range(nodes):
+        decay_va_pool_node(space, node, full)
+        root = lazy_root(node)
+        lowest = first_of(blocks, root)
+        if lowest:
+            start = min(start, i64(blocks.start[lowest]))
+            end = max(end, i64(blocks.end[last_of(blocks, root)]))
+            firsts[node] = lowest
+            blocks.roots[root] = 0
+            waiting += 1
+    if waiting == 0:
+        return 0
+    note(tables, L_FLUSH_TLB, start << unit, end << unit, (end - start) << unit)
+    areas = i64(state[LAZY_AREAS])
+    # One worker per lazy_max_pages() set minus one; the caller does the rest before it waits for them.
+    helpers = min(max(state[LAZY] // state[LAZY_MAX], 1), waiting) - 1
+    for pass_ in range(2):
+        seen = 0
+        for node in range(nodes):
+            if firsts[node]:
+                seen += 1
+                if (seen <= helpers) == (pass_ == 1):
+                    purge_vmap_node(space, node, firsts[node], not full)
+    return areas - i64(state[LAZY_AREAS])
+
+
+@jit
+def list_blocks(space: Space, root: int, out: Ints) -> int:
+    """Write the blocks of a tree to ``out``, ascending; returns how many."""
+    found = 0
+    block = first_of(space.blocks, root)
+    while block:
+        out[found] = block
+        found += 1
+        block = neighbour(space.blocks, block, i64(RIGHT))
+    return found
+
+
+@dataclass(frozen=True)
 class VmArea:
     """``struct vm_struct``: an area of address space, addresses as unsigned ints.
 
@@ -25,6 +341,8 @@ class VmArea:
     :param flags: ``VM_*``.
     :param pages: the pages that the area owns, if any, as PFNs.
     :param pages_addr: address of the page array of a ``vmalloc`` area, if that is in vmalloc space itself.
+    :param order: log2 of the pages of its chunks.
+    :param phys: physical address of what ``ioremap()`` maps, or None.
     """
 
     addr: int
@@ -33,6 +351,7 @@ class VmArea:
     pages: NDArray[np.uint64] | None = None
     pages_addr: int = 0
     order: int = 0
+    phys: int | None = None
 
     @property
     def end(self) -> int:
@@ -41,70 +360,120 @@ class VmArea:
 
 
 class AddressSpace:
-    """The vmalloc address space: which areas are free, in use, or waiting for a TLB flush.
+    """The vmalloc address space of one kernel.
 
-    :param page_shift: log2 of the page size, the grain of everything here.
-    :param lazy_max: bytes that may wait before they are purged (``lazy_max_pages()``).
+    :param page_shift: log2 of the page size.
+    :param vmalloc: VMALLOC_START and VMALLOC_END.
+    :param cpus: CPUs; with several, each has a node with pools, up to MAX_NODES of them.
+    :param nodes: at most so many nodes; 32-bit kernels have one.
+    :ivar space: what the compiled functions work on; another one whenever it grows.
+    :ivar unit: log2 of half a page in bytes.
     """
 
-    def __init__(self, page_shift: int, lazy_max: int) -> None:
-        self._unit = page_shift - 1  # log2 of half a page
-        self._lazy_max = lazy_max
-        self._free = new_tree(64)
-        give(self._free, 2, 1 << (64 - self._unit))  # vmap_init_free_space(): all but the first page
-        self._busy: dict[int, VmArea] = {}
-        self._busy_starts: list[int] = []
-        self._lazy: list[tuple[int, int]] = []
-        self._lazy_bytes = 0
+    def __init__(self, page_shift: int, vmalloc: tuple[int, int], cpus: int = 1, nodes: int = MAX_NODES) -> None:
+        self.unit = page_shift - 1
+        nodes = min(cpus, nodes)
+        blocks = new_blocks(64, 2 + 2 * nodes)
+        state = np.zeros(LOST + 1, dtype=np.int64)
+        state[NODES], state[ZONE] = nodes, 2 * ZONE_PAGES if nodes > 1 else 1
+        state[LAZY_MAX] = cpus.bit_length() * (LAZY_MAX_BYTES >> self.unit)
+        state[POOL_START], state[POOL_END] = vmalloc[0] >> self.unit, vmalloc[1] >> self.unit
+        pools = np.zeros((nodes * MAX_VA_SIZE_PAGES, 3), dtype=np.int64)
+        # vmap_init_free_space(): all but the first page
+        insert(blocks, FREE, new_node(blocks, 2, 1 << (64 - self.unit)), 0, 0)
+        self.space = Space(blocks, pools, state)
+        self._extra: dict[int, dict[str, Any]] = {}
 
-    def alloc(self, size: int, align: int, flags: int, vstart: int, vend: int) -> VmArea | None:
-        """An area of ``size`` bytes (guard included) in [vstart, vend) aligned to ``align``; None if there is none."""
-        if room(self._free) < 2:
-            self._free = grown(self._free)
-        unit = self._unit
-        found = take(self._free, size >> unit, align >> unit, vstart >> unit, vend >> unit)
-        if found < 0:
-            return None
-        addr = int(found) << unit
-        area = VmArea(addr, size, flags)
-        self._busy[addr] = area
-        insort(self._busy_starts, addr)
-        return area
+    def grow(self) -> None:
+        """Have room for twice as many blocks."""
+        self.space = self.space._replace(blocks=grown(self.space.blocks))
+
+    def alloc(self, size: int, align: int, vstart: int, vend: int, cpu: int, flags: int, vm: int) -> int:
+        """:func:`alloc_vmap_area` in bytes; returns the number of the block, or NOTHING_FREE."""
+        unit = self.unit
+        if size >= 1 << 63 or align >= 1 << 63:
+            return NOTHING_FREE
+        while True:
+            bounds = vstart >> unit, vend >> unit
+            block = alloc_vmap_area(self.space, size >> unit, align >> unit, *bounds, cpu, flags, vm)
+            if block != NO_ROOM:
+                return int(block)
+            self.grow()
+
+    def bounds(self, block: int) -> tuple[int, int]:
+        """First address of a block, and the first one behind it."""
+        blocks = self.space.blocks
+        return int(blocks.start[block]) << self.unit, int(blocks.end[block]) << self.unit
+
+    def find_vmap_area(self, addr: int) -> int:
+        """The block in use that holds ``addr``, or 0."""
+        return int(find_vmap_area(self.space, addr >> self.unit)) if 0 <= addr < 1 << 64 else 0
 
     def find(self, addr: int) -> VmArea | None:
         """``find_vm_area()``: the area that holds ``addr``."""
-        index = bisect_right(self._busy_starts, addr) - 1
-        if index < 0:
-            return None
-        area = self._busy[self._busy_starts[index]]
-        return area if addr < area.end else None
+        block = self.find_vmap_area(addr)
+        return self.area(block) if block and self.space.blocks.vm[block] != NO_VM else None
 
-    def remove(self, area: VmArea) -> bool:
-        """Take ``area`` out of use and let it wait for the purge; true if enough wait now."""
-        del self._busy[area.addr]
-        del self._busy_starts[bisect_left(self._busy_starts, area.addr)]
-        insort(self._lazy, (area.addr, area.end))
-        self._lazy_bytes += area.size
-        return self._lazy_bytes > self._lazy_max
+    def area(self, block: int) -> VmArea:
+        """The area of a block that has one."""
+        start, end = self.bounds(block)
+        return VmArea(start, end - start, int(self.space.blocks.vm[block]), **self._extra.get(start, {}))
 
-    def purge(self) -> tuple[int, int] | None:
-        """``__purge_vmap_area_lazy()``: free what waits; returns the range whose TLB entries must go."""
-        if not self._lazy:
-            return None
-        span = self._lazy[0][0], self._lazy[-1][1]
-        for start, end in reversed(self._lazy):
-            if room(self._free) < 2:
-                self._free = grown(self._free)
-            give(self._free, start >> self._unit, end >> self._unit)
-        self._lazy, self._lazy_bytes = [], 0
-        return span
+    def own(self, addr: int, **what: Any) -> None:
+        """Remember fields of the :class:`VmArea` at ``addr``."""
+        self._extra.setdefault(addr, {}).update(what)
+
+    def disown(self, addr: int) -> None:
+        """The area at ``addr`` is gone."""
+        self._extra.pop(addr, None)
+
+    def unlink(self, block: int) -> None:
+        """Take ``block`` out of use."""
+        unlink_va(self.space, block)
+
+    def free(self, block: int) -> None:
+        """Let ``block``, which was unlinked, wait for the purge."""
+        free_vmap_area_noflush(self.space, block)
+
+    def purge(self, tables: Tables, start: int = BEYOND, end: int = 0, full: bool = False) -> int:
+        """:func:`purge_vmap_area_lazy`; ``start`` and ``end`` in bytes."""
+        first = start if start == BEYOND else start >> self.unit
+        return int(purge_vmap_area_lazy(self.space, tables, first, end >> self.unit, full, self.unit))
+
+    @property
+    def drain_queued(self) -> bool:
+        """Whether so much waits that a purge has been queued; asking resets it."""
+        queued = bool(self.space.state[DRAIN])
+        self.space.state[DRAIN] = 0
+        return queued
 
     @property
     def allocated(self) -> int:
-        """How many areas are in use or wait for the purge."""
-        return len(self._busy) + len(self._lazy)
+        """How many blocks are in use, wait for the purge, or are in a pool."""
+        state = self.space.state
+        return int(state[BUSY_AREAS] + state[LAZY_AREAS] + state[POOLED])
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes there are."""
+        return int(self.space.state[NODES])
+
+    def busy(self, node: int) -> list[int]:
+        """The blocks in use of a node, ascending."""
+        return self._list(busy_root(node), int(self.space.state[BUSY_AREAS]))
+
+    def lazy(self, node: int) -> list[int]:
+        """The blocks of a node that wait for the purge, ascending."""
+        return self._list(lazy_root(node), int(self.space.state[LAZY_AREAS]))
+
+    def _list(self, root: int, most: int) -> list[int]:
+        out = np.zeros(most, dtype=np.int64)
+        found: list[int] = out[: list_blocks(self.space, root, out)].tolist()
+        return found
 
     @property
     def areas(self) -> list[VmArea]:
-        """The areas in use, ascending."""
-        return [self._busy[start] for start in self._busy_starts]
+        """The areas in use that have a ``struct vm_struct``, ascending."""
+        blocks = [block for node in range(self.nodes) for block in self.busy(node)]
+        found = [self.area(block) for block in blocks if self.space.blocks.vm[block] != NO_VM]
+        return sorted(found, key=lambda area: area.addr)

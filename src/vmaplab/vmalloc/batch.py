@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vmaplab._jit import jit
 from vmaplab.arch import Arch
-from vmaplab.pgtable.geometry import LARGEST_SHIFT, Geometry, Ints
+from vmaplab.pgtable.geometry import LARGEST_SHIFT, Geometry, Ints, i64
 from vmaplab.pgtable.memory import C_SCANNED, STOPPED, Tables
 from vmaplab.pgtable.walk import floor_log2, map_range
 from vmaplab.release import Release
@@ -136,8 +136,8 @@ def vmap_batched(tables: Tables, g: Geometry, how: Batching, pages: Ints, start:
     page_shift = g.page_shift
     count = (end - start) >> page_shift
     contiguous = count < 0  # never; a constant would have the walker compiled once more
-    index = 0
-    shift = page_shift + get_vmap_batch_order(tables, g, how, pages, 0, count)
+    index = i64(0)
+    shift = page_shift + get_vmap_batch_order(tables, g, how, pages, index, count)
     while index < count:
         batch, batch_shift = index, shift
         if batch_shift == page_shift:

@@ -13,10 +13,10 @@ from vmaplab.arch import Arch
 from vmaplab.config import geometry_of
 from vmaplab.errors import InputError, VmapError
 from vmaplab.mapping import LEAF_DTYPE, EventLog
-from vmaplab.pgtable.geometry import LARGEST_SHIFT, Ints, signed, unsigned
+from vmaplab.pgtable.geometry import LARGEST_SHIFT, Ints, numbers, signed, unsigned
 from vmaplab.pgtable.memory import (
-    L_FLUSH_TLB,
     L_FLUSH_VMAP,
+    L_WARN,
     LOGGED,
     STOPPED,
     W_BUSY,
@@ -27,10 +27,11 @@ from vmaplab.pgtable.memory import (
     TableMemory,
     Tables,
 )
-from vmaplab.pgtable.unmap import list_leaves, translate, unmap_range
+from vmaplab.pgtable.unmap import list_leaves, translate
 from vmaplab.pgtable.walk import map_range
 from vmaplab.release import Release
-from vmaplab.vmalloc.batch import batching_of, vmap_batched, vmap_pages_range
+from vmaplab.vmalloc.batch import batching_of
+from vmaplab.vmalloc.calls import Options, Setup, map_pages, unmap
 
 _WARNINGS = {
     W_BUSY: "an entry is already set",
@@ -45,6 +46,7 @@ class Mapper:
 
     :ivar log: what happened, in order, if ``record``.
     :ivar warnings: which WARN_ON() fired, in order.
+    :ivar setup: the kernel, as compiled calls take it; ``options``: a part of it.
     """
 
     def __init__(
@@ -57,18 +59,37 @@ class Mapper:
         max_tables: int | None,
         record: bool,
     ) -> None:
-        self._arch, self._release, self._kmsan = arch, release, config["KMSAN"]
+        self._arch, self._release = arch, release
         self.record = record
         self.log = EventLog()
         self.warnings: list[str] = []
-        self.g = geometry_of(arch, release, config, total_pages)
-        self._meta_g = geometry_of(arch, release, config, None)
-        self._rewalk = not release.unified_walker
-        self._batching = batching_of(arch, release, config, boot_args, self.g.shift[1])
-        self.memory = TableMemory(self.g, max_tables)
+        self.g = g = geometry_of(arch, release, config, total_pages)
+        self.memory = TableMemory(g, max_tables)
         huge_ioremap = config["HAVE_ARCH_HUGE_VMAP"] and "nohugeiomap" not in boot_args
         self._ioremap_max_page_shift = LARGEST_SHIFT if huge_ioremap else arch.page_shift
         self.quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 & -arch.page_size
+        unit = arch.page_shift - 1
+        vmalloc_end = arch.vmalloc_start + self.quarter if config["KMSAN"] else arch.vmalloc_end
+        self._meta_g = geometry_of(arch, release, config, None)
+        self.options = Options(
+            batches=int(release.unified_walker),
+            rewalk=int(not release.unified_walker),
+            kmsan=int(config["KMSAN"]),
+            quarter=self.quarter,
+            meta_bit=arch.addressable_pages >> 1,
+            aligns_area=int(release.aligns_area),
+            unit=unit,
+            vstart=arch.vmalloc_start >> unit,
+            vend=vmalloc_end >> unit,
+        )
+        how = batching_of(arch, release, config, boot_args, g.shift[1])
+        self.setup = numbers(Setup(g, self._meta_g, self.options, how))
+        self._known_prots: dict[int, Ints] = {}
+
+    @property
+    def vmalloc_range(self) -> tuple[int, int]:
+        """VMALLOC_START and VMALLOC_END."""
+        return self._arch.vmalloc_start, self.options.vend << self.options.unit
 
     def warn(self, text: str) -> None:
         """Record that a WARN_ON() fired."""
@@ -100,58 +121,60 @@ class Mapper:
         :param batch: look for larger chunks, as ``vmap()`` does from the series on.
         :raises VmapError: as the walker stopped; what was mapped before stays.
         """
-        start, end = signed(addr), signed(addr) + size
-        err, tables = self._map_kmsan(addr, size, pages, shift) if self._kmsan else (0, None)
-        if not err:
-            tables = self._tables(start, end)
-            prots = self._prots(prot)
-            if batch and self._release.unified_walker:
-                err = vmap_batched(tables, self.g, self._batching, pages, start, end, prots)
-            else:
-                err = vmap_pages_range(tables, self.g, pages, start, end, shift, self._rewalk, prots)
-            self._finish(tables)
+        tables = self.tables_for(size)
+        prots, meta = self.prots(prot), self.prots(None)
+        err = map_pages(self.setup, tables, signed(addr), size, pages, shift, batch, prots, meta)
+        self.finish(tables)
         if flush:
             self.flush(L_FLUSH_VMAP, addr, addr + size)
-        assert tables is not None
         if err:
-            bug = bool(tables.state[WARNED] & W_BUSY) and shift != self._arch.page_shift and self._rewalk
-            raise VmapError(self._returned(err), self._why(tables, pages), bug)
-        return tables.cost
+            large = shift != self._arch.page_shift and not self._release.unified_walker
+            bug = bool(tables.state[WARNED] & W_BUSY) and large
+            raise VmapError(self.returned(err), self.why(tables, pages), bug)
+        return tables.cost.copy()
 
     def map_linear(self, addr: int, end: int, phys: int, prot: int) -> Ints:
         """``vmap_page_range()``: one descent, leaves up to ``ioremap_max_page_shift``, then flush; returns counters.
 
         :raises VmapError: as the walker stopped; EBUSY where the kernel has a BUG() because an entry is set.
         """
-        start, stop = signed(addr), signed(addr) + end - addr
-        tables = self._tables(start, stop)
+        tables = self.tables_for(end - addr)
         shift = self._ioremap_max_page_shift
         first = np.array([phys >> self._arch.page_shift], dtype=np.int64)
-        err = map_range(tables, self.g, first, 0, True, start, stop, shift, self._prots(prot))
-        self._finish(tables)
+        start, stop = signed(addr), signed(addr) + end - addr
+        err = map_range(tables, self.g, first, 0, True, start, stop, shift, self.prots(prot))
+        self.finish(tables)
         self.flush(L_FLUSH_VMAP, addr, end)
         if err:
             busy = tables.state[WARNED] & W_BUSY
-            raise VmapError(errno.EBUSY if busy else self._returned(err), self._why(tables, first), bool(busy))
-        return tables.cost
+            raise VmapError(errno.EBUSY if busy else self.returned(err), self.why(tables, first), bool(busy))
+        return tables.cost.copy()
+
+    def map_pfns(self, addr: int, size: int, pfns: Ints, prot: int) -> Ints:
+        """``apply_to_page_range()`` as ``vmap_pfn()`` calls it: a special base page each; returns the counters.
+
+        :raises VmapError: EINVAL for a PFN that is valid, ENOMEM; what was mapped before stays.
+        """
+        tables = self.tables_for(size)
+        refused = (pfns >= 0) & (pfns < self.g.pfn_limit)
+        prots = self.prots(prot).copy()
+        prots[0] |= signed(self._arch.pte_special)
+        frames = np.where(refused, -2, pfns & self.g.pfn_mask)
+        start = signed(addr)
+        page_shift = self._arch.page_shift
+        err = map_range(tables, self._meta_g, frames, 0, False, start, start + size, page_shift, prots)
+        self.finish(tables, {W_INVALID: "PFN valid"})
+        if err:
+            at = int(tables.state[STOPPED])
+            told = f"page {at} has PFN {pfns[at]:#x}, which is memory" if refused[at] else self.why(tables, pfns)
+            raise VmapError(int(err), told)
+        return tables.cost.copy()
 
     def unmap(self, addr: int, size: int) -> None:
         """``vunmap_range_noflush()``: clear all entries of the range, KMSAN metadata first."""
-        if self._kmsan:
-            shadows = [addr + number * self.quarter for number in (1, 2)]
-            for shadow in shadows:
-                self._clear(shadow, size)
-            for shadow in shadows:
-                self.flush(L_FLUSH_VMAP, shadow, shadow + size)
-        self._clear(addr, size)
-
-    def _clear(self, addr: int, size: int) -> None:
-        """``__vunmap_range_noflush()``."""
-        pages = size >> self._arch.page_shift
-        lines = pages * self._arch.cells + 2 * self.g.words[0] if self.record else 0
-        tables = self.memory.tables(log_lines=lines)
-        unmap_range(tables, self.g, signed(addr), signed(addr) + size)
-        self._finish(tables)
+        tables = self.tables_for(size)
+        unmap(self.setup, tables, signed(addr), size)
+        self.finish(tables)
 
     def translate(self, addr: int) -> int:
         """The PFN that ``addr`` maps to, or -1."""
@@ -172,7 +195,7 @@ class Mapper:
                 return room[:found].view(LEAF_DTYPE).reshape(-1)
             most = found  # the range was mapped anew since
 
-    def _why(self, tables: Tables, pages: Ints) -> str:
+    def why(self, tables: Tables, pages: Ints) -> str:
         """Why the walker stopped, and at which page."""
         index = int(tables.state[STOPPED])
         warned = int(tables.state[WARNED])
@@ -183,56 +206,56 @@ class Mapper:
         what = "an entry is already set" if warned & W_BUSY else "no memory for a page table"
         return f"{what} at page {index}"
 
-    def _prots(self, prot: int | None) -> Ints:
+    def prots(self, prot: int | None) -> Ints:
         """Per level, what surrounds the PFN in a leaf mapped with ``pgprot_nx(prot)``."""
         prot = self._arch.page_kernel if prot is None else prot
-        if not 0 <= prot < 1 << 8 * self._arch.entry_bytes:
-            raise InputError(f"{prot:#x} is no protection value of {self._arch.name}")
-        nx = self._arch.pgprot_nx(prot)
-        return np.array([signed(self._arch.leaf_prot(nx, level)) for level in range(self.g.top + 1)], dtype=np.int64)
+        known = self._known_prots.get(prot)
+        if known is None:
+            if not 0 <= prot < 1 << 8 * self._arch.entry_bytes:
+                raise InputError(f"{prot:#x} is no protection value of {self._arch.name}")
+            nx = self._arch.pgprot_nx(prot)
+            levels = range(self.g.top + 1)
+            known = np.array([signed(self._arch.leaf_prot(nx, level)) for level in levels], dtype=np.int64)
+            self._known_prots[prot] = known
+        return known
 
-    def _finish(self, tables: Tables) -> None:
-        """Take over what a walker logged and warned of."""
+    def finish(self, tables: Tables, words: Dict[int, str] = _WARNINGS) -> None:
+        """Take over what a compiled call logged and warned of.
+
+        :param words: for a kind of warning, ``W_*``, what to call it.
+        """
+        warned = int(tables.state[WARNED])
         if self.record:
-            self.log.extend(tables.log[: tables.state[LOGGED]])
-        for bit, text in _WARNINGS.items():
-            if tables.state[WARNED] & bit and (bit != W_PARTIAL or self._release.warns_on_partial_unmap):
-                self.warn(text)
+            rows = tables.log[: tables.state[LOGGED]]
+            if warned:
+                rows = rows[(rows[:, 0] != L_WARN) | self._warns(-rows[:, 1])]
+                for row in rows[rows[:, 0] == L_WARN]:
+                    self.log.texts.append(words.get(-int(row[1]), _WARNINGS[-int(row[1])]))
+                told = np.flatnonzero(rows[:, 0] == L_WARN)
+                rows[told, 1] = np.arange(len(self.log.texts) - len(told), len(self.log.texts))
+            self.log.extend(rows)
+        for bit in _WARNINGS if warned else ():
+            if warned & bit and self._warns(bit):
+                self.warnings.append(words.get(bit, _WARNINGS[bit]))
 
-    def _tables(self, start: int, end: int) -> Tables:
-        """The walkers' arrays for mapping the (signed) range, with room for its tables and events."""
-        self.memory.reserve(start, end)
-        if not self.record:
-            return self.memory.tables()
-        pages = (end - start) >> self._arch.page_shift
-        tables = sum(((end - start) >> level.shift) + 2 for level in self._arch.levels[1:])
-        return self.memory.tables(log_lines=pages * self._arch.cells + 4 * tables + 16)
+    def _warns(self, bit: Any) -> Any:
+        """Whether this release warns so."""
+        return (bit != W_PARTIAL) | self._release.warns_on_partial_unmap
 
-    def _returned(self, err: int) -> int:
+    def tables_for(self, size: int) -> Tables:
+        """The tables for a compiled call about ``size`` bytes: room for what it allocates and logs."""
+        self.memory.reserve(3 * size if self.options.kmsan else size)
+        return self.tables(size)
+
+    def tables(self, size: int) -> Tables:
+        """The tables for a call that sees to its room itself."""
+        lines = 0
+        if self.record:
+            tables = sum((size >> level.shift) + 2 for level in self._arch.levels[1:])
+            lines = (size >> self._arch.page_shift) * self._arch.cells + 4 * tables + 2 * int(self.g.words[0])
+            lines *= 6 if self.options.kmsan else 2  # mapped, and unmapped when that fails
+        return self.memory.tables(log_lines=lines)
+
+    def returned(self, err: int) -> int:
         """What the outermost walker returns when an inner level stopped with ``err``."""
         return errno.ENOMEM if err and not self._release.inner_errors else int(err)
-
-    def _map_kmsan(self, addr: int, size: int, pages: Ints, shift: int) -> tuple[int, Tables]:
-        """``kmsan_vmap_pages_range_noflush()``: map shadow and origin pages a quarter and a half further on.
-
-        Which pages hold the metadata is decided at boot; here PFN bits that no array uses stand for it.
-        """
-        g = self._meta_g
-        ranges = []
-        for _ in range(2):  # s_pages, o_pages
-            if not self.memory.attempt():
-                return errno.ENOMEM, self._tables(0, 0)
-        for number in (1, 2):
-            start = signed(addr + number * self.quarter)
-            bit = np.int64(self._arch.addressable_pages >> number)
-            meta = np.where(pages < 0, pages, pages ^ bit)
-            tables = self._tables(start, start + size)
-            err = vmap_pages_range(tables, g, meta, start, start + size, shift, self._rewalk, self._prots(None))
-            self._finish(tables)
-            if err:
-                return err, tables
-            ranges.append((unsigned(start), unsigned(start) + size))
-        for kind in (L_FLUSH_TLB, L_FLUSH_VMAP):
-            for first, last in ranges:
-                self.flush(kind, first, last)
-        return 0, tables
