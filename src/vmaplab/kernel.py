@@ -40,7 +40,9 @@ from vmaplab.vmalloc.flags import (
     VM_NO_GUARD,
     VM_SPARSE,
 )
+from vmaplab.vmalloc.info import vmalloc_info
 from vmaplab.vmalloc.mapper import Mapper
+from vmaplab.vmalloc.vread import Part, vread
 
 DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pages does not say
 MAX_ZONE_PAGES = 1 << 22  # a page costs the simulated allocator 9 bytes of ours
@@ -519,6 +521,19 @@ class Kernel:
         area = self.find_vm_area(addr)
         assert area is not None
         return area
+
+    def vread(self, addr: int, count: int) -> list[Part]:
+        """``vread_iter()``: where each of ``count`` bytes from ``addr`` on comes from; holes read as zeroes.
+
+        :raises InputError: for an address that is none.
+        """
+        if not 0 <= addr < 1 << 64 or count < 0:
+            raise InputError(f"{count} bytes at {addr:#x} cannot be read")
+        return vread(self._space, self._blocks, self._mapper, self.arch.page_shift, addr, count)
+
+    def vmalloc_info(self) -> str:
+        """The text of ``/proc/vmallocinfo``, but for the callers."""
+        return "".join(f"{line}\n" for line in vmalloc_info(self._space, self.arch.bits_per_long))
 
     @property
     def code(self) -> str:

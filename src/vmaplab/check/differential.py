@@ -5,16 +5,15 @@ from __future__ import annotations
 import errno
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
-from vmaplab.check.scenario import Scenario, Step
+from vmaplab.check.scenario import Scenario
 from vmaplab.check.witness import Witness
 from vmaplab.errors import BREAKS, KernelFault, Violation, VmapError
 from vmaplab.kernel import Kernel
@@ -24,7 +23,7 @@ from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pgtable.geometry import Ints, unsigned
 from vmaplab.pgtable.memory import L_STORE, L_WARN
 from vmaplab.release import Release
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
+from vmaplab.vmalloc.operation import Operation, perform, refusal
 
 _WARNINGS = tuple(
     (number, re.compile(pattern))
@@ -38,6 +37,10 @@ _WARNINGS = tuple(
             r"Trying to \w+\(\) bad address",
             r"Trying to \w+\(\) nonexistent",
             r"WARN_ON_ONCE\(!size\)|of 0 bytes",
+            r"WARN_ON_ONCE\(pfn_valid|PFN valid",
+            r"VM_SPARSE",
+            r"WARN_ON\(size == 0\)|of no pages",
+            r"WARN_ON_ONCE\(!va\)|where no area is",
         )
     )
 )
@@ -84,7 +87,7 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         starts.append(len(kernel.log))
         addr = 0
         try:
-            value = _CALLS[step.call](kernel, step, addresses[step.ref] if step.ref >= 0 else 0)
+            value = perform(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
             results.append(value)
             addr = value
         except VmapError as error:
@@ -160,7 +163,7 @@ def _bits(mine: Ints, other: Ints) -> str:
     return "\n  bits that differ: " + ", ".join(str(bit) for bit in range(64) if differ >> bit & 1)
 
 
-def _short(step: Step) -> str:
+def _short(step: Operation) -> str:
     text = str(Scenario((step,)))
     return text if len(text) < 60 else text[:56] + " ..."
 
@@ -214,6 +217,7 @@ class ModelSide(Side):
     config: dict[str, bool]
     name: str = "the model"
     verify: bool = False
+    cpus: int = 1
 
     def boot(self, scenario: Scenario) -> Kernel:
         """The kernel that ``scenario`` runs on."""
@@ -224,14 +228,15 @@ class ModelSide(Side):
             total_pages=scenario.total_pages,
             config=self.config,
             record=True,
+            cpus=self.cpus,
         )
 
 
 class ObjectSide(Side):
     """Runs scenarios on the kernel's own code; machines are kept, one per boot argument and size of RAM."""
 
-    def __init__(self, built: Built, name: str = "the object", verify: bool = False) -> None:
-        self.name, self.verify = name, verify
+    def __init__(self, built: Built, name: str = "the object", verify: bool = False, cpus: int = 1) -> None:
+        self.name, self.verify, self.cpus = name, verify, cpus
         self._built = built
         self._machines: dict[tuple[str, int | None, int], ObjectKernel] = {}
 
@@ -296,94 +301,9 @@ def _event(which: Run, at: int) -> str:
     return f"{kind} at {addr:#x}, {size} bytes"
 
 
-def _refused(step: Step, error: VmapError) -> int | str:
-    """How the kernel's caller sees a failure: NULL, an errno, or nothing of a void function."""
-    if step.call in ("vunmap", "vfree", "iounmap"):
-        return 0
+def _refused(operation: Operation, error: VmapError) -> int | str:
+    """How the kernel's caller sees a failure: NULL, an errno, nothing of a void function, or a BUG()."""
     if error.bug:
         return BUG
-    if step.call in ("map", "range"):
-        return -(error.errno or 0)
-    return "NULL"
-
-
-def _range(kernel: AnyKernel, step: Step, addr: int) -> tuple[int, int]:
-    start = addr + (step.offset << kernel.arch.page_shift)
-    return start, start + (step.pages << kernel.arch.page_shift)
-
-
-def _vmap(kernel: AnyKernel, step: Step, _addr: int) -> int:
-    assert step.pfns is not None
-    return kernel.vmap(step.pfns, step.flags).addr
-
-
-def _map(kernel: AnyKernel, step: Step, addr: int) -> int:
-    if addr:
-        assert step.pfns is not None
-        kernel.vmap_pages_range_noflush(addr + (step.offset << kernel.arch.page_shift), step.pfns, step.flags)
-    return 0
-
-
-def _page_range(kernel: AnyKernel, step: Step, addr: int) -> int:
-    if addr and step.pages:
-        kernel.vmap_page_range(*_range(kernel, step, addr), step.pfn << kernel.arch.page_shift)
-    return 0
-
-
-def _unrange(kernel: AnyKernel, step: Step, addr: int) -> int:
-    if addr and step.pages:
-        kernel.vunmap_range(*_range(kernel, step, addr))
-    return 0
-
-
-def _tables(kernel: AnyKernel, step: Step, _addr: int) -> int:
-    kernel.set_limit(step.pages)
-    return 0
-
-
-def _fail(kernel: AnyKernel, step: Step, _addr: int) -> int:
-    kernel.fail([step.pages] if step.pfn < 0 else [step.pages, step.pfn])
-    return 0
-
-
-def _area(kernel: AnyKernel, step: Step, _addr: int) -> int:
-    area = kernel.get_vm_area(step.pages << kernel.arch.page_shift)
-    return area if isinstance(area, int) else area.addr
-
-
-def _vmalloc(kernel: AnyKernel, step: Step, _addr: int) -> int:
-    return kernel.vmalloc(step.pages << kernel.arch.page_shift, VM_ALLOW_HUGE_VMAP if step.flags else 0).addr
-
-
-def _ioremap(kernel: AnyKernel, step: Step, _addr: int) -> int:
-    return kernel.ioremap(step.pfn << kernel.arch.page_shift, step.pages << kernel.arch.page_shift).addr
-
-
-def _remove(name: str) -> Callable[[AnyKernel, Step, int], int]:
-    def remove(kernel: AnyKernel, step: Step, addr: int) -> int:
-        if addr:
-            getattr(kernel, name)(addr + (step.offset << kernel.arch.page_shift))
-        return 0
-
-    return remove
-
-
-def _lookup(kernel: AnyKernel, step: Step, addr: int) -> int:
-    return kernel.vmalloc_to_pfn(addr + (step.offset << kernel.arch.page_shift)) if addr else 0
-
-
-_CALLS: dict[str, Callable[[Any, Step, int], int]] = {
-    "vmap": _vmap,
-    "map": _map,
-    "range": _page_range,
-    "unrange": _unrange,
-    "tables": _tables,
-    "fail": _fail,
-    "area": _area,
-    "vmalloc": _vmalloc,
-    "ioremap": _ioremap,
-    "vunmap": _remove("vunmap"),
-    "vfree": _remove("vfree"),
-    "iounmap": _remove("iounmap"),
-    "lookup": _lookup,
-}
+    value = refusal(operation, error)
+    return "NULL" if value is None else value

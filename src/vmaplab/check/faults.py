@@ -7,7 +7,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from vmaplab.check.differential import Side
-from vmaplab.check.scenario import Scenario, Step
+from vmaplab.check.scenario import Scenario
+from vmaplab.vmalloc.operation import Operation
 
 MOST_PAIRS = 300
 """Pairs that are tried; of more, as many that are spread evenly."""
@@ -30,7 +31,7 @@ def failing(scenario: Scenario, numbers: tuple[int, ...]) -> Scenario:
     """``scenario`` with the allocations ``numbers`` (one or two, counted from 0) failing."""
     first, second = (*numbers, -1)[:2]
     steps = [step._replace(ref=step.ref + 1) if step.ref >= 0 else step for step in scenario.steps]
-    return replace(scenario, steps=(Step("fail", pages=first, pfn=second), *steps))
+    return replace(scenario, steps=(Operation("fail", pages=first, pfn=second), *steps))
 
 
 def fail_each(side: Side, scenario: Scenario) -> Failures:

@@ -7,15 +7,26 @@ Steps are separated by semicolons; ``@N`` is the address that step N (from 0) re
     tables 3                  from here on at most 3 page tables can exist below the PGD
     fail 3 7                  of the allocations from here on, numbers 3 and 7 (or only one, from 0) fail; each side has
                               its own allocations
-    area 512                  get_vm_area() of 512 pages
+    cpu 2                     from here on CPU 2 calls, of a machine with several
+    area 512                  get_vm_area() of 512 pages; flags=0x1000 (VM_SPARSE) may follow
     vmap 0x100+16,null,0x7    vmap() of 16 pages from PFN 0x100 on, a NULL page and PFN 7; flags=0x40 may follow
     map @0+3 0x100+16 12      vmap_pages_range_noflush() 3 pages behind @0 with page_shift 12
     range @0+0 16 0x200       vmap_page_range() of 16 pages from PFN 0x200 on
     unrange @0+1 2            vunmap_range() of 2 pages
     vmalloc 512 huge          __vmalloc_node_range() of 512 pages, with VM_ALLOW_HUGE_VMAP
     ioremap 0x80000+512       ioremap() of 512 pages from PFN 0x80000 on
+    map_ram 0x100+16          vm_map_ram() of 16 pages from PFN 0x100 on
+    unmap_ram @1 16           vm_unmap_ram() of 16 pages
+    vmap_pfn 0x80000+16       vmap_pfn() of page frames that are no memory
+    map_pages @0+3 0x100+16   vm_area_map_pages() 3 pages behind the start of the sparse area @0
+    unmap_pages @0+3 16       vm_area_unmap_pages()
     vunmap @1                 vunmap(); vfree @1 and iounmap @1 likewise
+    aliases                   vm_unmap_aliases()
     lookup @1+5               vmalloc_to_page()
+    vread @1+5 20             vread_iter() of 20 pages
+    info                      the lines of /proc/vmallocinfo
+
+An address in hexadecimal can stand where @1 does.
 """
 
 from __future__ import annotations
@@ -25,7 +36,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -34,30 +45,10 @@ from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.pages.runs import Pfns, array_of, frame_number, page_count, parse_runs, runs, runs_text
 from vmaplab.vmalloc.area import LAZY_MAX_BYTES
-from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD
+from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
+from vmaplab.vmalloc.operation import Operation
 
 NULL = NULL_PFN
-
-
-class Step(NamedTuple):
-    """One call.
-
-    :param call: its word in the text.
-    :param ref: number of the step whose address it takes, or -1.
-    :param offset: pages behind that address.
-    :param pages: how many.
-    :param pfn: first page frame of a physical range.
-    :param pfns: the page array.
-    :param flags: flags of vmap(), page_shift of map, 1 for a huge vmalloc.
-    """
-
-    call: str
-    ref: int = -1
-    offset: int = 0
-    pages: int = 0
-    pfn: int = 0
-    pfns: Pfns | None = None
-    flags: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class Scenario:
     :param total_pages: pages of RAM, or None for all that the architecture can address.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Operation, ...]
     boot_args: str = ""
     total_pages: int | None = None
 
@@ -78,22 +69,31 @@ class Scenario:
         return "; ".join([*words, *map(_text, self.steps)])
 
 
-def _text(step: Step) -> str:
-    ref = f"@{step.ref}" + (f"+{step.offset}" if step.offset else "")
+def _text(step: Operation) -> str:
+    ref = f"@{step.ref}" if step.ref >= 0 else f"{step.addr:#x}"
+    ref += f"+{step.offset}" if step.offset else ""
+    flags = f" flags={step.flags:#x}" if step.flags != VM_MAP else ""
     if step.pfns is not None:
         words = runs_text(step.pfns)
-        if step.call == "map":
-            return f"map {ref} {words} {step.flags}"
-        return f"vmap {words}" + (f" flags={step.flags:#x}" if step.flags != VM_MAP else "")
-    return {
+        if step.call in ("map", "map_pages"):
+            return f"{step.call} {ref} {words}" + (f" {step.flags}" if step.call == "map" else "")
+        return f"{step.call} {words}" + (flags if step.call == "vmap" else "")
+    others: dict[str, Callable[[], str]] = {
         "tables": lambda: f"tables {step.pages}",
         "fail": lambda: f"fail {step.pages}" + (f" {step.pfn}" if step.pfn >= 0 else ""),
-        "area": lambda: f"area {step.pages}",
+        "cpu": lambda: f"cpu {step.pages}",
+        "aliases": lambda: "aliases",
+        "info": lambda: "info",
+        "area": lambda: f"area {step.pages}{flags}",
+        "unmap_ram": lambda: f"unmap_ram {ref} {step.pages}",
+        "unmap_pages": lambda: f"unmap_pages {ref} {step.pages}",
+        "vread": lambda: f"vread {ref} {step.pages}",
         "range": lambda: f"range {ref} {step.pages} {step.pfn:#x}",
         "unrange": lambda: f"unrange {ref} {step.pages}",
         "vmalloc": lambda: f"vmalloc {step.pages}" + (" huge" if step.flags else ""),
         "ioremap": lambda: f"ioremap {step.pfn:#x}+{step.pages}",
-    }.get(step.call, lambda: f"{step.call} {ref}")()
+    }
+    return others.get(step.call, lambda: f"{step.call} {ref}")()
 
 
 def parse(text: str) -> Scenario:
@@ -101,7 +101,7 @@ def parse(text: str) -> Scenario:
 
     :raises InputError: naming the step that cannot be read.
     """
-    steps: list[Step] = []
+    steps: list[Operation] = []
     boot_args, total_pages = "", None
     for part in text.split(";"):
         words = part.split()
@@ -128,13 +128,17 @@ def parse(text: str) -> Scenario:
     return Scenario(tuple(steps), boot_args, total_pages)
 
 
-def _ref(word: str, before: int) -> tuple[int, int]:
+def _ref(word: str, before: int) -> tuple[int, int, int]:
+    """The step that ``word`` points to, or -1; pages behind that; and the address, if it is no step."""
     match = re.fullmatch(r"@(\d+)(?:\+(\w+))?", word)
     if match is None:
-        raise ValueError(word)
+        match = re.fullmatch(r"(0x[0-9a-f]{1,16})(?:\+(\w+))?", word)
+        if match is None:
+            raise ValueError(word)
+        return -1, page_count(match[2] or "0"), int(match[1], 16)
     if int(match[1]) >= before:
         raise ValueError(f"there is no step {match[1]} before it")
-    return int(match[1]), page_count(match[2] or "0")
+    return int(match[1]), page_count(match[2] or "0"), 0
 
 
 _FORMS = {
@@ -142,6 +146,7 @@ _FORMS = {
     "pages": "pages 0x100000",
     "tables": "tables 3",
     "fail": "fail 3",
+    "cpu": "cpu 1",
     "area": "area 512",
     "vmap": "vmap 0x100+16,null,0x7",
     "map": "map @0+3 0x100+16 12",
@@ -149,6 +154,14 @@ _FORMS = {
     "unrange": "unrange @0+1 2",
     "vmalloc": "vmalloc 512 huge",
     "ioremap": "ioremap 0x80000+512",
+    "map_ram": "map_ram 0x100+16",
+    "unmap_ram": "unmap_ram @0 16",
+    "vmap_pfn": "vmap_pfn 0x80000+16",
+    "map_pages": "map_pages @0+3 0x100+16",
+    "unmap_pages": "unmap_pages @0+3 16",
+    "aliases": "aliases",
+    "vread": "vread @0 20",
+    "info": "info",
     "vunmap": "vunmap @0",
     "vfree": "vfree @0",
     "iounmap": "iounmap @0",
@@ -156,49 +169,60 @@ _FORMS = {
 }
 
 
-def _parse_step(call: str, words: list[str], number: int) -> Step:
+def _parse_step(call: str, words: list[str], number: int) -> Operation:
     def only(count: int) -> None:
         if len(words) != count:
             raise ValueError(call)
 
-    if call in ("tables", "area"):
+    if call in ("aliases", "info"):
+        only(0)
+        return Operation(call)
+    if call in ("tables", "cpu"):
         only(1)
-        return Step(call, pages=page_count(words[0]))
+        return Operation(call, pages=page_count(words[0]))
     if call == "fail":
         only(min(max(len(words), 1), 2))
         numbers = [page_count(word) for word in words]
-        return Step(call, pages=numbers[0], pfn=(*numbers, -1)[1])
-    if call == "vmap":
+        return Operation(call, pages=numbers[0], pfn=(*numbers, -1)[1])
+    if call in ("vmap", "area"):
         flags = VM_MAP
         if len(words) == 2 and words[1].startswith("flags="):
             flags = frame_number(words.pop()[6:])
-            if flags & VM_MAP_PUT_PAGES:
+            if call == "vmap" and flags & VM_MAP_PUT_PAGES:
                 raise ValueError("VM_MAP_PUT_PAGES hands over pages that no allocator gave")
         only(1)
-        return Step(call, pfns=parse_runs(words[0]), flags=flags)
+        if call == "area":
+            return Operation(call, pages=page_count(words[0]), flags=flags)
+        return Operation(call, pfns=parse_runs(words[0]), flags=flags)
+    if call in ("map_ram", "vmap_pfn"):
+        only(1)
+        return Operation(call, pfns=parse_runs(words[0]))
     if call == "vmalloc":
         huge = words[1:] == ["huge"]
         only(1 + huge)
-        return Step(call, pages=page_count(words[0]), flags=int(huge))
+        return Operation(call, pages=page_count(words[0]), flags=int(huge))
     if call == "ioremap":
         only(1)
         ((first, count),) = runs(parse_runs(words[0]))
         if first == NULL:
             raise ValueError("a physical range has no NULL pages")
-        return Step(call, pfn=first, pages=count)
-    ref, offset = _ref(words[0], number)
+        return Operation(call, pfn=first, pages=count)
+    ref, offset, addr = _ref(words[0], number)
     if call == "map":
         only(3)
-        return Step(call, ref, offset, pfns=parse_runs(words[1]), flags=frame_number(words[2]))
+        return Operation(call, ref, offset, pfns=parse_runs(words[1]), flags=frame_number(words[2]), addr=addr)
+    if call == "map_pages":
+        only(2)
+        return Operation(call, ref, offset, pfns=parse_runs(words[1]), addr=addr)
     if call == "range":
         only(3)
-        return Step(call, ref, offset, pages=page_count(words[1]), pfn=frame_number(words[2]))
-    if call == "unrange":
+        return Operation(call, ref, offset, pages=page_count(words[1]), pfn=frame_number(words[2]), addr=addr)
+    if call in ("unrange", "unmap_ram", "unmap_pages", "vread"):
         only(2)
-        return Step(call, ref, offset, pages=page_count(words[1]))
+        return Operation(call, ref, offset, pages=page_count(words[1]), addr=addr)
     if call in ("vunmap", "vfree", "iounmap", "lookup"):
         only(1)
-        return Step(call, ref, offset)
+        return Operation(call, ref, offset, addr=addr)
     raise ValueError(call)
 
 
@@ -213,12 +237,16 @@ class Generator:
     :param seed: any whole number.
     :param pages: pages of a usual array; some are larger.
     :param only_vmap: no calls but vmap() and those that prepare and undo it.
+    :param calls: so many calls of all kinds, as a machine makes them that runs for a while; 0 for short scenarios.
+    :param cpus: the CPUs that make them in turn.
     """
 
     arch: Arch
     seed: int
     pages: int = 256
     only_vmap: bool = False
+    calls: int = 0
+    cpus: int = 1
     _limit: int = field(init=False)
     _pmd: int = field(init=False)
     _lazy: int = field(init=False)
@@ -231,24 +259,26 @@ class Generator:
     def scenario(self, number: int) -> Scenario:
         """Scenario ``number``."""
         rng = random.Random(self.seed << 40 | number)
+        if self.calls:
+            return self._mixed(rng)
         boot_args = rng.choice(("nohugeiomap", "nohugevmalloc")) if rng.random() < 0.1 else ""
         total_pages = 1 << 18 if rng.random() < 0.3 else None
-        steps: list[Step] = []
+        steps: list[Operation] = []
         kinds: list[str] = []  # what each step returned: its call while it is mapped, "" otherwise
 
-        def add(step: Step, kind: str = "") -> None:
+        def add(step: Operation, kind: str = "") -> None:
             steps.append(step)
             kinds.append(kind)
 
         if rng.random() < 0.5:
-            add(Step("area", pages=self._some_pages(rng)), "area")
+            add(Operation("area", pages=self._some_pages(rng), flags=VM_MAP), "area")
         if rng.random() < 0.1:  # so much address space that freeing it, or what follows, starts the purge
-            add(Step("area", pages=self._lazy - rng.randrange(self.pages)), "area")
+            add(Operation("area", pages=self._lazy - rng.randrange(self.pages), flags=VM_MAP), "area")
             if rng.random() < 0.8:
-                add(Step("vunmap", len(steps) - 1))
+                add(Operation("vunmap", len(steps) - 1))
                 kinds[-2] = ""
         if rng.random() < 0.12:
-            add(Step("tables", pages=rng.randrange(8)))
+            add(Operation("tables", pages=rng.randrange(8)))
         calls = 1 if rng.random() < 0.7 else rng.randrange(2, 10)
         for _ in range(calls):
             self._step(rng, add, steps, kinds, total_pages or self._limit)
@@ -261,7 +291,7 @@ class Generator:
         self,
         rng: random.Random,
         add: Callable[..., None],
-        steps: list[Step],
+        steps: list[Operation],
         kinds: list[str],
         limit: int,
     ) -> None:
@@ -275,27 +305,114 @@ class Generator:
                 add(self._undo(rng, number, kinds[number]))
                 kinds[number] = ""
         elif roll < 0.2 and mapped:
-            add(Step("lookup", rng.choice(mapped), rng.randrange(self.pages)))
+            add(Operation("lookup", rng.choice(mapped), rng.randrange(self.pages)))
         elif roll < 0.24:
-            add(Step("area", pages=self._some_pages(rng)), "area")
+            add(Operation("area", pages=self._some_pages(rng), flags=VM_MAP), "area")
         elif roll < 0.27 and not self.only_vmap:
-            add(Step("tables", pages=rng.randrange(12)))
+            add(Operation("tables", pages=rng.randrange(12)))
         elif roll < 0.34 and not self.only_vmap:
             pages = rng.choice((1, 2, 3, 5, 8, 16))
             if rng.random() < 0.15:  # a page array that is vmalloc'ed too, block leaves
                 pages = rng.choice((min(self._pmd >> 1, 1024), min(self._pmd, 2048), 600))
-            add(Step("vmalloc", pages=pages, flags=rng.randrange(2)), "vmalloc")
+            add(Operation("vmalloc", pages=pages, flags=rng.randrange(2)), "vmalloc")
         elif roll < 0.42 and not self.only_vmap:
             pages = self._some_pages(rng)
             if rng.random() < 0.3:
                 pages = self._pmd * rng.randrange(1, 4)
             first = self._pfn(rng, limit) & -(1 << rng.randrange(self.arch.levels[1].bits + 3))
-            add(Step("ioremap", pfn=min(first, self._limit - pages), pages=pages), "ioremap")
+            add(Operation("ioremap", pfn=min(first, self._limit - pages), pages=pages), "ioremap")
         else:
             flags = VM_MAP
             if rng.random() < 0.02:
                 flags |= rng.choice((VM_FLUSH_RESET_PERMS, VM_NO_GUARD))
-            add(Step("vmap", pfns=self.array(rng, limit), flags=flags), "vmap")
+            add(Operation("vmap", pfns=self.array(rng, limit), flags=flags), "vmap")
+
+    def _mixed(self, rng: random.Random) -> Scenario:
+        """Calls of all kinds, of which up to a dozen mappings stay at a time."""
+        boot_args = rng.choice(("nohugeiomap", "nohugevmalloc")) if rng.random() < 0.1 else ""
+        total_pages = 1 << 18
+        steps: list[Operation] = []
+        live: dict[int, str] = {}
+        gone: list[int] = []
+        if rng.random() < 0.3:  # so much address space that what follows starts the purge
+            steps += [Operation("area", pages=self._lazy - rng.randrange(2 * self.pages), flags=VM_MAP)]
+            steps += [Operation("vunmap", 0)]
+        while len(steps) < self.calls:
+            if self.cpus > 1 and rng.random() < 0.3:
+                steps.append(Operation("cpu", pages=rng.randrange(self.cpus)))
+            roll = rng.random()
+            if live and roll < (0.2 if len(live) < 12 else 0.8):
+                chosen = rng.choice(list(live))
+                steps.append(self._end(rng, chosen, live.pop(chosen), steps[chosen]))
+                gone.append(chosen)
+            elif live and roll < 0.4:
+                steps += self._look_or_change(rng, live, steps, total_pages)
+            elif roll < 0.44:
+                steps.append(self._wrong(rng, gone))
+            elif roll < 0.5:
+                steps.append(rng.choice((Operation("aliases"), Operation("info"))))
+            else:
+                call, step = self._begin(rng, total_pages)
+                live[len(steps)] = call
+                steps.append(step)
+        return Scenario(tuple(steps), boot_args, total_pages)
+
+    def _begin(self, rng: random.Random, limit: int) -> tuple[str, Operation]:
+        """A call that takes address space."""
+        roll = rng.random()
+        few = [self._pfn(rng, limit) for _ in range(rng.randrange(1, 5))]
+        if roll < 0.3:
+            return "vmap", Operation("vmap", pfns=self.array(rng, limit), flags=VM_MAP)
+        if roll < 0.5:
+            pages = rng.choice((1, 2, 3, 16, 33, rng.randrange(1, 65), rng.randrange(1, self.pages + 64)))
+            start = self._pfn(rng, limit - pages)
+            return "map_ram", Operation("map_ram", pfns=array_of([(max(start, 0), pages)]))
+        if roll < 0.68:
+            pages = rng.choice((1, 2, 3, 5, 8, 16, 64))
+            if rng.random() < 0.15:
+                pages = rng.choice((min(self._pmd >> 1, 1024), min(self._pmd, 2048), 600))
+            return "vmalloc", Operation("vmalloc", pages=pages, flags=rng.randrange(2))
+        if roll < 0.8:
+            pages = self._pmd * rng.randrange(1, 4) if rng.random() < 0.2 else self._some_pages(rng)
+            first = self._pfn(rng, limit) & -(1 << rng.randrange(self.arch.levels[1].bits + 3))
+            return "ioremap", Operation("ioremap", pfn=min(first, self._limit - pages), pages=pages)
+        if roll < 0.86:
+            frames = [limit + pfn for pfn in few] if rng.random() < 0.9 else few
+            return "vmap_pfn", Operation("vmap_pfn", pfns=array_of([(frame, 1) for frame in frames]))
+        flags = rng.choice((VM_MAP, VM_SPARSE, VM_SPARSE, VM_MAP | VM_NO_GUARD))
+        return "area", Operation("area", pages=self._some_pages(rng), flags=flags)
+
+    def _end(self, rng: random.Random, number: int, call: str, step: Operation) -> Operation:
+        if call == "map_ram":
+            assert step.pfns is not None
+            return Operation("unmap_ram", number, pages=len(step.pfns))
+        ends = {"vmap": "vunmap", "vmalloc": "vfree", "ioremap": "iounmap"}
+        return Operation(ends.get(call, "vunmap"), number, 1 if rng.random() < 0.02 else 0)
+
+    def _look_or_change(
+        self, rng: random.Random, live: dict[int, str], steps: list[Operation], limit: int
+    ) -> list[Operation]:
+        """A call about a mapping that stays."""
+        number = rng.choice(list(live))
+        step = steps[number]
+        if live[number] == "area":
+            offset = rng.randrange(step.pages)
+            pages = rng.randrange(1, min(step.pages - offset, 64) + (rng.random() < 0.9))
+            if rng.random() < 0.3:
+                return [Operation("unmap_pages", number, offset, pages=pages)]
+            return [Operation("map_pages", number, offset, pfns=self.array(rng, limit)[:pages])]
+        pages = len(step.pfns) if step.pfns is not None else step.pages
+        offset = rng.randrange(pages + 1)
+        if rng.random() < 0.5:
+            return [Operation("lookup", number, offset)]
+        return [Operation("vread", number, offset, pages=rng.randrange(1, 2 * self.pages))]
+
+    def _wrong(self, rng: random.Random, gone: list[int]) -> Operation:
+        """A call that frees what is not there, or not any more."""
+        call = rng.choice(("vunmap", "vfree"))
+        if gone and rng.random() < 0.6:
+            return Operation(call, rng.choice(gone))
+        return Operation(call, addr=rng.choice((0x1000, self.arch.vmalloc_end + 1 & -self.arch.page_size, 0x1234)))
 
     def _into_area(self, rng: random.Random, add: Callable[..., None], number: int, room: int, limit: int) -> None:
         """Walker calls into a reserved area, not always once per entry."""
@@ -314,18 +431,18 @@ class Generator:
                 shift += order
                 firsts = [self._pfn(rng, limit - (1 << order)) & -(1 << order) for _ in range(chunks)]
                 pfns = array_of([(first, 1 << order) for first in firsts])
-            add(Step("map", number, offset, pfns=pfns, flags=shift))
+            add(Operation("map", number, offset, pfns=pfns, flags=shift))
         elif roll < 0.7:
             first = self._pfn(rng, limit - pages) & -(1 << rng.randrange(12))
-            add(Step("range", number, offset, pages=pages, pfn=first))
+            add(Operation("range", number, offset, pages=pages, pfn=first))
         else:
-            add(Step("unrange", number, offset, pages=pages))
+            add(Operation("unrange", number, offset, pages=pages))
 
-    def _undo(self, rng: random.Random, number: int, kind: str) -> Step:
+    def _undo(self, rng: random.Random, number: int, kind: str) -> Operation:
         call = {"vmap": "vunmap", "area": "vunmap", "vmalloc": "vfree", "ioremap": "iounmap"}[kind]
         if rng.random() < 0.02:
-            return Step(call, number, 1)  # not the start of the area, but in it
-        return Step(call, number)
+            return Operation(call, number, 1)  # not the start of the area, but in it
+        return Operation(call, number)
 
     def _some_pages(self, rng: random.Random) -> int:
         roll = rng.random()
@@ -431,9 +548,9 @@ def _smaller(scenario: Scenario) -> list[Scenario]:
     return found
 
 
-def _without(steps: tuple[Step, ...], start: int, end: int) -> tuple[Step, ...]:
+def _without(steps: tuple[Operation, ...], start: int, end: int) -> tuple[Operation, ...]:
     """``steps`` without those from ``start`` to ``end``, and without what refers to them."""
-    kept: list[Step] = []
+    kept: list[Operation] = []
     new: dict[int, int] = {}
     for number, step in enumerate(steps):
         if start <= number < end or (step.ref >= 0 and step.ref not in new):
@@ -443,7 +560,7 @@ def _without(steps: tuple[Step, ...], start: int, end: int) -> tuple[Step, ...]:
     return tuple(kept)
 
 
-def _simpler(step: Step) -> list[Step]:
+def _simpler(step: Operation) -> list[Operation]:
     found = []
     if step.pfns is not None:
         count = len(step.pfns)

@@ -56,6 +56,8 @@ class Rest:
     :ivar limit: how many page tables can exist.
     :ivar work: work that waits to be run, addresses of ``struct work_struct``.
     :ivar messages: what was printed with a WARN() since the owner last looked.
+    :ivar copied: what vread_iter() copied: page struct, offset and bytes.
+    :ivar text: what was printed to a seq_file, without the names of callers.
     """
 
     def __init__(self, arch: Arch, tables_end: int) -> None:
@@ -86,6 +88,8 @@ class Rest:
         """Forget everything that was allocated."""
         self.work: list[int] = []
         self.messages: list[str] = []
+        self.copied: list[tuple[int, int, int]] = []
+        self.text: list[str] = []
         self._objects: dict[int, int] = {}
         self._free_objects: dict[int, list[int]] = {}
         self._next_object = 0
@@ -367,6 +371,31 @@ class Rest:
 
         return _FORMAT.sub(value, self.cpu.text(self.cpu.argument(first))).strip().lstrip("\x01234567")
 
+    def _do_copy_page_to_iter_nofault(self) -> int:
+        page, offset, size = (self.cpu.argument(number) for number in range(3))
+        self.copied.append((page, offset, size))
+        return size
+
+    def _do_seq_printf(self) -> None:
+        form = self.cpu.text(self.cpu.argument(1))
+        if "%pS" in form:
+            return
+        numbers = [self.cpu.argument(2 + number) for number in range(form.count("%"))]
+        if "%pa" in form:
+            numbers = [int(self.cpu.view(numbers[0], 8).view("<u8")[0])]
+        self.text.append(_printed(form, numbers))
+
+    def _do_seq_putc(self) -> None:
+        self.text.append(chr(self.cpu.argument(1) & 0xFF))
+
+    def _do_seq_puts(self) -> None:
+        self.text.append(self.cpu.text(self.cpu.argument(1)))
+
+    _do___seq_puts = _do_seq_puts
+
+    def _do_seq_write(self) -> None:
+        self.text.append(self.cpu.view(self.cpu.argument(1), self.cpu.argument(2)).tobytes().decode())
+
     # -- the rest -----------------------------------------------------------------------------------
 
     def _do_down_read_trylock(self) -> int:
@@ -389,6 +418,21 @@ class Rest:
 
     def _do_panic(self) -> None:
         raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(0)}")
+
+
+def _printed(form: str, numbers: list[int]) -> str:
+    """``form`` with its conversions: ``%pK``, ``%pa`` and numbers, of a width or none."""
+    given = iter(numbers)
+
+    def value(match: re.Match[str]) -> str:
+        number = next(given)
+        if match[2] == "pK":
+            return f"{number:016x}"
+        if match[2] == "pa":
+            return f"0x{number:016x}"
+        return format(number, f"{match[1]}d")
+
+    return re.sub(r"%(\d*)(pK|pa|l?[du])", value, form)
 
 
 def _room(size: int) -> int:

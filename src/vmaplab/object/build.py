@@ -40,8 +40,9 @@ CONFIG = (
     "DEBUG_KERNEL=y",
     "DEBUG_BUGVERBOSE=y",
     "CC_OPTIMIZE_FOR_PERFORMANCE=y",
+    "PROC_FS=y",
 )
-"""What every build has: WARN() with file and line, and the optimisation of distribution kernels."""
+"""What every build has: WARN() with file and line, /proc, and the optimisation of distribution kernels."""
 
 OBJECTS = (
     "mm/memory.o",
@@ -255,7 +256,8 @@ class _KernelBuild:
         own.mkdir(exist_ok=True)
         marks = own / "marks.h"
         marks.write_text(_marks({**MARKS, **self.family.marks}))
-        parts = [f'#include "{marks}"', f'#include "{self.tree}/mm/vmalloc.c"']
+        parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/mm/vmalloc.c"']
+        parts.append(f'#include "{SUPPORT}/inside.h"')
         if snippet:
             parts.append(f'#include "{snippet.resolve()}"')
         units["mm/vmalloc.o"] = self._compile(own / "vmalloc.c", parts, "mm/vmalloc.o")

@@ -18,7 +18,7 @@ from vmaplab.arch import Arch
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, VmapError
-from vmaplab.kernel import check_chunks, zone_of
+from vmaplab.kernel import NUMA_NO_NODE, check_chunks, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
@@ -28,6 +28,7 @@ from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed
 from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
 from vmaplab.pgtable.unmap import list_leaves, translate
 from vmaplab.vmalloc.flags import VM_MAP
+from vmaplab.vmalloc.vread import ZEROES, Part, joined
 
 TABLE_BYTES = 1 << 26
 MAX_PAGES = 1 << 22
@@ -52,6 +53,7 @@ VALUES = (
     "bulk_array",
     "mapcount",
     "refcount",
+    "zero_page",
 )
 
 
@@ -299,6 +301,58 @@ class ObjectKernel:
         """``vunmap_range(addr, end)``."""
         self._call("vunmap_range", addr, end)
 
+    def vm_map_ram(self, pfns: ArrayLike, node: int = NUMA_NO_NODE) -> Mapping:
+        """``vm_map_ram(pages, count, node)``."""
+        array = page_array(pfns)
+        seen = len(self.log)
+        addr = self._call("vm_map_ram", self._put_pages(array), len(array), node % (1 << 32))
+        if not addr:
+            raise VmapError(errno.ENOMEM, "vm_map_ram() returned NULL")
+        return self._mapping(addr, len(array) << self.arch.page_shift, seen)
+
+    def vm_unmap_ram(self, addr: int, count: int) -> None:
+        """``vm_unmap_ram(mem, count)``."""
+        self._see(addr)
+        self._call("vm_unmap_ram", addr, count)
+
+    def vmap_pfn(self, pfns: ArrayLike, prot: int | None = None) -> Mapping:
+        """``vmap_pfn(pfns, count, prot)``."""
+        array = page_array(pfns)
+        value = self.values["page_kernel"] if prot is None else prot
+        seen = len(self.log)
+        addr = self._call("vmap_pfn", self._put(array), len(array), value)
+        if not addr:
+            raise VmapError(errno.ENOMEM, "vmap_pfn() returned NULL")
+        return self._mapping(addr, len(array) << self.arch.page_shift, seen)
+
+    def vm_area_map_pages(self, area: int, start: int, pfns: ArrayLike) -> None:
+        """``vm_area_map_pages(area, start, end, pages)``; the area by its address."""
+        array = page_array(pfns)
+        end = start + (len(array) << self.arch.page_shift)
+        self._errno("vmaplab_map_pages", area, start, end, self._put_pages(array))
+
+    def vm_area_unmap_pages(self, area: int, start: int, end: int) -> None:
+        """``vm_area_unmap_pages(area, start, end)``."""
+        self._call("vmaplab_unmap_pages", area, start, end)
+
+    def vread(self, addr: int, count: int) -> list[Part]:
+        """``vread_iter()``: where each of ``count`` bytes comes from."""
+        self._rest.copied.clear()
+        self._call("vread_iter", self._cpu.base + _INPUT, addr, count)
+        zeroes = self.values["zero_page"]
+        shift = self.arch.page_shift
+        parts = [
+            (size, ZEROES if page == zeroes else (self._pfn_of(page) << shift) + offset)
+            for page, offset, size in self._rest.copied
+        ]
+        return joined(parts)
+
+    def vmalloc_info(self) -> str:
+        """The text of ``/proc/vmallocinfo``, but for the callers."""
+        self._rest.text.clear()
+        self._call("vmaplab_vmallocinfo", self._cpu.base + _INPUT)
+        return "".join(self._rest.text)
+
     def vm_unmap_aliases(self) -> None:
         """``vm_unmap_aliases()``."""
         self._call("vm_unmap_aliases")
@@ -411,8 +465,12 @@ class ObjectKernel:
         """Write ``struct page *`` for each PFN to the machine's memory; returns the address of the array."""
         if len(array) > MAX_PAGES:
             raise InputError(f"{len(array)} pages; the emulated machine takes {MAX_PAGES} in a call")
-        start = len(self._input) - 8 * len(array)  # nothing is mapped behind it
-        self._input[start:].view(np.uint64)[:] = self._page_pointers(array)
+        return self._put(self._page_pointers(array))
+
+    def _put(self, array: NDArray[np.uint64]) -> int:
+        """Write ``array`` to the machine's memory, where nothing is mapped behind it; returns its address."""
+        start = len(self._input) - 8 * len(array)
+        self._input[start:].view(np.uint64)[:] = array
         return self._cpu.base + _INPUT + start
 
     def _page_pointers(self, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -14,7 +14,7 @@ import numpy as np
 from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
 from vmaplab.check.optimum import best_address, optimum
-from vmaplab.check.scenario import Scenario, Step, shrink
+from vmaplab.check.scenario import Scenario, shrink
 from vmaplab.check.witness import Witness
 from vmaplab.errors import KernelFault, Misplaced, Violation, VmapError
 from vmaplab.mapping import LEAF_DTYPE
@@ -25,6 +25,7 @@ from vmaplab.review.findings import Finding
 from vmaplab.review.shapes import Shapes, joined
 from vmaplab.review.subject import Options, Pfns, Subject, Table, flipped, parted
 from vmaplab.vmalloc.flags import VM_MAP
+from vmaplab.vmalloc.operation import Operation
 
 CLIFF = 2.0
 """A mapping with so many times the TLB entries of the best one is worth a remark."""
@@ -68,7 +69,7 @@ def _smallest(pfns: Pfns, shows: Callable[[Pfns], bool]) -> Pfns:
         except VmapError:
             return False
 
-    small = shrink(Scenario((Step("vmap", pfns=pfns, flags=VM_MAP),)), still, tries=400)
+    small = shrink(Scenario((Operation("vmap", pfns=pfns, flags=VM_MAP),)), still, tries=400)
     found = small.steps[0].pfns
     assert found is not None
     return found if len(found) < len(pfns) else pfns
@@ -552,7 +553,7 @@ def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
     if told.failing >= 0:
         cost = f"when allocation {told.failing} (from 0) fails; the tables show what is built when none fails"
         words = [word for word in subject.command if word != "--object"]
-        steps = (Step("fail", pages=told.failing, pfn=-1), Step("vmap", pfns=pfns, flags=VM_MAP))
+        steps = (Operation("fail", pages=told.failing, pfn=-1), Operation("vmap", pfns=pfns, flags=VM_MAP))
         scenario = str(Scenario(steps, subject.boot_args))
         command = ("check", "--faults", "--arch", arch, *words, "--scenario", scenario)
     yield Finding(

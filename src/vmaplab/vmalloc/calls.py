@@ -22,6 +22,7 @@ from vmaplab.pgtable.memory import (
 )
 from vmaplab.pgtable.unmap import unmap_range
 from vmaplab.vmalloc.area import (
+    LOST,
     NO_VM,
     NOTHING_FREE,
     Space,
@@ -180,6 +181,7 @@ def remove_vm_area(setup: Ints, tables: Tables, space: Space, addr: int) -> int:
         return 0
     unlink_va(space, block)
     if space.blocks.vm[block] == NO_VM:
+        space.state[LOST] += space.blocks.end[block] - space.blocks.start[block]
         return 0
     free_unmap_vmap_area(setup, tables, space, block)
     return block

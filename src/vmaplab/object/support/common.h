@@ -49,7 +49,7 @@ void __weak kvfree(const void *addr)
  * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
  * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
  * 11 physical address bits, 12 which argument of alloc_pages_bulk() is the array, 13 and 14 where the map count
- * and the reference count are in a struct page.
+ * and the reference count are in a struct page, 15 the page of zeroes.
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -70,6 +70,7 @@ unsigned long vmaplab_value(unsigned long which)
 	case 11: return MAX_PHYSMEM_BITS;
 	case 13: return offsetof(struct page, _mapcount);
 	case 14: return offsetof(struct page, _refcount);
+	case 15: return (unsigned long)ZERO_PAGE(0);
 	case 12: return LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0) ? 5 : 4;
 	}
 	return 0;
@@ -193,6 +194,17 @@ void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)
 	struct vm_struct *area = get_vm_area(size, flags);
 
 	return area ? area->addr : NULL;
+}
+
+/* An area, by any address in it, as vm_area_map_pages() wants it. */
+int vmaplab_map_pages(unsigned long addr, unsigned long start, unsigned long end, struct page **pages)
+{
+	return vm_area_map_pages(find_vm_area((void *)addr), start, end, pages);
+}
+
+void vmaplab_unmap_pages(unsigned long addr, unsigned long start, unsigned long end)
+{
+	vm_area_unmap_pages(find_vm_area((void *)addr), start, end);
 }
 
 /* What ioremap() does once it has checked its arguments. @err: what ioremap_page_range() returned. */

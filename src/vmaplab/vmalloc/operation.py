@@ -1,0 +1,195 @@
+"""Operations: one call each, as data, so that sequences can be recorded, replayed and compared."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from vmaplab.errors import VmapError
+from vmaplab.pages.runs import Pfns
+from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
+
+if TYPE_CHECKING:
+    from vmaplab.kernel import Kernel
+
+
+class Operation(NamedTuple):
+    """One call.
+
+    :param call: what to do, one of :data:`CALLS`.
+    :param ref: number of the operation whose address it takes, or -1.
+    :param offset: pages behind that address.
+    :param pages: how many.
+    :param pfn: first page frame of a physical range.
+    :param pfns: the page array.
+    :param flags: flags of vmap() and of an area, page_shift of map, 1 for a huge vmalloc.
+    :param addr: the address that it takes, if no operation gives one.
+    """
+
+    call: str
+    ref: int = -1
+    offset: int = 0
+    pages: int = 0
+    pfn: int = 0
+    pfns: Pfns | None = None
+    flags: int = 0
+    addr: int = 0
+
+
+VOID = ("vunmap", "vfree", "iounmap", "unmap_ram", "unmap_pages")
+"""Calls that return nothing, also when they refuse."""
+_RETURN_ERRNO = ("map", "range", "map_pages")
+
+
+def perform(kernel: Any, operation: Operation, addr: int) -> int:
+    """Do ``operation`` on a :class:`~vmaplab.kernel.Kernel` or what has its calls; what the kernel's function returns.
+
+    :param addr: the address that it takes; where that is 0, because there was a failure before, nothing is done.
+    :raises VmapError: as the call fails.
+    """
+    if operation.ref >= 0 and not addr:
+        return 0
+    return CALLS[operation.call](kernel, operation, addr + (operation.offset << kernel.arch.page_shift))
+
+
+def refusal(operation: Operation, error: VmapError) -> int | None:
+    """What the kernel's caller sees of a failure: 0, ``-errno``, or None for NULL."""
+    if operation.call in VOID:
+        return 0
+    return -(error.errno or errno.EINVAL) if operation.call in _RETURN_ERRNO else None
+
+
+def _bytes(kernel: Kernel, operation: Operation) -> int:
+    return operation.pages << kernel.arch.page_shift
+
+
+def _vmap(kernel: Kernel, operation: Operation, _: int) -> int:
+    assert operation.pfns is not None
+    return kernel.vmap(operation.pfns, operation.flags).addr
+
+
+def _map(kernel: Kernel, operation: Operation, addr: int) -> int:
+    assert operation.pfns is not None
+    kernel.vmap_pages_range_noflush(addr, operation.pfns, operation.flags)
+    return 0
+
+
+def _range(kernel: Kernel, operation: Operation, addr: int) -> int:
+    if operation.pages:
+        phys = operation.pfn << kernel.arch.page_shift
+        kernel.vmap_page_range(addr, addr + _bytes(kernel, operation), phys)
+    return 0
+
+
+def _unrange(kernel: Kernel, operation: Operation, addr: int) -> int:
+    if operation.pages:
+        kernel.vunmap_range(addr, addr + _bytes(kernel, operation))
+    return 0
+
+
+def _tables(kernel: Kernel, operation: Operation, _: int) -> int:
+    kernel.set_limit(operation.pages)
+    return 0
+
+
+def _fail(kernel: Kernel, operation: Operation, _: int) -> int:
+    kernel.fail([operation.pages] if operation.pfn < 0 else [operation.pages, operation.pfn])
+    return 0
+
+
+def _cpu(kernel: Kernel, operation: Operation, _: int) -> int:
+    kernel.cpu = operation.pages
+    return 0
+
+
+def _area(kernel: Kernel, operation: Operation, _: int) -> int:
+    area: Any = kernel.get_vm_area(_bytes(kernel, operation), operation.flags)
+    return int(area if isinstance(area, int) else area.addr)
+
+
+def _vmalloc(kernel: Kernel, operation: Operation, _: int) -> int:
+    return kernel.vmalloc(_bytes(kernel, operation), VM_ALLOW_HUGE_VMAP if operation.flags else 0).addr
+
+
+def _ioremap(kernel: Kernel, operation: Operation, _: int) -> int:
+    return kernel.ioremap(operation.pfn << kernel.arch.page_shift, _bytes(kernel, operation)).addr
+
+
+def _map_ram(kernel: Kernel, operation: Operation, _: int) -> int:
+    assert operation.pfns is not None
+    return kernel.vm_map_ram(operation.pfns).addr
+
+
+def _unmap_ram(kernel: Kernel, operation: Operation, addr: int) -> int:
+    kernel.vm_unmap_ram(addr, operation.pages)
+    return 0
+
+
+def _vmap_pfn(kernel: Kernel, operation: Operation, _: int) -> int:
+    assert operation.pfns is not None
+    return kernel.vmap_pfn(operation.pfns).addr
+
+
+def _map_pages(kernel: Kernel, operation: Operation, addr: int) -> int:
+    assert operation.pfns is not None
+    kernel.vm_area_map_pages(addr - (operation.offset << kernel.arch.page_shift), addr, operation.pfns)
+    return 0
+
+
+def _unmap_pages(kernel: Kernel, operation: Operation, addr: int) -> int:
+    area = addr - (operation.offset << kernel.arch.page_shift)
+    kernel.vm_area_unmap_pages(area, addr, addr + _bytes(kernel, operation))
+    return 0
+
+
+def _aliases(kernel: Kernel, operation: Operation, _: int) -> int:
+    kernel.vm_unmap_aliases()
+    return 0
+
+
+def _lookup(kernel: Kernel, operation: Operation, addr: int) -> int:
+    return kernel.vmalloc_to_pfn(addr)
+
+
+def _vread(kernel: Kernel, operation: Operation, addr: int) -> int:
+    return crc32(repr([tuple(part) for part in kernel.vread(addr, _bytes(kernel, operation))]).encode())
+
+
+def _info(kernel: Kernel, operation: Operation, _: int) -> int:
+    return crc32(kernel.vmalloc_info().encode())
+
+
+def _remove(name: str) -> Callable[[Kernel, Operation, int], int]:
+    def remove(kernel: Kernel, operation: Operation, addr: int) -> int:
+        getattr(kernel, name)(addr)
+        return 0
+
+    return remove
+
+
+CALLS: dict[str, Callable[[Kernel, Operation, int], int]] = {
+    "cpu": _cpu,
+    "tables": _tables,
+    "fail": _fail,
+    "area": _area,
+    "vmap": _vmap,
+    "map": _map,
+    "range": _range,
+    "unrange": _unrange,
+    "vmalloc": _vmalloc,
+    "ioremap": _ioremap,
+    "map_ram": _map_ram,
+    "unmap_ram": _unmap_ram,
+    "vmap_pfn": _vmap_pfn,
+    "map_pages": _map_pages,
+    "unmap_pages": _unmap_pages,
+    "vunmap": _remove("vunmap"),
+    "vfree": _remove("vfree"),
+    "iounmap": _remove("iounmap"),
+    "aliases": _aliases,
+    "lookup": _lookup,
+    "vread": _vread,
+    "info": _info,
+}
