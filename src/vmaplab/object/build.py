@@ -53,7 +53,6 @@ OBJECTS = (
     "lib/radix-tree.o",
     "lib/llist.o",
     "lib/bitmap.o",
-    "lib/hweight.o",
 )
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2}
 
@@ -249,7 +248,9 @@ class _KernelBuild:
         started = time.time()
         self._configure()
         objects = [name for name in (*OBJECTS, *self.family.objects) if self._has_source(name)]
-        self._make("mm/vmalloc.o", *objects)
+        twice = [name for name in objects if name.startswith(f"arch/{self.family.srcarch}/lib/")]
+        self._make("mm/vmalloc.o", *(name for name in objects if name not in twice))
+        self._make(*twice, jobs=1)  # kbuild comes to an architecture's lib/ twice, at the same time if it can
         units = {name: self.dir / name for name in objects}
         own = self.dir / "vmaplab"
         own.mkdir(exist_ok=True)
@@ -301,8 +302,8 @@ class _KernelBuild:
                 )
         stamp.write_text(wanted)
 
-    def _make(self, *goals: str) -> None:
-        jobs = len(os.sched_getaffinity(0))
+    def _make(self, *goals: str, jobs: int | None = None) -> None:
+        jobs = jobs or len(os.sched_getaffinity(0))
         command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
         if self.tools.prefix:
             command.append(f"CROSS_COMPILE={self.tools.prefix}")
