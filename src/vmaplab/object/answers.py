@@ -221,7 +221,7 @@ class Rest:
     _do_kmem_cache_alloc_node = _do_kmem_cache_alloc
 
     def _do_kmem_cache_alloc_lru(self) -> int:
-        return self._alloc(1024, self.cpu.argument(2))  # an xarray node, from a cache that boot made
+        return self._alloc(1024, self.gfp_zero)  # an xarray node, from a cache that boot made; its constructor zeroes
 
     def _do_kmem_cache_free(self) -> None:
         self._free(self.cpu.argument(1))
