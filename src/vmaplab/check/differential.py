@@ -248,7 +248,7 @@ class ObjectSide(Side):
         kernel = self._machines.get(key)
         if kernel is None:
             kernel = self._machines[key] = ObjectKernel(
-                self._built, scenario.boot_args, total_pages=scenario.total_pages, log_lines=lines
+                self._built, scenario.boot_args, total_pages=scenario.total_pages, log_lines=lines, cpus=self.cpus
             )
         kernel.reset()
         return kernel

@@ -24,11 +24,12 @@ _SILENT = """
 __raw_spin_lock_init __rwlock_init __init_rwsem lockdep_init_map_type lock_acquire lock_release
 preempt_schedule preempt_schedule_notrace preempt_count_add preempt_count_sub __might_sleep __might_resched
 trace_hardirqs_on trace_hardirqs_off lockdep_rcu_suspicious debug_lockdep_rcu_enabled __preempt_count_dec_and_test
-mutex_lock mutex_unlock mutex_init __mutex_init down_read up_read down_write up_write
+__this_cpu_preempt_check
+mutex_lock mutex_lock_nested mutex_unlock mutex_init __mutex_init down_read up_read down_write up_write
 _raw_spin_lock _raw_spin_unlock _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
 _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
 queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched
-synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock call_rcu flush_work
+synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock call_rcu
 schedule_timeout_uninterruptible blocking_notifier_call_chain
 shrinker_register split_page arch_sync_kernel_mappings dump_page mod_node_page_state
 debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
@@ -54,7 +55,7 @@ class Rest:
     :param tables_end: first physical address after the page tables' memory.
     :ivar heap_start: address of the slab memory ``heap``; set by the owner, as is ``cpu``.
     :ivar limit: how many page tables can exist.
-    :ivar work: work that waits to be run, addresses of ``struct work_struct``.
+    :ivar work: work that waits to be run, in order: address of the ``struct work_struct`` -> CPU asked for.
     :ivar messages: what was printed with a WARN() since the owner last looked.
     :ivar copied: what vread_iter() copied: page struct, offset and bytes.
     :ivar text: what was printed to a seq_file, without the names of callers.
@@ -86,7 +87,7 @@ class Rest:
 
     def reset(self) -> None:
         """Forget everything that was allocated."""
-        self.work: list[int] = []
+        self.work: dict[int, int] = {}
         self.messages: list[str] = []
         self.copied: list[tuple[int, int, int]] = []
         self.text: list[str] = []
@@ -225,7 +226,7 @@ class Rest:
     _do_kmem_cache_alloc_node = _do_kmem_cache_alloc
 
     def _do_kmem_cache_alloc_lru(self) -> int:
-        return self._alloc(1024, self.cpu.argument(2))  # an xarray node, from a cache that boot made
+        return self._alloc(1024, self.gfp_zero)  # an xarray node, from a cache that boot made; its constructor zeroes
 
     def _do_kmem_cache_free(self) -> None:
         self._free(self.cpu.argument(1))
@@ -412,9 +413,13 @@ class Rest:
 
     def _do_queue_work_on(self) -> int:
         work = self.cpu.argument(2)
-        if work not in self.work:
-            self.work.append(work)
+        if work in self.work:
+            return 0
+        self.work[work] = self.cpu.argument(0)
         return 1
+
+    def _do_vmaplab_take_work(self) -> int:
+        return self.work.pop(self.cpu.argument(0), -1)
 
     def _do_panic(self) -> None:
         raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(0)}")

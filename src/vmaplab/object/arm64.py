@@ -28,6 +28,7 @@ FAMILY = Family(
     cross_package="gcc-aarch64-linux-gnu",
     config=("ARM64_VA_BITS_48=y", "ARM64_PA_BITS_48=y"),
     objects=(
+        "lib/hweight.o",
         "arch/arm64/mm/mmu.o",
         "arch/arm64/lib/memcpy.o",
         "arch/arm64/lib/memset.o",

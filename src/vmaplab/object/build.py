@@ -54,7 +54,6 @@ OBJECTS = (
     "lib/radix-tree.o",
     "lib/llist.o",
     "lib/bitmap.o",
-    "lib/hweight.o",
 )
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2}
 
@@ -65,8 +64,10 @@ STEP = 16
 ZEROES = 0x110_0000  # data that nobody defines: ZEROES_STEP bytes each
 ZEROES_STEP = 0x1_0000
 NOWHERE = 0x200_0000  # functions that nobody answers: not mapped
+PER_CPU_BYTES = 0x1000  # for each per-CPU variable that nobody defines
 
 _FAILED = re.compile(r"^.*(?:error:|Error \d|\*\*\*|not clean|command not found|No such file).*$", re.MULTILINE)
+_PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
 _KEPT_BUILDS, _KEPT_IMAGES = 24, 200
 
 
@@ -250,7 +251,9 @@ class _KernelBuild:
         started = time.time()
         self._configure()
         objects = [name for name in (*OBJECTS, *self.family.objects) if self._has_source(name)]
-        self._make("mm/vmalloc.o", *objects)
+        twice = [name for name in objects if name.startswith(f"arch/{self.family.srcarch}/lib/")]
+        self._make("mm/vmalloc.o", *(name for name in objects if name not in twice))
+        self._make(*twice, jobs=1)  # kbuild comes to an architecture's lib/ twice, at the same time if it can
         units = {name: self.dir / name for name in objects}
         own = self.dir / "vmaplab"
         own.mkdir(exist_ok=True)
@@ -267,8 +270,9 @@ class _KernelBuild:
             units[name] = self._compile(wrapper, [f'#include "{marks}"', f'#include "{self.tree}/{source}"'], name)
         support = SUPPORT / f"{self.family.name}.c"
         units["support"] = self._compile(own / "support.c", [f'#include "{support}"'], "mm/vmalloc.o")
-        zeroes = self._link(own, list(units.values()))
-        manifest = {"files": self._inputs([*objects, "mm/vmalloc.o"], own, started), "zeroes": zeroes}
+        sources = self._sources([*objects, "mm/vmalloc.o"], own)
+        zeroes = self._link(own, list(units.values()), self._per_cpu(sources))
+        manifest = {"files": self._inputs(sources, started), "zeroes": zeroes}
         images.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
         shutil.copy(own / "image.elf", room)
@@ -303,8 +307,8 @@ class _KernelBuild:
                 )
         stamp.write_text(wanted)
 
-    def _make(self, *goals: str) -> None:
-        jobs = len(os.sched_getaffinity(0))
+    def _make(self, *goals: str, jobs: int | None = None) -> None:
+        jobs = jobs or len(os.sched_getaffinity(0))
         command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
         if self.tools.prefix:
             command.append(f"CROSS_COMPILE={self.tools.prefix}")
@@ -329,8 +333,11 @@ class _KernelBuild:
         _run([*self._command(like), deps, "-o", str(output), str(wrapper)], self.dir, "compiling")
         return output
 
-    def _link(self, own: Path, units: list[Path]) -> list[str]:
-        """Join ``units``, bind what stays undefined, and write image.elf; returns the data that nobody defines."""
+    def _link(self, own: Path, units: list[Path], per_cpu: Collection[str]) -> list[str]:
+        """Join ``units``, bind what stays undefined, and write image.elf; returns the data that nobody defines.
+
+        :param per_cpu: which data each CPU has its own of.
+        """
         ld = f"{self.tools.prefix}ld"
         joined = own / "joined.o"
         _run([ld, "-r", "-o", str(joined), *map(str, units)], own, "linking")
@@ -342,6 +349,7 @@ class _KernelBuild:
         base = self.family.image_base
         bound: list[str] = []
         zeroes: list[str] = []
+        own_zeroes: list[str] = []
         answered = silent = lost = 0
         for name in undefined.values():
             plain = name.removesuffix("_noprof")
@@ -359,22 +367,31 @@ class _KernelBuild:
             elif name in called:
                 where = NOWHERE + STEP * lost
                 lost += 1
+            elif name in per_cpu:
+                own_zeroes.append(name)
+                continue
             else:
                 where = ZEROES + ZEROES_STEP * len(zeroes)
                 zeroes.append(name)
             bound.append(f"{name} = {base + where:#x};")
         script = own / "image.lds"
-        script.write_text(_SCRIPT.format(base=f"{base:#x}", bound="\n".join(bound)))
+        room = " ".join(f". = ALIGN(64); {name} = .; . += {PER_CPU_BYTES};" for name in own_zeroes)
+        script.write_text(_SCRIPT.format(base=f"{base:#x}", bound="\n".join(bound), per_cpu=room))
         quiet = ["--no-relax", "--no-warn-rwx-segments"]
         _run([ld, *quiet, "-T", str(script), "-o", str(own / "image.elf"), str(joined)], own, "linking")
-        return zeroes
+        return zeroes + own_zeroes
 
-    def _inputs(self, objects: list[str], own: Path, started: float) -> dict[str, str]:
-        """The files that went into the image, with the digests of their contents.
+    def _per_cpu(self, sources: set[str]) -> set[str]:
+        """The per-CPU variables that ``sources`` declare; none without CONFIG_SMP, where each is there once."""
+        if "CONFIG_SMP=y" not in (self.dir / "include/config/auto.conf").read_text().splitlines():
+            return set()
+        headers = (self.tree / name for name in sources if name.endswith(".h"))
+        return {
+            name for path in headers if path.is_file() for name in _PER_CPU.findall(path.read_text(errors="replace"))
+        }
 
-        Those of the tree by their names in it, others (a snippet's headers) by their whole names; what is made
-        in the build directory follows from them.
-        """
+    def _sources(self, objects: list[str], own: Path) -> set[str]:
+        """The files that went into the image, by their names in the tree or their whole ones."""
         arch = self.family.srcarch
         names = {"Makefile", "Kbuild", "mm/Makefile", "lib/Makefile", "kernel/bounds.c"}
         names |= {f"arch/{arch}/{name}" for name in ("Makefile", "mm/Makefile", "lib/Makefile", "kernel/asm-offsets.c")}
@@ -388,8 +405,16 @@ class _KernelBuild:
             names |= set(re.findall(r"^(?:source_\S+ := | +)(\S+)(?: \\)?$", text, re.MULTILINE))
         for path in own.glob("*.d"):
             names |= set(path.read_text().partition(":")[2].replace("\\\n", " ").split())
+        return names
+
+    def _inputs(self, sources: set[str], started: float) -> dict[str, str]:
+        """The ``sources`` with the digests of their contents.
+
+        Those of the tree by their names in it, others (a snippet's headers) by their whole names; what is made
+        in the build directory follows from them.
+        """
         found = {}
-        for name in sorted(names):
+        for name in sorted(sources):
             path = Path(name)
             if path.is_relative_to(self.tree):
                 path = path.relative_to(self.tree)
@@ -412,9 +437,10 @@ SECTIONS {{
   __bug_table : {{ __start___bug_table = .; *(__bug_table) __stop___bug_table = .; }}
   .init.setup : {{ __setup_start = .; KEEP(*(.init.setup)) __setup_end = .; }}
   . = ALIGN(0x10000);
-  .data : {{ *(.data .data.* .init.data .ref.data) }}
+  .data : {{ __per_cpu_start = .; *(.data..percpu .data..percpu*) {per_cpu} __per_cpu_end = .;
+    *(.data .data.* .init.data .ref.data) }}
   .bss : {{ *(.bss .bss.* COMMON) }}
-  /DISCARD/ : {{ *(.comment .note* .modinfo .discard* .eh_frame* __ksymtab* .export_symbol .init_array*) }}
+  /DISCARD/ : {{ *(.smp_locks .comment .note* .modinfo .discard* .eh_frame* __ksymtab* .export_symbol .init_array*) }}
 }}
 """
 

@@ -28,6 +28,7 @@ from vmaplab.pgtable.memory import L_STORE, L_WARN
 EXIT = ANSWERS  # where a call returns to
 STACK = 0x3000_0000  # relative to the image's base, as those below
 STACK_BYTES = 1 << 16
+PER_CPU = 0x3800_0000
 OWN_DATA = 0x4000_0000
 PAGE = 1 << 12  # granularity of what is mapped
 
@@ -112,6 +113,10 @@ class Emulator:
         self._uc.mem_map_ptr(address, size, rights, room.ctypes.data)
         self._memory.append((address, room))
         return room
+
+    def map_kept(self, address: int, size: int) -> None:
+        """Put zeroed memory at ``address`` that belongs to the image's state."""
+        self._writable.append(self.map(address, size))
 
     def unmap(self, address: int) -> None:
         """Take away what :meth:`map` put there."""

@@ -18,11 +18,11 @@ from vmaplab.arch import Arch
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, VmapError
-from vmaplab.kernel import NUMA_NO_NODE, check_chunks, zone_of
+from vmaplab.kernel import NUMA_NO_NODE, check_chunks, check_cpu, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
-from vmaplab.object.emulator import OWN_DATA, Emulator
+from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
 from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed
 from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
@@ -54,6 +54,7 @@ VALUES = (
     "mapcount",
     "refcount",
     "zero_page",
+    "nr_cpus",
 )
 
 
@@ -68,6 +69,7 @@ class ObjectKernel:
     :param total_pages: pages of RAM, as for :class:`vmaplab.Kernel`, in whole memory sections.
     :param max_tables: page tables that can exist before the kernel runs out of memory.
     :param count: count instructions, loads, stores and barriers.
+    :param cpus: CPUs that are possible and online; more than one needs an object with CONFIG_SMP.
     :param log_lines: room for the stores, allocations and flushes of one call.
     """
 
@@ -79,12 +81,14 @@ class ObjectKernel:
         total_pages: int | None = None,
         max_tables: int | None = None,
         count: bool = False,
+        cpus: int = 1,
         log_lines: int = 1 << 16,
     ) -> None:
         self.built = built
         self.arch: Arch = arches.get(built.target.arch)
         self.boot_args = parse_boot_args(boot_args)
         self.total_pages = total_pages
+        self.cpus = self.spare_objects = operator.index(cpus)
         self._g: Geometry = geometry(  # to read tables: every leaf that the architecture has
             self.arch,
             block_leaves=True,
@@ -120,6 +124,7 @@ class ObjectKernel:
         rest.gfp_zero, rest.bulk_array = values["gfp_zero"], values["bulk_array"]
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
+        self._set_up_cpus()
         if 1 << values["page_shift"] != arch.page_size:
             raise InputError(f"the object has pages of {1 << values['page_shift']} bytes, {arch.name} has others")
         cpu.map(base + _ROOTS, values["roots_bytes"] + 2 * values["root_bytes"] + _SCRATCH)
@@ -151,17 +156,34 @@ class ObjectKernel:
             cpu.view(base + _INPUT, len(arg) + 1)[:] = np.frombuffer(arg.encode() + b"\0", dtype=np.uint8)
             if not cpu.call("vmaplab_boot_arg", base + _INPUT):
                 raise InputError(f"this kernel does not parse the boot argument {arg}")
-        cpu.call("vmalloc_init")
+        cpu.call("vmaplab_init")
         cpu.watch_tables(start, TABLE_BYTES, arch.table_base)
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
 
+    def _set_up_cpus(self) -> None:
+        """CPU 0 keeps the linked per-CPU variables, the others get copies of them."""
+        cpu, cpus, most = self._cpu, self.cpus, self.values["nr_cpus"]
+        self._running_on = 0
+        if cpus < 1:
+            raise InputError(f"a machine has at least one CPU, not {cpus}")
+        if cpus > most:
+            what = "without CONFIG_SMP" if most == 1 else f"for at most {most} CPUs"
+            raise InputError(f"the object is built {what}; for {cpus} CPUs build it with SMP=y NR_CPUS={cpus}")
+        if cpus > 1:
+            size = cpu.image.address("__per_cpu_end") - cpu.image.address("__per_cpu_start")
+            stride = -(-size // PAGE) * PAGE
+            cpu.map_kept(cpu.base + PER_CPU, (cpus - 1) * stride)
+            cpu.call("vmaplab_add_cpus", cpus, cpu.base + PER_CPU, stride)
+
     def reset(self) -> None:
-        """Back to the moment after boot; everything mapped is forgotten."""
+        """Back to the moment after boot, on CPU 0; everything mapped is forgotten."""
         cpu, rest = self._cpu, self._rest
         state, objects, heap = self._kept
         self._table_bytes[: rest.tables_end - self.arch.table_base] = 0
         cpu.restore_image(state)
+        if self.cpus > 1:
+            self.cpu = 0
         rest.restore(objects)
         cpu.view(rest.heap_start, len(heap))[:] = heap
         rest.limit = self._max_tables
@@ -371,6 +393,18 @@ class ObjectKernel:
             raise VmapError(errno.ENOMEM, f"no area of {size} bytes")
         return addr
 
+    @property
+    def cpu(self) -> int:
+        """The CPU on which the calls run."""
+        return self._running_on
+
+    @cpu.setter
+    def cpu(self, number: int) -> None:
+        number = check_cpu(number, self.cpus)
+        if self.cpus > 1 and self._cpu.call("vmaplab_set_cpu", number) != number:
+            raise InputError(f"{self.code} has no CPU numbers where vmaplab puts them")
+        self._running_on = number
+
     # -- what they left -----------------------------------------------------------------------------
 
     @property
@@ -399,8 +433,8 @@ class ObjectKernel:
         """Slab objects that the vmalloc code holds now."""
         return self._rest.live_objects
 
-    spare_objects = 1
-    """How many more of them may stay when everything is unmapped: a vmap_area that is kept for the next split."""
+    spare_objects: int
+    """How many more of them may stay when everything is unmapped: on each CPU, a vmap_area for the next split."""
 
     @property
     def taken_pages(self) -> int:
@@ -486,7 +520,8 @@ class ObjectKernel:
             result = cpu.call(function, *arguments)
             self._executed = cpu.counts()  # what it queued is not its own
             while rest.work:
-                cpu.call("vmaplab_run_work", rest.work.pop(0))
+                work = next(iter(rest.work))
+                cpu.call("vmaplab_run_work", work, rest.work.pop(work))
         finally:
             self._take_log()
         if self._demanded:

@@ -29,6 +29,7 @@ FAMILY = Family(
     cross_package="gcc-riscv64-linux-gnu",
     config=("NONPORTABLE=y", "ARCH_RV64I=y", "MMU=y", "SPARSEMEM_MANUAL=y", "SPARSEMEM_VMEMMAP=y"),
     objects=(
+        "lib/hweight.o",
         "arch/riscv/mm/pgtable.o",
         "arch/riscv/lib/memcpy.o",
         "arch/riscv/lib/memset.o",

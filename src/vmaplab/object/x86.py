@@ -39,6 +39,7 @@ FAMILY = Family(
     cross_package="gcc-x86-64-linux-gnu",
     config=("64BIT=y", "X86_5LEVEL=y", "SPARSEMEM_VMEMMAP=y", "UNWINDER_GUESS=y"),
     objects=(
+        "arch/x86/lib/hweight.o",  # its callers count on their registers
         "arch/x86/mm/pgtable.o",
         "arch/x86/lib/memcpy_64.o",
         "arch/x86/lib/memset_64.o",

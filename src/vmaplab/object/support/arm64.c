@@ -10,3 +10,8 @@ static void arch_boot(unsigned long ram, unsigned long levels)
 {
 	memstart_addr = 0;
 }
+
+static void arch_set_cpu(unsigned long cpu)
+{
+	set_my_cpu_offset(per_cpu_offset(cpu));
+}

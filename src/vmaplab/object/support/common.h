@@ -29,6 +29,7 @@ __weak struct mem_section **mem_section;
 #if NR_CPUS > 1
 __weak struct cpumask __cpu_possible_mask, __cpu_online_mask, __cpu_present_mask, __cpu_active_mask;
 __weak atomic_t __num_online_cpus;
+__weak unsigned long __per_cpu_offset[NR_CPUS];
 #endif
 #if defined(CONFIG_SMP) && !defined(nr_cpu_ids)
 __weak unsigned int nr_cpu_ids;
@@ -49,7 +50,7 @@ void __weak kvfree(const void *addr)
  * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
  * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
  * 11 physical address bits, 12 which argument of alloc_pages_bulk() is the array, 13 and 14 where the map count
- * and the reference count are in a struct page, 15 the page of zeroes.
+ * and the reference count are in a struct page, 15 the page of zeroes, 16 NR_CPUS.
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -72,6 +73,7 @@ unsigned long vmaplab_value(unsigned long which)
 	case 14: return offsetof(struct page, _refcount);
 	case 15: return (unsigned long)ZERO_PAGE(0);
 	case 12: return LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0) ? 5 : 4;
+	case 16: return NR_CPUS;
 	}
 	return 0;
 }
@@ -104,6 +106,17 @@ static void set_up_sections(unsigned long pages, void *roots, void *room)
 #endif
 }
 
+#if NR_CPUS > 1
+static void cpu_is_there(unsigned int cpu)
+{
+	cpumask_set_cpu(cpu, &__cpu_possible_mask);
+	cpumask_set_cpu(cpu, &__cpu_present_mask);
+	cpumask_set_cpu(cpu, &__cpu_online_mask);
+	cpumask_set_cpu(cpu, &__cpu_active_mask);
+	atomic_inc(&__num_online_cpus);
+}
+#endif
+
 static void arch_boot(unsigned long ram, unsigned long levels);
 
 /* @ram: where RAM with the page tables starts; @root: physical address of an empty PGD; @room: zeroed memory. */
@@ -115,10 +128,54 @@ void vmaplab_boot(unsigned long ram, unsigned long root, unsigned long levels)
 	nr_cpu_ids = 1;
 #endif
 #if NR_CPUS > 1
-	cpumask_set_cpu(0, &__cpu_possible_mask);
-	cpumask_set_cpu(0, &__cpu_online_mask);
-	atomic_set(&__num_online_cpus, 1);
+	cpu_is_there(0);
 #endif
+}
+
+#ifdef CONFIG_SMP
+extern char __per_cpu_start[], __per_cpu_end[];
+
+/* What @cpu finds in its own per-CPU variables, and the register by which it reaches them. */
+static void arch_set_cpu(unsigned long cpu);
+
+/* CPUs [0, @cpus): the per-CPU variables of CPU 0 are where they were linked, those of CPU 1 at @areas, and so on. */
+void vmaplab_add_cpus(unsigned long cpus, char *areas, unsigned long stride)
+{
+	unsigned long cpu;
+
+#ifndef nr_cpu_ids
+	nr_cpu_ids = cpus;
+#endif
+	for (cpu = 1; cpu < cpus; cpu++, areas += stride) {
+		memcpy(areas, __per_cpu_start, __per_cpu_end - __per_cpu_start);
+		__per_cpu_offset[cpu] = areas - __per_cpu_start;
+		cpu_is_there(cpu);
+	}
+}
+
+unsigned int __weak debug_smp_processor_id(void)
+{
+	return raw_smp_processor_id();
+}
+
+/* The one task moves to @cpu. Returns where it is, by what it finds there. */
+unsigned long vmaplab_set_cpu(unsigned long cpu)
+{
+	task_thread_info(&vmaplab_task)->cpu = cpu;
+	arch_set_cpu(cpu);
+	return raw_smp_processor_id();
+}
+#else
+static void vmaplab_set_cpu(unsigned long cpu) { }
+#endif
+
+void vmalloc_init(void);
+
+/* What comes once there is a slab allocator. */
+void vmaplab_init(void)
+{
+	ptlock_cache_init();
+	vmalloc_init();
 }
 
 void vmaplab_memory(unsigned long valid, unsigned long total, void *roots, void *room)
@@ -178,9 +235,29 @@ int vmaplab_bug(unsigned long i, unsigned long *out)
 	return 1;
 }
 
-void vmaplab_run_work(struct work_struct *work)
+/* A worker on @cpu runs @work; on this one if it is none that there is. */
+void vmaplab_run_work(struct work_struct *work, unsigned int cpu)
 {
+	unsigned int here = raw_smp_processor_id();
+	bool elsewhere = cpu < nr_cpu_ids && cpu != here;
+
+	if (elsewhere)
+		vmaplab_set_cpu(cpu);
 	work->func(work);
+	if (elsewhere)
+		vmaplab_set_cpu(here);
+}
+
+/* The CPU for which @work is queued, which it then is no more; -1 if it is not. */
+long vmaplab_take_work(struct work_struct *work);
+
+bool flush_work(struct work_struct *work)
+{
+	long cpu = vmaplab_take_work(work);
+
+	if (cpu >= 0)
+		vmaplab_run_work(work, cpu);
+	return cpu >= 0;
 }
 
 void *vmaplab_vmalloc(unsigned long size, unsigned long flags)

@@ -19,3 +19,8 @@ static void arch_boot(unsigned long ram, unsigned long levels)
 	phys_ram_base = ram;
 	vmemmap_start_pfn = ram >> PAGE_SHIFT;
 }
+
+#ifdef CONFIG_SMP
+/* The offset follows from the task's CPU. */
+static void arch_set_cpu(unsigned long cpu) { }
+#endif

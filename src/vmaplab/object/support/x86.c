@@ -10,10 +10,21 @@
 __weak struct cpuinfo_x86 boot_cpu_data;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 #define TASK pcpu_hot.current_task
+#define CPU_NUMBER pcpu_hot.cpu_number
 DEFINE_PER_CPU_ALIGNED(struct pcpu_hot, pcpu_hot);
 #else
 #define TASK current_task
+#define CPU_NUMBER cpu_number
+#ifdef DEFINE_PER_CPU_CACHE_HOT
+DEFINE_PER_CPU_CACHE_HOT(struct task_struct *, current_task);
+DEFINE_PER_CPU_CACHE_HOT(int, cpu_number);
+#else
 DEFINE_PER_CPU(struct task_struct *, current_task);
+DEFINE_PER_CPU_READ_MOSTLY(int, cpu_number);
+#endif
+#endif
+#ifdef CONFIG_SMP
+DEFINE_PER_CPU_READ_MOSTLY(unsigned long, this_cpu_off);
 #endif
 __weak pteval_t __supported_pte_mask, __default_kernel_pte_mask;
 __weak unsigned long page_offset_base, vmalloc_base, vmemmap_base, phys_base;
@@ -38,4 +49,18 @@ static void arch_boot(unsigned long ram, unsigned long levels)
 		set_cpu_cap(&boot_cpu_data, X86_FEATURE_LA57);
 	boot_cpu_data.x86_phys_bits = MAX_PHYSMEM_BITS;
 	this_cpu_write(TASK, &vmaplab_task);
+#ifdef CONFIG_PREEMPTION
+	clear_preempt_need_resched();
+#endif
 }
+
+#ifdef CONFIG_SMP
+static void arch_set_cpu(unsigned long cpu)
+{
+	unsigned long offset = per_cpu_offset(cpu);
+
+	per_cpu(this_cpu_off, cpu) = offset;
+	per_cpu(CPU_NUMBER, cpu) = cpu;
+	asm volatile("wrmsr" : : "c" (MSR_GS_BASE), "a" ((u32)offset), "d" ((u32)(offset >> 32)) : "memory");
+}
+#endif
