@@ -59,6 +59,7 @@ def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool) -> Arch:
         vmalloc_start=VMALLOC_START,
         vmalloc_end=vmalloc_end,
         page_kernel=PAGE_KERNEL,
+        pte_special=1 << 56,
         pfn_shift=page_shift,
         table_mask=((1 << 48) - 1) & ~((1 << 12) - 1),
         leaf_test=(VALID | TABLE, VALID),

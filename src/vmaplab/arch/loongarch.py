@@ -27,6 +27,7 @@ ARCHES = (
         vmalloc_start=VMALLOC_START,
         vmalloc_end=VMALLOC_END,
         page_kernel=PAGE_KERNEL,
+        pte_special=1 << 11,
         pfn_shift=14,
         table_virt=CAC_BASE,
         table_mask=(1 << 48) - 1,

@@ -33,6 +33,7 @@ def _riscv(name: str, level_names: tuple[str, ...], page_offset: int) -> Arch:
         vmalloc_start=page_offset - kern_virt_size // 2,
         vmalloc_end=page_offset,
         page_kernel=PAGE_KERNEL,
+        pte_special=1 << 8,
         pfn_shift=10,
         table_shift=(12, 10),
         table_mask=((1 << 54) - 1) & ~((1 << 10) - 1),

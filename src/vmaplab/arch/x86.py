@@ -45,6 +45,7 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
         vmalloc_start=vmalloc_start,
         vmalloc_end=vmalloc_start + (vmalloc_tb << 40) - 1,  # VMEMORY_END: inclusive in the kernel too
         page_kernel=PAGE_KERNEL,
+        pte_special=1 << 9,
         table_mask=((1 << 52) - 1) & ~((1 << 12) - 1),
         leaf_test=(P | PS, P | PS),
         leaf_prot=_leaf_prot,

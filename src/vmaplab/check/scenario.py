@@ -349,8 +349,10 @@ class Generator:
                 steps += self._look_or_change(rng, live, steps, total_pages)
             elif roll < 0.44:
                 steps.append(self._wrong(rng, gone))
-            elif roll < 0.5:
+            elif roll < 0.49:
                 steps.append(rng.choice((Operation("aliases"), Operation("info"))))
+            elif roll < 0.5:  # memory is short for a while
+                steps.append(Operation("tables", pages=rng.choice((rng.randrange(30), 1 << 20, 1 << 20))))
             else:
                 call, step = self._begin(rng, total_pages)
                 live[len(steps)] = call
@@ -397,7 +399,7 @@ class Generator:
         step = steps[number]
         if live[number] == "area":
             offset = rng.randrange(step.pages)
-            pages = rng.randrange(1, min(step.pages - offset, 64) + (rng.random() < 0.9))
+            pages = rng.randint(1, min(step.pages - offset, 64) + (rng.random() < 0.1))
             if rng.random() < 0.3:
                 return [Operation("unmap_pages", number, offset, pages=pages)]
             return [Operation("map_pages", number, offset, pfns=self.array(rng, limit)[:pages])]
