@@ -39,7 +39,8 @@ LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
 MAX_NODES = 128
 MAX_VA_SIZE_PAGES = 256
 ZONE_PAGES = 16
-VMAP_RAM, VMAP_BLOCK = 1, 2
+VMAP_RAM, VMAP_BLOCK, TRACKED = 1, 2, 4
+"""Bits of Blocks.flags; TRACKED is ours: somebody knows more of the area than the arrays do."""
 NODE_SHIFT = 8  # where va->flags keeps the number of its node, from 1 on
 NO_VM = -1
 
@@ -421,7 +422,12 @@ class AddressSpace:
 
     def own(self, addr: int, **what: Any) -> None:
         """Remember fields of the :class:`VmArea` at ``addr``."""
+        self.track(addr)
         self._extra.setdefault(addr, {}).update(what)
+
+    def track(self, addr: int) -> None:
+        """Compiled code leaves the area at ``addr`` to others."""
+        self.space.blocks.flags[self.find_vmap_area(addr)] |= TRACKED
 
     def disown(self, addr: int) -> None:
         """The area at ``addr`` is gone."""

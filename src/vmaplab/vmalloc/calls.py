@@ -22,13 +22,17 @@ from vmaplab.pgtable.memory import (
 )
 from vmaplab.pgtable.unmap import unmap_range
 from vmaplab.vmalloc.area import (
+    BEYOND,
+    DRAIN,
     LOST,
     NO_VM,
     NOTHING_FREE,
+    TRACKED,
     Space,
     alloc_vmap_area,
     find_vmap_area,
     free_vmap_area_noflush,
+    purge_vmap_area_lazy,
     unlink_va,
 )
 from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_range
@@ -36,8 +40,8 @@ from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_r
 ENOMEM, EINVAL = errno.ENOMEM, errno.EINVAL
 NO_TABLES = -3
 """Returned, besides the negative numbers of :mod:`.area`: the table memory must grow first."""
-VMAP, VUNMAP, CPU = range(3)
-"""What :func:`run` can do."""
+VMAP, VUNMAP, CPU, OTHER = range(4)
+"""Kinds of operations: those that :func:`run` does itself, and all others."""
 
 
 class Options(NamedTuple):
@@ -232,3 +236,65 @@ def map_area(setup: Ints, tables: Tables, space: Space, block: int, pages: Ints,
         free_unmap_vmap_area(setup, tables, space, block)
         tables.state[STOPPED] = stopped
     return err
+
+
+@jit
+def run(
+    setup: Ints,
+    tables: Tables,
+    space: Space,
+    kinds: Ints,
+    numbers: Ints,
+    firsts: Ints,
+    pages: Ints,
+    prots: Ints,
+    results: Ints,
+    start: int,
+    cpu: Ints,
+) -> int:
+    """Operations one after the other, from ``start`` on; returns the number of the first that is not done.
+
+    It stops before one that it cannot do alone, and after one that warned or failed.
+
+    :param numbers: shape (n, 3): which operation gives the address or -1, the address if none does or the number of
+        a CPU, flags.
+    :param firsts: shape (n + 1,): where in ``pages`` the pages of each operation begin.
+    :param results: what each returns: an address, 0, or ``-errno``.
+    :param cpu: shape (1,): the CPU that calls.
+    """
+    options = options_of(setup)
+    unit, state = options.unit, space.state
+    inside = (1 << (64 - unit)) - 1
+    for number in range(start, len(kinds)):
+        kind, value = kinds[number], numbers[number, 1]
+        if kind == VMAP:
+            array = pages[firsts[number] : firsts[number + 1]]
+            err, block = vmap(setup, tables, space, array, cpu[0], numbers[number, 2], prots, prots)
+            if err < 0:
+                return number
+            results[number] = -err if err else space.blocks.start[block] << unit
+        elif kind == VUNMAP:
+            if numbers[number, 0] >= 0:
+                value = results[numbers[number, 0]]
+                if value == 0 or -4096 < value < 0:
+                    results[number] = 0
+                    continue
+            block = find_vmap_area(space, (value >> unit) & inside)
+            if value & ((2 << unit) - 1) or block == 0:
+                return number
+            if space.blocks.vm[block] == NO_VM or space.blocks.flags[block] & TRACKED:
+                return number
+            begin(tables)
+            unlink_va(space, block)
+            free_unmap_vmap_area(setup, tables, space, block)
+            results[number] = 0
+        elif kind == CPU:
+            cpu[0] = value
+        else:
+            return number
+        if state[DRAIN]:
+            state[DRAIN] = 0
+            purge_vmap_area_lazy(space, tables, i64(BEYOND), i64(0), False, unit)
+        if tables.state[WARNED] or (results[number] != 0 and -4096 < results[number] < 0):
+            return number + 1
+    return len(kinds)
