@@ -265,6 +265,10 @@ def check_command(
     scenario: Annotated[
         str | None, typer.Option("--scenario", metavar="STEPS", help="Run this one, e.g. 'vmap 0x100+16; vunmap @0'.")
     ] = None,
+    calls: Annotated[
+        int, typer.Option("--calls", min=0, help="Calls of all kinds in each scenario, e.g. 50. Default: few, of some.")
+    ] = 0,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, max=4096, help="CPUs that call in turn.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Compare the model, or another tree, with the kernel's own code on random scenarios."""
@@ -276,6 +280,11 @@ def check_command(
 
     wanted = None if release is None else get(release)
     names = _targets(arch)
+    given = config
+    if cpus > 1:
+        config = ["SMP=y", f"NR_CPUS={cpus}", *(config or [])]
+    if calls and (call or faults):
+        raise InputError("--calls compares calls of all kinds; leave out --call and --faults")
     built = _build(names, tree, config, snippet, call)
     bases = _build(names, base, config, None, None) if base else [None] * len(built)
     from vmaplab.check import campaign
@@ -285,7 +294,17 @@ def check_command(
     one = None if scenario is None else parse(scenario)
     model_config = {key: on for key, on in _switches(config).items() if key in CONFIG}
     plans = [
-        campaign.Plan(ours, other, wanted or of_version(ours.version), model_config, seed, verify=verify, faults=faults)
+        campaign.Plan(
+            ours,
+            other,
+            wanted or of_version(ours.version),
+            model_config,
+            seed,
+            verify=verify,
+            faults=faults,
+            calls=calls,
+            cpus=cpus,
+        )
         for ours, other in zip(built, bases, strict=True)
     ]
     cases = cases or (20 if faults else 2000)
@@ -295,7 +314,8 @@ def check_command(
             found = [campaign.check_one(plan, one) for plan in plans]
         else:
             found = [campaign.check(plan, cases, jobs, advance) for plan in plans]
-    options = _again(tree, base, release, config, snippet, call) + ["--verify"] * verify + ["--faults"] * faults
+    options = _again(tree, base, release, given, snippet, call) + ["--verify"] * verify + ["--faults"] * faults
+    options += ["--cpus", str(cpus)] * (cpus > 1)
     commands = [
         shlex.join(
             ["vmaplab", "check", *options, "--arch", verdict.plan.arch.name, "--scenario", str(verdict.scenario)]

@@ -422,7 +422,8 @@ class Kernel:
         """``vm_area_map_pages(area, start, end, pages)``: map pages inside an area with VM_SPARSE, one by one.
 
         :param area: it, or its address.
-        :raises VmapError: EINVAL for an area of another kind, E2BIG, ERANGE outside of it, or as the walker stops.
+        :raises VmapError: EINVAL for an area of another kind, E2BIG, ERANGE outside of it, ENOENT if there is none, or as
+            the walker stops.
         """
         array = page_array(pfns)
         size = len(array) << self.arch.page_shift
@@ -442,7 +443,7 @@ class Kernel:
         """``check_sparse_vm_area()``."""
         found = self.find_vm_area(area) if isinstance(area, int) else area
         if found is None:
-            raise InputError(f"there is no area at {area:#x}")
+            raise VmapError(errno.ENOENT, f"there is no area at {area:#x}")
         if not start < end or (start | end) & (self.arch.page_size - 1):
             raise InputError(f"[{start:#x}, {end:#x}) is empty or not page-aligned")
         for flag, wrong in ((VM_FLUSH_RESET_PERMS, True), (VM_NO_GUARD, True), (VM_SPARSE, False)):

@@ -54,6 +54,8 @@ class Plan:
     :param pages: of a usual page array.
     :param verify: watch both sides: invariants, and an emulated MMU where there is one.
     :param faults: compare nothing; run each side watched with each allocation failing, and with pairs.
+    :param calls: so many calls of all kinds in a scenario; 0 for short scenarios.
+    :param cpus: CPUs of the machine; the object must be built for them.
     """
 
     built: Built
@@ -64,6 +66,8 @@ class Plan:
     pages: int = 256
     verify: bool = False
     faults: bool = False
+    calls: int = 0
+    cpus: int = 1
 
     @property
     def arch(self) -> Arch:
@@ -88,13 +92,15 @@ class Plan:
     def sides(self) -> tuple[Side, Side]:
         """What to compare: the model or the base tree, and the object."""
         if self.base is None:
-            model = ModelSide(self.arch, self.release, self.config, verify=self.verify)
-            return model, ObjectSide(self.built, verify=self.verify)
-        return ObjectSide(self.base, "the base", self.verify), ObjectSide(self.built, "the tree", self.verify)
+            model = ModelSide(self.arch, self.release, self.config, verify=self.verify, cpus=self.cpus)
+            return model, ObjectSide(self.built, verify=self.verify, cpus=self.cpus)
+        base = ObjectSide(self.base, "the base", self.verify, self.cpus)
+        return base, ObjectSide(self.built, "the tree", self.verify, self.cpus)
 
     def generator(self) -> Generator:
         """Where the scenarios come from."""
-        return Generator(self.arch, self.seed, self.pages, only_vmap=self.built.call != "vmap")
+        only_vmap = self.built.call != "vmap"
+        return Generator(self.arch, self.seed, self.pages, only_vmap, self.calls, self.cpus)
 
 
 @dataclass(frozen=True)

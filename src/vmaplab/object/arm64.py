@@ -26,7 +26,7 @@ FAMILY = Family(
     host="aarch64",
     cross="aarch64-linux-gnu-",
     cross_package="gcc-aarch64-linux-gnu",
-    config=("ARM64_VA_BITS_48=y", "ARM64_PA_BITS_48=y"),
+    config=("ARM64_VA_BITS_48=y", "ARM64_PA_BITS_48=y", "NR_CPUS=2"),
     objects=(
         "lib/hweight.o",
         "arch/arm64/mm/mmu.o",

@@ -276,12 +276,17 @@ void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)
 /* An area, by any address in it, as vm_area_map_pages() wants it. */
 int vmaplab_map_pages(unsigned long addr, unsigned long start, unsigned long end, struct page **pages)
 {
-	return vm_area_map_pages(find_vm_area((void *)addr), start, end, pages);
+	struct vm_struct *area = find_vm_area((void *)addr);
+
+	return area ? vm_area_map_pages(area, start, end, pages) : -ENOENT;
 }
 
 void vmaplab_unmap_pages(unsigned long addr, unsigned long start, unsigned long end)
 {
-	vm_area_unmap_pages(find_vm_area((void *)addr), start, end);
+	struct vm_struct *area = find_vm_area((void *)addr);
+
+	if (area)
+		vm_area_unmap_pages(area, start, end);
 }
 
 /* What ioremap() does once it has checked its arguments. @err: what ioremap_page_range() returned. */
