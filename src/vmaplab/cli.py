@@ -350,6 +350,50 @@ def _again(
     return words + [word for one in config or [] for word in ("--config", one)]
 
 
+@app.command("replay")
+def replay_command(
+    steps: Annotated[str, typer.Argument(metavar="STEPS", help="Steps, or a file of them; see docs/calls.md.")],
+    arch: ArchOption = DEFAULT_ARCH,
+    release: ReleaseOption = None,
+    boot_args: BootArgs = "",
+    config: Config = None,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, max=4096, help="CPUs of the machine.")] = 1,
+    debug: Annotated[bool, typer.Option("--debug", help="Check the address-space structures after each call.")] = False,
+    info: Annotated[bool, typer.Option("--info", help="Show /proc/vmallocinfo at the end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a sequence of calls, of one or several CPUs, and show what each came to."""
+    from vmaplab import _jit
+    from vmaplab.check.scenario import parse
+
+    path = Path(steps)
+    try:
+        text = path.read_text() if "\n" not in steps and len(steps) < 4096 and path.is_file() else steps
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {steps}: {error}") from None
+    scenario = parse(text)
+    most = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
+    if most >= cpus:
+        raise InputError(f"CPU {most} makes calls, but the machine has {cpus}; say --cpus {most + 1}")
+    if len(scenario.steps) < 200:
+        _jit.stay_plain()
+    from vmaplab.check.replay import replay
+
+    with progress("replaying (the first run compiles, once)"):
+        args = " ".join([boot_args, scenario.boot_args])
+        ram = scenario.total_pages
+        kernel = _kernel(arch, release or DEFAULT, args, config, total_pages=ram, cpus=cpus, debug=debug)
+        played = replay(kernel, scenario)
+    if as_json:
+        from vmaplab.report import as_json as to_json
+
+        _print_json(to_json.replayed(kernel, played, info))
+    else:
+        from vmaplab.report import tables
+
+        tables.replayed(kernel, played, _config(config), info)
+
+
 @app.command("review")
 def review_command(
     release: Annotated[

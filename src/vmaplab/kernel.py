@@ -43,6 +43,7 @@ from vmaplab.vmalloc.flags import (
 from vmaplab.vmalloc.info import vmalloc_info
 from vmaplab.vmalloc.mapper import Mapper
 from vmaplab.vmalloc.operation import MAX_ERRNO, Batch, Operation, perform
+from vmaplab.vmalloc.set_memory import SetMemory, set_memory
 from vmaplab.vmalloc.vread import Part, vread
 
 DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pages does not say
@@ -220,6 +221,8 @@ class Kernel:
         area = self._remove_area(addr, "vfree")
         if area.flags & VM_FLUSH_RESET_PERMS:
             self._vm_unmap_aliases()
+        if area.pages_addr and not self._space.find_vmap_area(area.pages_addr):
+            raise VmapError(errno.EFAULT, f"the page array of {addr:#x} is not mapped any more: an oops", bug=True)
         if area.pages is not None and area.flags & VM_ALLOC:
             self._page_allocator().free_pages(area.pages)
         if area.pages_addr:
@@ -422,8 +425,8 @@ class Kernel:
         """``vm_area_map_pages(area, start, end, pages)``: map pages inside an area with VM_SPARSE, one by one.
 
         :param area: it, or its address.
-        :raises VmapError: EINVAL for an area of another kind, E2BIG, ERANGE outside of it, ENOENT if there is none, or as
-            the walker stops.
+        :raises VmapError: EINVAL for an area of another kind, ENOENT if there is none, E2BIG, ERANGE outside of it, or
+            as the walker stops.
         """
         array = page_array(pfns)
         size = len(array) << self.arch.page_shift
@@ -566,6 +569,13 @@ class Kernel:
             raise InputError(f"{count} bytes at {addr:#x} cannot be read")
         return vread(self._space, self._blocks, self._mapper, self.arch.page_shift, addr, count)
 
+    def set_memory(self, addr: int, numpages: int) -> SetMemory:
+        """What ``set_memory_ro(addr, numpages)`` and its like would do, leaf by leaf; nothing is changed.
+
+        :raises InputError: if the range is empty or unaligned.
+        """
+        return set_memory(self, addr, numpages)
+
     def vmalloc_info(self) -> str:
         """The text of ``/proc/vmallocinfo``, but for the callers."""
         return "".join(f"{line}\n" for line in vmalloc_info(self._space, self.arch.bits_per_long))
@@ -579,6 +589,11 @@ class Kernel:
     def areas(self) -> list[VmArea]:
         """The areas in use, ascending."""
         return self._space.areas
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of address space that were given up and wait for the purge."""
+        return self._space.waiting_bytes
 
     @property
     def table_root(self) -> int:

@@ -6,7 +6,7 @@ pgtable-hwdef.h and memory.h of 6.12 define them.
 
 from __future__ import annotations
 
-from vmaplab.arch.base import Arch, Group, Level
+from vmaplab.arch.base import Arch, Group, Level, SetMemory
 
 VALID = 1 << 0
 TABLE = 1 << 1  # bit 1: table above the last level, page at the last level, 0 in a block
@@ -75,6 +75,7 @@ def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool) -> Arch:
         section_shift=29 if page_shift == 16 else 27,
         ioremap_max_order=30 if page_shift == 12 else levels[1].shift,
         free_clears_pmds=True,
+        set_memory=SetMemory(block="refused", needs_alloc=True),
         free_flush_per_table=True,
         free_flush_span=lambda shift: 0,
         max_page_order={12: 10, 14: 11, 16: 13}[page_shift],

@@ -41,6 +41,27 @@ class Group:
     bits: int
 
 
+@dataclass(frozen=True)
+class SetMemory:
+    """How ``set_memory_*()`` treats vmalloc space, in 6.12.
+
+    :param block: what becomes of a block that the range cuts: ``split``, ``refused`` or ``whole``. One that it covers
+        changes as a whole, unless it is refused.
+    :param group: what becomes of a group of PTEs that it cuts: ``torn`` or ``refused``.
+    :param needs_alloc: the range must be inside one area of vmalloc().
+    :param needs_pages: the area must own its pages; nobody looks whether it does.
+    :param refuses_order: a vmalloc area with pages of a larger order is refused.
+    :param hole_errno: what a page that is not mapped returns; 0 if it is passed over.
+    """
+
+    block: str = "whole"
+    group: str = "torn"
+    needs_alloc: bool = False
+    needs_pages: bool = False
+    refuses_order: bool = False
+    hole_errno: int = 0
+
+
 def _same_prot(prot: int, level: int) -> int:
     return prot
 
@@ -86,6 +107,7 @@ class Arch:
     :param free_clears_pmds: ``pud_free_pmd_page()`` clears each PMD entry before it frees.
     :param free_flush_per_table: it also flushes once per PTE table that it frees.
     :param free_flush_span: ``level shift -> bytes`` that freeing a lower table flushes.
+    :param set_memory: what set_memory_ro() and its like do with vmalloc space.
     :param pud_free_needs_page: it needs one spare page while it works.
     :param note: what a reader must know about the values above.
     """
@@ -131,7 +153,12 @@ class Arch:
     free_flush_per_table: bool = False
     free_flush_span: Callable[[int], int] = lambda shift: 1 << shift
     pud_free_needs_page: bool = False
+    set_memory: SetMemory = field(default_factory=SetMemory)
     note: str = ""
+
+    def is_group(self, size: int) -> bool:
+        """Whether a leaf of ``size`` bytes is a group of PTEs."""
+        return any(size == 1 << group.shift for group in self.groups)
 
     @property
     def page_size(self) -> int:

@@ -6,7 +6,7 @@ arch/powerpc/include/asm/book3s/64/{pgtable,radix}.h and nohash/32/{pte-8xx,pgta
 
 from __future__ import annotations
 
-from vmaplab.arch.base import Arch, Group, Level
+from vmaplab.arch.base import Arch, Group, Level, SetMemory
 
 PRESENT = 1 << 63
 PTE = 1 << 62  # _PAGE_PTE: this entry is a leaf
@@ -41,6 +41,7 @@ def _radix() -> Arch:
         vmalloc_start=RADIX_VMALLOC_START,
         vmalloc_end=RADIX_VMALLOC_START + RADIX_MAP_SIZE,
         page_kernel=RADIX_PAGE_KERNEL,
+        set_memory=SetMemory(block="refused", refuses_order=True),
         pte_special=0x400,
         big_endian=True,
         pfn_shift=16,
@@ -80,6 +81,7 @@ def _8xx(name: str, page_shift: int) -> Arch:
         vmalloc_start=0xC900_0000,
         vmalloc_end=0xFF00_0000,
         page_kernel=page_kernel,
+        set_memory=SetMemory(refuses_order=True),
         pte_special=0x80,
         entry_bytes=4,
         cells=4 if large else 1,

@@ -6,7 +6,7 @@ and page.h of 6.12 define them.
 
 from __future__ import annotations
 
-from vmaplab.arch.base import Arch, Level
+from vmaplab.arch.base import Arch, Level, SetMemory
 
 V, R, W, G, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 X = 1 << 3
@@ -33,6 +33,7 @@ def _riscv(name: str, level_names: tuple[str, ...], page_offset: int) -> Arch:
         vmalloc_start=page_offset - kern_virt_size // 2,
         vmalloc_end=page_offset,
         page_kernel=PAGE_KERNEL,
+        set_memory=SetMemory(needs_pages=True),
         pte_special=1 << 8,
         pfn_shift=10,
         table_shift=(12, 10),

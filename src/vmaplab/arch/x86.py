@@ -6,7 +6,9 @@ define them.
 
 from __future__ import annotations
 
-from vmaplab.arch.base import Arch, Level
+import errno
+
+from vmaplab.arch.base import Arch, Level, SetMemory
 
 P, RW, US, PCD, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 5, 1 << 6
 PAT_4K = PS = 1 << 7  # bit 7 is PAT in a PTE and PS (page size) above
@@ -58,6 +60,7 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
         free_clears_pmds=True,
         free_flush_span=lambda shift: (1 << 12) - 1,
         pud_free_needs_page=True,
+        set_memory=SetMemory(block="split", hole_errno=errno.EFAULT),
         note="PSE and 1 GiB pages present",
     )
 

@@ -149,6 +149,10 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     """Compare one given scenario; not shrunk."""
     frames = 1 << plan.arch.phys_bits - plan.arch.page_shift
     for step in scenario.steps:
+        if step.call == "set_memory":
+            raise InputError("'set_memory' is answered by the model alone; use 'vmaplab replay'")
+        if step.call == "cpu" and step.pages >= plan.cpus:
+            raise InputError(f"there is no CPU {step.pages}: the machine has {plan.cpus}; say --cpus")
         if step.call in ("ioremap", "range") and step.pfn + step.pages > frames:
             raise InputError(f"'{step.call}' goes beyond the {frames:#x} page frames that {plan.arch.name} can address")
     ours, theirs = plan.sides()

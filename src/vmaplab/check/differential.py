@@ -132,14 +132,14 @@ def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str
 
     for number, (mine, other) in enumerate(zip(ours.results, theirs.results, strict=False)):
         if mine != other or (isinstance(mine, str) and mine not in (BUG, "NULL")) or _other_bug(mine, ours, theirs):
-            where = f"step {number} ({_short(scenario.steps[number])})"
+            where = f"step {number} ({Scenario((scenario.steps[number],)).short()})"
             return told(where, _number(mine, ours), _number(other, theirs))
     if not np.array_equal(ours.rows, theirs.rows):
         length = min(len(ours.rows), len(theirs.rows))
         unequal = np.flatnonzero((ours.rows[:length] != theirs.rows[:length]).any(axis=1))
         at = int(unequal[0]) if len(unequal) else length
         step = sum(start <= at for start in ours.starts) - 1
-        where = f"step {step} ({_short(scenario.steps[step])}), event {at - ours.starts[step]}"
+        where = f"step {step} ({Scenario((scenario.steps[step],)).short()}), event {at - ours.starts[step]}"
         return told(where, _event(ours, at), _event(theirs, at)) + _bits(
             ours.rows[at : at + 1], theirs.rows[at : at + 1]
         )
@@ -161,11 +161,6 @@ def _bits(mine: Ints, other: Ints) -> str:
         return ""
     differ = unsigned(int(mine[0, 2] ^ other[0, 2]))
     return "\n  bits that differ: " + ", ".join(str(bit) for bit in range(64) if differ >> bit & 1)
-
-
-def _short(step: Operation) -> str:
-    text = str(Scenario((step,)))
-    return text if len(text) < 60 else text[:56] + " ..."
 
 
 def _memories(mine: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[str, str]:

@@ -25,8 +25,9 @@ Steps are separated by semicolons; ``@N`` is the address that step N (from 0) re
     lookup @1+5               vmalloc_to_page()
     vread @1+5 20             vread_iter() of 20 pages
     info                      the lines of /proc/vmallocinfo
+    set_memory @1+5 20        what set_memory_ro() would do to 20 pages; the model alone knows
 
-An address in hexadecimal can stand where @1 does.
+An address in hexadecimal can stand where @1 does; lines separate steps too, and # begins a comment.
 """
 
 from __future__ import annotations
@@ -68,6 +69,11 @@ class Scenario:
         words += [f"pages {self.total_pages:#x}"] if self.total_pages else []
         return "; ".join([*words, *map(_text, self.steps)])
 
+    def short(self, most: int = 60) -> str:
+        """The same text, cut where it is too long for a line."""
+        text = str(self)
+        return text if len(text) < most else text[: most - 4] + " ..."
+
 
 def _text(step: Operation) -> str:
     ref = f"@{step.ref}" if step.ref >= 0 else f"{step.addr:#x}"
@@ -88,6 +94,7 @@ def _text(step: Operation) -> str:
         "unmap_ram": lambda: f"unmap_ram {ref} {step.pages}",
         "unmap_pages": lambda: f"unmap_pages {ref} {step.pages}",
         "vread": lambda: f"vread {ref} {step.pages}",
+        "set_memory": lambda: f"set_memory {ref} {step.pages}",
         "range": lambda: f"range {ref} {step.pages} {step.pfn:#x}",
         "unrange": lambda: f"unrange {ref} {step.pages}",
         "vmalloc": lambda: f"vmalloc {step.pages}" + (" huge" if step.flags else ""),
@@ -103,7 +110,7 @@ def parse(text: str) -> Scenario:
     """
     steps: list[Operation] = []
     boot_args, total_pages = "", None
-    for part in text.split(";"):
+    for part in re.split(r";|\n", re.sub(r"#.*", "", text)):
         words = part.split()
         if not words:
             continue
@@ -161,6 +168,7 @@ _FORMS = {
     "unmap_pages": "unmap_pages @0+3 16",
     "aliases": "aliases",
     "vread": "vread @0 20",
+    "set_memory": "set_memory @0+3 5",
     "info": "info",
     "vunmap": "vunmap @0",
     "vfree": "vfree @0",
@@ -217,7 +225,7 @@ def _parse_step(call: str, words: list[str], number: int) -> Operation:
     if call == "range":
         only(3)
         return Operation(call, ref, offset, pages=page_count(words[1]), pfn=frame_number(words[2]), addr=addr)
-    if call in ("unrange", "unmap_ram", "unmap_pages", "vread"):
+    if call in ("unrange", "unmap_ram", "unmap_pages", "vread", "set_memory"):
         only(2)
         return Operation(call, ref, offset, pages=page_count(words[1]), addr=addr)
     if call in ("vunmap", "vfree", "iounmap", "lookup"):
@@ -334,6 +342,8 @@ class Generator:
         steps: list[Operation] = []
         live: dict[int, str] = {}
         gone: list[int] = []
+        # Freeing twice can free the page array of a large vmalloc() that is in use: what that does is not defined.
+        careful = rng.random() < 0.5
         if rng.random() < 0.3:  # so much address space that what follows starts the purge
             steps += [Operation("area", pages=self._lazy - rng.randrange(2 * self.pages), flags=VM_MAP)]
             steps += [Operation("vunmap", 0)]
@@ -348,19 +358,19 @@ class Generator:
             elif live and roll < 0.4:
                 steps += self._look_or_change(rng, live, steps, total_pages)
             elif roll < 0.44:
-                steps.append(self._wrong(rng, gone))
+                steps.append(self._wrong(rng, [] if careful else gone))
             elif roll < 0.49:
                 steps.append(rng.choice((Operation("aliases"), Operation("info"))))
             elif roll < 0.5:  # memory is short for a while
                 steps.append(Operation("tables", pages=rng.choice((rng.randrange(30), 1 << 20, 1 << 20))))
             else:
-                call, step = self._begin(rng, total_pages)
+                call, step = self._begin(rng, total_pages, careful)
                 live[len(steps)] = call
                 steps.append(step)
         return Scenario(tuple(steps), boot_args, total_pages)
 
-    def _begin(self, rng: random.Random, limit: int) -> tuple[str, Operation]:
-        """A call that takes address space."""
+    def _begin(self, rng: random.Random, limit: int, large: bool) -> tuple[str, Operation]:
+        """A call that takes address space; ``large``: also a vmalloc() whose page array is vmalloc'ed."""
         roll = rng.random()
         few = [self._pfn(rng, limit) for _ in range(rng.randrange(1, 5))]
         if roll < 0.3:
@@ -371,7 +381,7 @@ class Generator:
             return "map_ram", Operation("map_ram", pfns=array_of([(max(start, 0), pages)]))
         if roll < 0.68:
             pages = rng.choice((1, 2, 3, 5, 8, 16, 64))
-            if rng.random() < 0.15:
+            if large and rng.random() < 0.15:
                 pages = rng.choice((min(self._pmd >> 1, 1024), min(self._pmd, 2048), 600))
             return "vmalloc", Operation("vmalloc", pages=pages, flags=rng.randrange(2))
         if roll < 0.8:

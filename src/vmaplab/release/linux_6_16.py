@@ -14,6 +14,7 @@ RELEASE = replace(
         {
             "arm64: contiguous PTEs for huge vmalloc",
             "arm64: block leaves for vmap with ptdump",
+            "arm64: set_memory_*() refuses VM_ALLOW_HUGE_VMAP",
         }
     ),
     warns_on_partial_unmap=True,

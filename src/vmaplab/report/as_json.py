@@ -11,10 +11,13 @@ from vmaplab.release import RELEASES
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
     from vmaplab.check.differential import AnyKernel
+    from vmaplab.check.replay import Played
     from vmaplab.check.verify import Proof
     from vmaplab.compare import Row
+    from vmaplab.kernel import Kernel
     from vmaplab.mapping import Mapping
     from vmaplab.object.build import Built
+    from vmaplab.vmalloc.set_memory import SetMemory
 
 
 def _kernel(kernel: AnyKernel) -> dict[str, Any]:
@@ -124,3 +127,40 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
         }
         for verdict, command in zip(found, commands, strict=True)
     ]
+
+
+def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]:
+    """What a replay came to."""
+    from vmaplab.check.scenario import Scenario
+
+    return {
+        **_kernel(kernel),
+        "cpus": kernel.cpus,
+        "steps": [
+            {
+                "call": str(Scenario((one.operation,))),
+                "cpu": one.cpu,
+                "returns": one.value,
+                "why": one.why or None,
+                "leaves": {str(size): count for size, count in one.leaves.items()},
+                "warnings": list(one.warnings),
+                "set_memory": _set_memory(one.verdict),
+            }
+            for one in played
+        ],
+        "areas": [[area.addr, area.size, area.flags] for area in kernel.areas],
+        "waiting": kernel.waiting_bytes,
+        "vmallocinfo": kernel.vmalloc_info().splitlines() if info else None,
+    }
+
+
+def _set_memory(verdict: SetMemory | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    return {
+        "errno": verdict.errno,
+        "why": verdict.why or None,
+        "oops": verdict.oops,
+        "unmapped": verdict.unmapped,
+        "hazards": [hazard._asdict() for hazard in verdict.hazards],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping as Dict
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
@@ -20,10 +21,13 @@ from vmaplab.release import BASELINE, RELEASES
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
     from vmaplab.check.differential import AnyKernel
+    from vmaplab.check.replay import Played
     from vmaplab.check.verify import Proof
     from vmaplab.compare import Row
+    from vmaplab.kernel import Kernel
     from vmaplab.mapping import Event, Mapping
     from vmaplab.object.build import Built
+    from vmaplab.vmalloc.set_memory import SetMemory
 
 _COST_TEXT = {
     "pages": "base pages mapped",
@@ -241,6 +245,54 @@ def built(found: list[Built]) -> None:
     console.print(f"compiler: {found[0].compiler}")
     for one in found:
         console.print(f"{one.target.arch}: data that nothing here defines reads as zero: {', '.join(one.zeroes)}")
+
+
+def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info: bool) -> None:
+    """Print what each step of a replay came to, then warnings, hazards and where the address space stands."""
+    from vmaplab.check.scenario import Scenario
+
+    console = _Output()
+    cpus = [f"{kernel.cpus} CPUs"] * (kernel.cpus > 1)
+    where = ", ".join([kernel.arch.name, kernel.code, *settings(kernel.boot_args, config), *cpus])
+    console.print(f"{len(played)} calls on {where}")
+    console.print()
+    table = _table("", *["CPU"] * (kernel.cpus > 1), "call", "returns", "leaves", left=4)
+    table.columns[0].justify = "right"
+    for number, one in enumerate(played):
+        leaves = ", ".join(f"{count} x {size_text(size)}" for size, count in sorted(one.leaves.items(), reverse=True))
+        cpu = [str(one.cpu)] * (kernel.cpus > 1)
+        table.add_row(f"@{number}", *cpu, Scenario((one.operation,)).short(), _returned(one), leaves)
+    _print(console, table)
+    console.print()
+    for number, one in enumerate(played):
+        for warning in one.warnings:
+            print(f"@{number} warns: {warning}")
+        if one.why:
+            print(f"@{number} fails: {one.why}")
+        if one.verdict:
+            _hazards(number, one.verdict)
+    areas = kernel.areas
+    used = f"{len(areas)}, {size_text(sum(area.size for area in areas))}" if areas else "none"
+    print(f"areas in use: {used}; waiting for a purge: {size_text(kernel.waiting_bytes)}")
+    if info:
+        print()
+        print(kernel.vmalloc_info(), end="")
+
+
+def _returned(one: Played) -> str:
+    if one.value is None:
+        return "NULL"
+    if one.value < 0:
+        return f"-{errno.errorcode[-one.value]}"
+    return f"{one.value:#x}" if one.value else "0"
+
+
+def _hazards(number: int, verdict: SetMemory) -> None:
+    what = "an oops" if verdict.oops else f"-{errno.errorcode[verdict.errno]}" if verdict.errno else "0"
+    print(f"@{number} set_memory_ro() and its like: {what}" + (f", because {verdict.why}" if verdict.why else ""))
+    for va, size, pfn, pages, _, safe, text in verdict.hazards:
+        print(f"  {va:#x}: leaf of {size_text(size)}, PFN {pfn:#x}, {pages} of its pages in the range")
+        print(f"    {'' if safe else 'HAZARD: '}{text}")
 
 
 def verdicts(found: list[Verdict], commands: list[str]) -> None:

@@ -460,6 +460,11 @@ class AddressSpace:
         return int(state[BUSY_AREAS] + state[LAZY_AREAS] + state[POOLED])
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait for the purge."""
+        return int(self.space.state[LAZY]) << self.unit
+
+    @property
     def nodes(self) -> int:
         """How many nodes there are."""
         return int(self.space.state[NODES])

@@ -164,6 +164,11 @@ def _vread(kernel: Kernel, operation: Operation, addr: int) -> int:
     return crc32(repr([tuple(part) for part in kernel.vread(addr, _bytes(kernel, operation))]).encode())
 
 
+def _set_memory(kernel: Kernel, operation: Operation, addr: int) -> int:
+    found = kernel.set_memory(addr, operation.pages)
+    return -found.errno
+
+
 def _info(kernel: Kernel, operation: Operation, _: int) -> int:
     return crc32(kernel.vmalloc_info().encode())
 
@@ -199,6 +204,7 @@ CALLS: dict[str, Callable[[Kernel, Operation, int], int]] = {
     "lookup": _lookup,
     "vread": _vread,
     "info": _info,
+    "set_memory": _set_memory,
 }
 
 

@@ -1,0 +1,66 @@
+"""Replay a sequence of calls on the model, and see what each of them came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmaplab.check.scenario import Scenario
+from vmaplab.errors import VmapError
+from vmaplab.kernel import Kernel
+from vmaplab.vmalloc.operation import Operation, perform, refusal
+from vmaplab.vmalloc.set_memory import SetMemory
+
+
+@dataclass(frozen=True)
+class Played:
+    """One step.
+
+    :param cpu: the CPU that made the call.
+    :param value: what the call returned; None for NULL.
+    :param why: why it failed, or "".
+    :param leaves: bytes of a leaf -> how many the call mapped.
+    :param warnings: the WARN_ON()s that fired.
+    :param verdict: of set_memory.
+    """
+
+    operation: Operation
+    cpu: int
+    value: int | None
+    why: str
+    leaves: dict[int, int]
+    warnings: tuple[str, ...]
+    verdict: SetMemory | None
+
+
+def replay(kernel: Kernel, scenario: Scenario) -> list[Played]:
+    """Do the steps of ``scenario`` on ``kernel``, one after the other; a BUG() ends it."""
+    played: list[Played] = []
+    addresses: list[int] = []
+    for step in scenario.steps:
+        cpu, seen = kernel.cpu, len(kernel.warnings)
+        addr = addresses[step.ref] if step.ref >= 0 else step.addr
+        value, why, bug = None, "", False
+        verdict = None
+        if step.call == "set_memory" and addr:
+            verdict = kernel.set_memory(addr + step.offset * kernel.arch.page_size, step.pages)
+        try:
+            value = perform(kernel, step, addr)
+        except VmapError as error:
+            value, why, bug = refusal(step, error), str(error), error.bug
+        leaves = _leaves(kernel, step, value) if value and not why else {}
+        played.append(Played(step, cpu, value, why, leaves, tuple(kernel.warnings[seen:]), verdict))
+        addresses.append(value if value and value > 0 and not why else 0)
+        if bug:
+            break
+    return played
+
+
+def _leaves(kernel: Kernel, step: Operation, addr: int) -> dict[int, int]:
+    """The leaves of what a call that returns an address has mapped."""
+    if step.call not in ("vmap", "vmalloc", "ioremap", "map_ram", "vmap_pfn"):
+        return {}
+    pages = len(step.pfns) if step.pfns is not None else step.pages
+    found: dict[int, int] = {}
+    for size in kernel.leaves(addr, addr + pages * kernel.arch.page_size)["size"].tolist():
+        found[size] = found.get(size, 0) + 1
+    return found

@@ -1,0 +1,124 @@
+"""What ``set_memory_ro()`` and its like would do with part of a mapping: which leaves they cut, and how that ends.
+
+Nothing is changed here. Sources, 6.12: ``arch/*/mm/pageattr.c``, ``arch/x86/mm/pat/set_memory.c``,
+``apply_to_page_range()`` of ``mm/memory.c``; the rule for areas with VM_ALLOW_HUGE_VMAP on arm64 is of 6.16.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from vmaplab.errors import InputError
+from vmaplab.vmalloc.flags import VM_ALLOC, VM_ALLOW_HUGE_VMAP
+
+if TYPE_CHECKING:
+    from vmaplab.kernel import Kernel
+
+HUGE_CHANGE = "arm64: set_memory_*() refuses VM_ALLOW_HUGE_VMAP"
+
+
+class Hazard(NamedTuple):
+    """A leaf that is larger than a page and that the range touches in a way that matters.
+
+    :param va: its virtual address; ``size`` in bytes; ``pfn`` its first page frame.
+    :param pages: how many of its pages are in the range.
+    :param outcome: ``split``, ``refused``, ``whole`` (all of it changes) or ``torn`` (entries of a group differ).
+    :param safe: whether every address keeps one right translation throughout.
+    :param text: the same in words.
+    """
+
+    va: int
+    size: int
+    pfn: int
+    pages: int
+    outcome: str
+    safe: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class SetMemory:
+    """The outcome for a range.
+
+    :param errno: what the call returns, positive; 0 if it succeeds.
+    :param why: why it does not, or "".
+    :param oops: the kernel follows a NULL pointer instead of returning.
+    :param hazards: the leaves concerned, ascending.
+    :param unmapped: pages of the range that nothing maps.
+    """
+
+    errno: int
+    why: str
+    oops: bool
+    hazards: tuple[Hazard, ...]
+    unmapped: int
+
+
+_TEXTS = {
+    "split": "split in place: a table with the old attributes replaces the live entry, the TLB is flushed, then the "
+    "pages change",
+    "refused": "refused with a warning when the walk meets it: to split it takes break-before-make, and whoever uses "
+    "the mapping meanwhile would fault",
+    "whole": "changed as a whole: the pages outside the range lose or gain the right, too",
+    "torn": "only the entries in the range change: a group whose entries disagree, of which a TLB may hold any",
+}
+
+
+def set_memory(kernel: Kernel, addr: int, numpages: int) -> SetMemory:
+    """``set_memory_ro(addr, numpages)``, ``_rw``, ``_x`` and ``_nx``: they differ in bits, not in this.
+
+    :raises InputError: if the range is empty, unaligned or wraps.
+    """
+    page = kernel.arch.page_size
+    end = addr + numpages * page
+    if addr % page or numpages < 1 or not 0 <= addr < end <= 1 << 64:
+        raise InputError(f"set_memory_*() of {numpages} pages at {addr:#x}: give whole pages, one at least")
+    rules = kernel.arch.set_memory
+    leaves = [tuple(map(int, leaf)) for leaf in kernel.leaves(addr, end)]
+    mapped = sum(min(va + size, end) - max(va, addr) for va, size, _ in leaves)
+    unmapped = numpages - mapped // page
+    error, why, oops = _refusal(kernel, addr, end)
+    reached = not error and not oops
+    hazards = []
+    for va, size, pfn in leaves:
+        cut = va < addr or va + size > end
+        outcome = rules.group if kernel.arch.is_group(size) else rules.block
+        if size == page or (not cut and outcome != "refused"):
+            continue
+        inside = (min(va + size, end) - max(va, addr)) // page
+        safe = not reached or outcome in ("split", "refused")
+        hazards.append(
+            Hazard(
+                va,
+                size,
+                pfn,
+                inside,
+                outcome,
+                safe,
+                _TEXTS[outcome] if reached else "not reached: the call has returned before",
+            )
+        )
+    if reached and unmapped and rules.hole_errno:
+        error, why = rules.hole_errno, f"{unmapped} pages of the range are not mapped; those before are changed"
+    elif reached and any(hazard.outcome == "refused" for hazard in hazards):
+        error, why = errno.EINVAL, "a leaf larger than a page is in the range; the pages before it are changed"
+    return SetMemory(error, why, oops, tuple(hazards), unmapped)
+
+
+def _refusal(kernel: Kernel, addr: int, end: int) -> tuple[int, str, bool]:
+    """Errno, reason, and whether it is an oops, of what is looked at before any entry."""
+    rules, area = kernel.arch.set_memory, kernel.find_vm_area(addr)
+    if rules.needs_alloc:
+        if area is None or end > area.end:
+            return errno.EINVAL, "the range is not inside one area", False
+        if not area.flags & VM_ALLOC:
+            return errno.EINVAL, "the area is not of vmalloc()", False
+        if area.flags & VM_ALLOW_HUGE_VMAP and HUGE_CHANGE in kernel.release.merged:
+            return errno.EINVAL, "the area is of vmalloc() with VM_ALLOW_HUGE_VMAP", False
+    if rules.needs_pages and (area is None or area.pages is None):
+        return 0, "it looks for the pages that the area owns, and this one owns none", True
+    if rules.refuses_order and area is not None and area.order:
+        return errno.EINVAL, "the area is of vmalloc() with pages of a larger order", False
+    return 0, "", False
