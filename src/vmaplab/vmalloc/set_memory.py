@@ -89,17 +89,8 @@ def set_memory(kernel: Kernel, addr: int, numpages: int) -> SetMemory:
             continue
         inside = (min(va + size, end) - max(va, addr)) // page
         safe = not reached or outcome in ("split", "refused")
-        hazards.append(
-            Hazard(
-                va,
-                size,
-                pfn,
-                inside,
-                outcome,
-                safe,
-                _TEXTS[outcome] if reached else "not reached: the call has returned before",
-            )
-        )
+        text = _TEXTS[outcome] if reached else "not reached: the call has returned before"
+        hazards.append(Hazard(va, size, pfn, inside, outcome, safe, text))
     if reached and unmapped and rules.hole_errno:
         error, why = rules.hole_errno, f"{unmapped} pages of the range are not mapped; those before are changed"
     elif reached and any(hazard.outcome == "refused" for hazard in hazards):
