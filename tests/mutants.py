@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant(
         "area aligned to half a page",
         "vmalloc/area.py",
-        "    blocks.flags[block], blocks.vm[block] = flags, vm\n",
-        "    blocks.start[block] += 1\n    blocks.flags[block], blocks.vm[block] = flags, vm\n",
+        "    blocks.row[block, FLAGS], blocks.vm[block] = flags, vm\n",
+        "    blocks.row[block, START] += 1\n    blocks.row[block, FLAGS], blocks.vm[block] = flags, vm\n",
     ),
     Mutant(
         "the last page of an area stays mapped",
@@ -168,8 +168,8 @@ MUTANTS = [
     Mutant(
         "the purge flushes the first area only",
         "vmalloc/area.py",
-        "end = max(end, i64(blocks.end[last_of(blocks, root)]))",
-        "end = max(end, i64(blocks.end[lowest]))",
+        "end = max(end, i64(blocks.row[last_of(blocks, root), END]))",
+        "end = max(end, i64(blocks.row[lowest, END]))",
     ),
     Mutant(
         "addresses are free again before the purge",

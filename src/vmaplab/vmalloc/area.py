@@ -17,7 +17,13 @@ from vmaplab.pgtable.geometry import Ints, i64
 from vmaplab.pgtable.memory import L_FLUSH_TLB, Tables, note
 from vmaplab.vmalloc.tree import (
     DECAY,
+    END,
+    FLAGS,
     FREE,
+    LEFT,
+    PARENT,
+    RIGHT,
+    START,
     Blocks,
     add,
     erase,
@@ -40,7 +46,7 @@ MAX_NODES = 128
 MAX_VA_SIZE_PAGES = 256
 ZONE_PAGES = 16
 VMAP_RAM, VMAP_BLOCK, TRACKED = 1, 2, 4
-"""Bits of Blocks.flags; TRACKED is ours: somebody knows more of the area than the arrays do."""
+"""Bits of a block's FLAGS; TRACKED is ours: somebody knows more of the area than the arrays do."""
 NODE_SHIFT = 8  # where va->flags keeps the number of its node, from 1 on
 NO_VM = -1
 
@@ -51,7 +57,6 @@ NOTHING_FREE, NO_ROOM = -1, -2
 """What :func:`alloc_vmap_area` returns instead of a node: no such address space; the arrays must grow first."""
 BEYOND = 1 << 62
 NEXT, PREV = 0, 1
-RIGHT = 1
 
 
 class Space(NamedTuple):
@@ -131,8 +136,8 @@ def node_pool_del_va(space: Space, node: int, size: int, align: int, vstart: int
     if pool < 0 or space.pools[pool, FIRST] == 0:
         return 0
     block = pop(space, pool)
-    start = i64(space.blocks.start[block])
-    if start & (align - 1) or start < vstart or space.blocks.end[block] > vend:
+    start = i64(space.blocks.row[block, START])
+    if start & (align - 1) or start < vstart or space.blocks.row[block, END] > vend:
         push_back(space, pool, block)
         return 0
     space.pools[pool, LENGTH] -= 1
@@ -163,8 +168,8 @@ def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int,
         if start < 0:
             return NOTHING_FREE
         block = new_node(blocks, start, start + size)
-    blocks.flags[block], blocks.vm[block] = flags, vm
-    add(blocks, busy_root(node_of(space, blocks.start[block])), block)
+    blocks.row[block, FLAGS], blocks.vm[block] = flags, vm
+    add(blocks, busy_root(node_of(space, blocks.row[block, START])), block)
     state[BUSY_AREAS] += 1
     return block
 
@@ -186,7 +191,7 @@ def find_vmap_area_exceed_addr(space: Space, addr: int) -> int:
     lowest = i64(0)
     for node in range(space.state[NODES]):
         found = find_exceed(space.blocks, busy_root(node), addr)
-        if found and (lowest == 0 or space.blocks.start[found] < space.blocks.start[lowest]):
+        if found and (lowest == 0 or space.blocks.row[found, START] < space.blocks.row[lowest, START]):
             lowest = found
     return lowest
 
@@ -194,7 +199,7 @@ def find_vmap_area_exceed_addr(space: Space, addr: int) -> int:
 @jit
 def unlink_va(space: Space, block: int) -> None:
     """Take a block out of use."""
-    erase(space.blocks, busy_root(node_of(space, space.blocks.start[block])), block)
+    erase(space.blocks, busy_root(node_of(space, space.blocks.row[block, START])), block)
     space.state[BUSY_AREAS] -= 1
 
 
@@ -202,12 +207,12 @@ def unlink_va(space: Space, block: int) -> None:
 def free_vmap_area_noflush(space: Space, block: int) -> None:
     """Let a block that was unlinked wait for the purge, which is queued if enough wait."""
     blocks, state = space.blocks, space.state
-    node = (blocks.flags[block] >> NODE_SHIFT) - 1
+    node = (blocks.row[block, FLAGS] >> NODE_SHIFT) - 1
     if node < 0:
-        node = node_of(space, blocks.start[block])
+        node = node_of(space, blocks.row[block, START])
     add(blocks, lazy_root(node), block)
     state[LAZY_AREAS] += 1
-    state[LAZY] += blocks.end[block] - blocks.start[block]
+    state[LAZY] += blocks.row[block, END] - blocks.row[block, START]
     if state[LAZY] > state[LAZY_MAX]:
         state[DRAIN] = 1
 
@@ -249,11 +254,11 @@ def reclaim(space: Space, root: int) -> None:
 def detach_first(blocks: Blocks, block: int) -> int:
     """The block behind ``block``, the lowest one of a tree without a root that is taken apart in order."""
     after = neighbour(blocks, block, i64(RIGHT))
-    right, parent = blocks.link[block, 1], blocks.link[block, 2]
+    right, parent = blocks.row[block, RIGHT], blocks.row[block, PARENT]
     if right:
-        blocks.link[right, 2] = parent
+        blocks.row[right, PARENT] = parent
     if parent:
-        blocks.link[parent, 0] = right
+        blocks.row[parent, LEFT] = right
     return after
 
 
@@ -264,10 +269,10 @@ def purge_vmap_node(space: Space, node: int, first: int, populate: bool) -> None
     block, kept = first, i64(0)
     while block:
         after = detach_first(blocks, block)
-        size = blocks.end[block] - blocks.start[block]
+        size = blocks.row[block, END] - blocks.row[block, START]
         space.state[LAZY] -= size
         space.state[LAZY_AREAS] -= 1
-        pool = pool_of(node, size) if populate and blocks.flags[block] >> NODE_SHIFT else -1
+        pool = pool_of(node, size) if populate and blocks.row[block, FLAGS] >> NODE_SHIFT else -1
         if pool >= 0:
             push(space, pool, block)
             space.pools[pool, LENGTH] += 1
@@ -300,8 +305,8 @@ def purge_vmap_area_lazy(space: Space, tables: Tables, start: int, end: int, ful
         root = lazy_root(node)
         lowest = first_of(blocks, root)
         if lowest:
-            start = min(start, i64(blocks.start[lowest]))
-            end = max(end, i64(blocks.end[last_of(blocks, root)]))
+            start = min(start, i64(blocks.row[lowest, START]))
+            end = max(end, i64(blocks.row[last_of(blocks, root), END]))
             firsts[node] = lowest
             blocks.roots[root] = 0
             waiting += 1
@@ -404,7 +409,7 @@ class AddressSpace:
     def bounds(self, block: int) -> tuple[int, int]:
         """First address of a block, and the first one behind it."""
         blocks = self.space.blocks
-        return int(blocks.start[block]) << self.unit, int(blocks.end[block]) << self.unit
+        return int(blocks.row[block, START]) << self.unit, int(blocks.row[block, END]) << self.unit
 
     def find_vmap_area(self, addr: int) -> int:
         """The block in use that holds ``addr``, or 0."""
@@ -427,7 +432,7 @@ class AddressSpace:
 
     def track(self, addr: int) -> None:
         """Compiled code leaves the area at ``addr`` to others."""
-        self.space.blocks.flags[self.find_vmap_area(addr)] |= TRACKED
+        self.space.blocks.row[self.find_vmap_area(addr), FLAGS] |= TRACKED
 
     def disown(self, addr: int) -> None:
         """The area at ``addr`` is gone."""

@@ -36,6 +36,7 @@ from vmaplab.vmalloc.area import (
     unlink_va,
 )
 from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_range
+from vmaplab.vmalloc.tree import END, FLAGS, START
 
 ENOMEM, EINVAL = errno.ENOMEM, errno.EINVAL
 NO_TABLES = -3
@@ -166,8 +167,8 @@ def unmap(setup: Ints, tables: Tables, addr: int, size: int) -> None:
 def free_unmap_vmap_area(setup: Ints, tables: Tables, space: Space, block: int) -> None:
     """Unmap a block that was unlinked, and let it wait for the purge."""
     unit = options_of(setup).unit
-    start = space.blocks.start[block] << unit
-    size = (space.blocks.end[block] - space.blocks.start[block]) << unit
+    start = space.blocks.row[block, START] << unit
+    size = (space.blocks.row[block, END] - space.blocks.row[block, START]) << unit
     note(tables, L_FLUSH_VUNMAP, start, start + size, size)
     unmap(setup, tables, start, size)
     free_vmap_area_noflush(space, block)
@@ -185,7 +186,7 @@ def remove_vm_area(setup: Ints, tables: Tables, space: Space, addr: int) -> int:
         return 0
     unlink_va(space, block)
     if space.blocks.vm[block] == NO_VM:
-        space.state[LOST] += space.blocks.end[block] - space.blocks.start[block]
+        space.state[LOST] += space.blocks.row[block, END] - space.blocks.row[block, START]
         return 0
     free_unmap_vmap_area(setup, tables, space, block)
     return block
@@ -226,7 +227,7 @@ def vmap(
 def map_area(setup: Ints, tables: Tables, space: Space, block: int, pages: Ints, prots: Ints, meta: Ints) -> int:
     """The second half of ``vmap()``: map ``pages`` in the area of ``block``; on an error it is given up."""
     unit = options_of(setup).unit
-    addr = space.blocks.start[block] << unit
+    addr = space.blocks.row[block, START] << unit
     size = len(pages) << (unit + 1)
     err = map_pages(setup, tables, addr, size, pages, unit + 1, True, prots, meta)
     note(tables, L_FLUSH_VMAP, addr, addr + size, size)
@@ -272,7 +273,7 @@ def run(
             err, block = vmap(setup, tables, space, array, cpu[0], numbers[number, 2], prots, prots)
             if err < 0:
                 return number
-            results[number] = -err if err else space.blocks.start[block] << unit
+            results[number] = -err if err else space.blocks.row[block, START] << unit
         elif kind == VUNMAP:
             if numbers[number, 0] >= 0:
                 value = results[numbers[number, 0]]
@@ -282,7 +283,7 @@ def run(
             block = find_vmap_area(space, (value >> unit) & inside)
             if value & ((2 << unit) - 1) or block == 0:
                 return number
-            if space.blocks.vm[block] == NO_VM or space.blocks.flags[block] & TRACKED:
+            if space.blocks.vm[block] == NO_VM or space.blocks.row[block, FLAGS] & TRACKED:
                 return number
             begin(tables)
             unlink_va(space, block)

@@ -26,7 +26,7 @@ from vmaplab.vmalloc.area import (
     AddressSpace,
     Space,
 )
-from vmaplab.vmalloc.tree import DECAY, FREE, LEFT, PARENT, RED, RIGHT
+from vmaplab.vmalloc.tree import DECAY, END, FLAGS, FREE, LARGEST, LEFT, PARENT, RED, RIGHT, START
 
 
 def check_space(space: AddressSpace) -> None:
@@ -49,12 +49,12 @@ def check_space(space: AddressSpace) -> None:
     for node in range(nodes):
         of_node = _tree(data, 2 + 2 * node)
         for block in of_node:
-            if data.blocks.start[block] // data.state[ZONE] % nodes != node:
+            if data.blocks.row[block, START] // data.state[ZONE] % nodes != node:
                 _wrong(f"block {block} is in use in node {node}, where it does not belong")
         busy += of_node
         of_node = _tree(data, 3 + 2 * node)
         for block in of_node:
-            known = int(data.blocks.flags[block]) >> NODE_SHIFT
+            known = int(data.blocks.row[block, FLAGS]) >> NODE_SHIFT
             if known and known - 1 != node:
                 _wrong(f"block {block} of node {known - 1} waits in node {node}")
         lazy += of_node
@@ -83,7 +83,7 @@ def check_space(space: AddressSpace) -> None:
 
 
 def _spans(data: Space, blocks: list[int]) -> list[tuple[int, int]]:
-    return [(int(data.blocks.start[block]), int(data.blocks.end[block])) for block in blocks]
+    return [(int(data.blocks.row[block, START]), int(data.blocks.row[block, END])) for block in blocks]
 
 
 def _tree(data: Space, root: int, augmented: bool = False) -> list[int]:
@@ -93,17 +93,17 @@ def _tree(data: Space, root: int, augmented: bool = False) -> list[int]:
     heights: dict[int, int] = {0: 1}
     largest: dict[int, int] = {0: 0}
     top = int(tree.roots[root])
-    if top and (tree.link[top, RED] or tree.link[top, PARENT]):
+    if top and (tree.row[top, RED] or tree.row[top, PARENT]):
         _wrong(f"the root of tree {root} is red or has a parent")
     stack: list[tuple[int, bool]] = [(top, False)] if top else []
     while stack:
         node, below = stack.pop()
-        left, right = int(tree.link[node, LEFT]), int(tree.link[node, RIGHT])
+        left, right = int(tree.row[node, LEFT]), int(tree.row[node, RIGHT])
         if not below:
             for child in (left, right):
-                if child and tree.link[child, PARENT] != node:
+                if child and tree.row[child, PARENT] != node:
                     _wrong(f"node {child} of tree {root} does not know its parent {node}")
-                if child and tree.link[node, RED] and tree.link[child, RED]:
+                if child and tree.row[node, RED] and tree.row[child, RED]:
                     _wrong(f"red node {node} of tree {root} has the red child {child}")
             stack += [(right, False)] if right else []
             stack.append((node, True))
@@ -111,13 +111,15 @@ def _tree(data: Space, root: int, augmented: bool = False) -> list[int]:
             continue
         found.append(node)
     for node in _children_first(data, top):
-        left, right = int(tree.link[node, LEFT]), int(tree.link[node, RIGHT])
+        left, right = int(tree.row[node, LEFT]), int(tree.row[node, RIGHT])
         if heights[left] != heights[right]:
             _wrong(f"the paths below node {node} of tree {root} have {heights[left]} and {heights[right]} black nodes")
-        heights[node] = heights[left] + (not tree.link[node, RED])
-        largest[node] = max(int(tree.end[node] - tree.start[node]), largest[left], largest[right])
-        if augmented and largest[node] != tree.largest[node]:
-            _wrong(f"node {node} says that the largest block below it has {tree.largest[node]}, not {largest[node]}")
+        heights[node] = heights[left] + (not tree.row[node, RED])
+        largest[node] = max(int(tree.row[node, END] - tree.row[node, START]), largest[left], largest[right])
+        if augmented and largest[node] != tree.row[node, LARGEST]:
+            _wrong(
+                f"node {node} says that the largest block below it has {tree.row[node, LARGEST]}, not {largest[node]}"
+            )
     spans = _spans(data, found)
     for (start, end), after in pairwise([*spans, (1 << 62, 0)]):
         if not start < end <= after[0]:
@@ -131,7 +133,7 @@ def _children_first(data: Space, top: int) -> list[int]:
     while stack:
         node = stack.pop()
         order.append(node)
-        stack += [int(child) for child in data.blocks.link[node, : RIGHT + 1] if child]
+        stack += [int(child) for child in data.blocks.row[node, LEFT : RIGHT + 1] if child]
     return order[::-1]
 
 
@@ -142,7 +144,7 @@ def _pool(data: Space, pool: int, pages: int) -> list[int]:
     while block:
         if data.blocks.chain[block, PREV] != before:
             _wrong(f"block {block} in pool {pool} does not know what comes before it")
-        if data.blocks.end[block] - data.blocks.start[block] != 2 * pages:
+        if data.blocks.row[block, END] - data.blocks.row[block, START] != 2 * pages:
             _wrong(f"block {block} in the pool for {pages} pages has another size")
         found.append(block)
         before, block = block, int(data.blocks.chain[block, NEXT])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vmaplab.vmalloc.area import NO_VM, VMAP_RAM, AddressSpace
 from vmaplab.vmalloc.flags import VM_ALLOC, VM_DMA_COHERENT, VM_IOREMAP, VM_MAP, VM_SPARSE, VM_USERMAP
+from vmaplab.vmalloc.tree import FLAGS
 
 _WORDS = (
     (VM_IOREMAP, "ioremap"),
@@ -29,7 +30,7 @@ def vmalloc_info(space: AddressSpace, bits_per_long: int) -> Iterator[str]:
     for node in range(space.nodes):
         for block in space.busy(node):
             if data.vm[block] == NO_VM:
-                if data.flags[block] & VMAP_RAM:
+                if data.row[block, FLAGS] & VMAP_RAM:
                     yield f"{extent(block)} vm_map_ram"
                 continue
             area = space.area(block)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from vmaplab._jit import jit
 from vmaplab.pgtable.geometry import Ints, i64
 
-LEFT, RIGHT, PARENT, RED = range(4)
+START, END, LARGEST, LEFT, RIGHT, PARENT, RED, FLAGS = range(8)
+"""Columns of Blocks.row: half pages, subtree_max_size in the tree FREE, links and colour, va->flags."""
 USED, FREE_NODE = range(2)
 FREE, DECAY = range(2)
 """The roots of the free blocks, and of those that leave the pools; behind them, those of the owner."""
@@ -27,26 +28,21 @@ FREE, DECAY = range(2)
 class Blocks(NamedTuple):
     """Blocks by node number, and the roots of the trees that they are in."""
 
-    start: Ints
-    end: Ints
-    largest: Ints  # subtree_max_size, in the tree FREE
-    link: NDArray[np.int32]  # shape (n, 4): left, right, parent, red
-    flags: Ints  # va->flags
+    row: Ints  # shape (n, 8): a cache line each, since most of them are far away when there are many
     vm: Ints  # flags of the vm_struct, or -1 without one
     chain: NDArray[np.int32]  # shape (n, 2): neighbours in a list
     roots: Ints
-    meta: Ints  # nodes ever used, node 0 included; first of the free node numbers, which `start` chains
+    meta: Ints  # nodes ever used, node 0 included; first of the free node numbers, which START chains
 
 
 def new_blocks(nodes: int, roots: int) -> Blocks:
     """No blocks, and room for ``nodes``."""
     size = nodes + 1
+    line = 8
+    room = np.zeros((size + 1) * line, dtype=np.int64)
+    skip = -(room.ctypes.data // room.itemsize) % line
     return Blocks(
-        np.zeros(size, dtype=np.int64),
-        np.zeros(size, dtype=np.int64),
-        np.zeros(size, dtype=np.int64),
-        np.zeros((size, 4), dtype=np.int32),
-        np.zeros(size, dtype=np.int64),
+        room[skip : skip + size * line].reshape(size, line),
         np.zeros(size, dtype=np.int64),
         np.zeros((size, 2), dtype=np.int32),
         np.zeros(roots, dtype=np.int64),
@@ -56,7 +52,7 @@ def new_blocks(nodes: int, roots: int) -> Blocks:
 
 def grown(blocks: Blocks) -> Blocks:
     """The same blocks with twice the room."""
-    larger = new_blocks(2 * len(blocks.start), len(blocks.roots))
+    larger = new_blocks(2 * len(blocks.row), len(blocks.roots))
     parts: list[tuple[NDArray[Any], NDArray[Any]]] = list(zip(blocks, larger, strict=True))
     for old, new in parts:
         new[: len(old)] = old
@@ -66,7 +62,7 @@ def grown(blocks: Blocks) -> Blocks:
 @jit
 def room(blocks: Blocks) -> int:
     """How many more blocks there is room for, at least."""
-    return len(blocks.start) - i64(blocks.meta[USED]) + (1 if blocks.meta[FREE_NODE] else 0)
+    return len(blocks.row) - i64(blocks.meta[USED]) + (1 if blocks.meta[FREE_NODE] else 0)
 
 
 @jit
@@ -74,26 +70,28 @@ def new_node(tree: Blocks, start: int, end: int) -> int:
     """A node for the block [start, end), in no tree yet."""
     node = i64(tree.meta[FREE_NODE])
     if node:
-        tree.meta[FREE_NODE] = tree.start[node]
+        tree.meta[FREE_NODE] = tree.row[node, START]
     else:
         node = i64(tree.meta[USED])
         tree.meta[USED] += 1
-    tree.start[node], tree.end[node], tree.largest[node] = start, end, 0
+    tree.row[node, START], tree.row[node, END], tree.row[node, LARGEST] = start, end, 0
     return node
 
 
 @jit
 def drop_node(tree: Blocks, node: int) -> None:
     """``kmem_cache_free()``: the node's number can be used again."""
-    tree.start[node] = tree.meta[FREE_NODE]
+    tree.row[node, START] = tree.meta[FREE_NODE]
     tree.meta[FREE_NODE] = node
 
 
 @jit
 def update(tree: Blocks, node: int) -> None:
     """``compute_subtree_max_size()`` of ``node`` alone."""
-    left, right = tree.link[node, LEFT], tree.link[node, RIGHT]
-    tree.largest[node] = max(tree.end[node] - tree.start[node], tree.largest[left], tree.largest[right])
+    left, right = tree.row[node, LEFT], tree.row[node, RIGHT]
+    tree.row[node, LARGEST] = max(
+        tree.row[node, END] - tree.row[node, START], tree.row[left, LARGEST], tree.row[right, LARGEST]
+    )
 
 
 @jit
@@ -101,7 +99,7 @@ def propagate(tree: Blocks, root: int, node: int) -> None:
     """``augment_tree_propagate_from()``: bring ``node`` and all above it up to date, where that matters."""
     while node and root == FREE:
         update(tree, node)
-        node = i64(tree.link[node, PARENT])
+        node = i64(tree.row[node, PARENT])
 
 
 @jit
@@ -109,24 +107,24 @@ def replace(tree: Blocks, root: int, old: int, new: int, parent: int) -> None:
     """``__rb_change_child()``: ``new`` hangs where ``old`` hung."""
     if parent == 0:
         tree.roots[root] = new
-    elif tree.link[parent, LEFT] == old:
-        tree.link[parent, LEFT] = new
+    elif tree.row[parent, LEFT] == old:
+        tree.row[parent, LEFT] = new
     else:
-        tree.link[parent, RIGHT] = new
+        tree.row[parent, RIGHT] = new
 
 
 @jit
 def rotate(tree: Blocks, root: int, node: int, side: int) -> int:
     """Rotate ``node`` down to ``side``; returns the child that took its place."""
-    child = i64(tree.link[node, 1 - side])
-    inner = i64(tree.link[child, side])
-    parent = i64(tree.link[node, PARENT])
-    tree.link[node, 1 - side] = inner
+    child = i64(tree.row[node, LEFT + RIGHT - side])
+    inner = i64(tree.row[child, side])
+    parent = i64(tree.row[node, PARENT])
+    tree.row[node, LEFT + RIGHT - side] = inner
     if inner:
-        tree.link[inner, PARENT] = node
-    tree.link[child, side] = node
-    tree.link[node, PARENT] = child
-    tree.link[child, PARENT] = parent
+        tree.row[inner, PARENT] = node
+    tree.row[child, side] = node
+    tree.row[node, PARENT] = child
+    tree.row[child, PARENT] = parent
     replace(tree, root, node, child, parent)
     update(tree, node)
     update(tree, child)
@@ -136,111 +134,111 @@ def rotate(tree: Blocks, root: int, node: int, side: int) -> int:
 @jit
 def insert(tree: Blocks, root: int, node: int, parent: int, side: int) -> None:
     """``rb_insert_augmented()`` of ``node`` as the child of ``parent`` at ``side``."""
-    link = tree.link
-    link[node, LEFT] = link[node, RIGHT] = 0
-    link[node, PARENT] = parent
-    link[node, RED] = 1
+    row = tree.row
+    row[node, LEFT] = row[node, RIGHT] = 0
+    row[node, PARENT] = parent
+    row[node, RED] = 1
     if parent == 0:
         tree.roots[root] = node
     else:
-        link[parent, side] = node
+        row[parent, side] = node
     propagate(tree, root, node)
     while True:
-        parent = i64(link[node, PARENT])
+        parent = i64(row[node, PARENT])
         if parent == 0:
-            link[node, RED] = 0
+            row[node, RED] = 0
             return
-        if not link[parent, RED]:
+        if not row[parent, RED]:
             return
-        above = i64(link[parent, PARENT])
-        near = LEFT if link[above, LEFT] == parent else RIGHT
-        uncle = i64(link[above, 1 - near])
-        if uncle and link[uncle, RED]:
-            link[uncle, RED] = link[parent, RED] = 0
-            link[above, RED] = 1
+        above = i64(row[parent, PARENT])
+        near = LEFT if row[above, LEFT] == parent else RIGHT
+        uncle = i64(row[above, LEFT + RIGHT - near])
+        if uncle and row[uncle, RED]:
+            row[uncle, RED] = row[parent, RED] = 0
+            row[above, RED] = 1
             node = above
             continue
-        if link[parent, 1 - near] == node:
+        if row[parent, LEFT + RIGHT - near] == node:
             parent = rotate(tree, root, parent, near)
-        rotate(tree, root, above, 1 - near)
-        link[parent, RED] = 0
-        link[above, RED] = 1
+        rotate(tree, root, above, LEFT + RIGHT - near)
+        row[parent, RED] = 0
+        row[above, RED] = 1
         return
 
 
 @jit
 def rebalance(tree: Blocks, root: int, parent: int) -> None:
     """``____rb_erase_color()``: one path below ``parent`` lacks a black node, the one that ends in no node first."""
-    link = tree.link
+    row = tree.row
     node = i64(0)
     while True:
-        side = RIGHT if link[parent, RIGHT] != node else LEFT  # where the sibling is
-        sibling = i64(link[parent, side])
-        if link[sibling, RED]:
-            rotate(tree, root, parent, 1 - side)
-            link[sibling, RED] = 0
-            link[parent, RED] = 1
-            sibling = i64(link[parent, side])
-        outer = i64(link[sibling, side])
-        if outer == 0 or not link[outer, RED]:
-            inner = i64(link[sibling, 1 - side])
-            if inner == 0 or not link[inner, RED]:
-                link[sibling, RED] = 1
-                if link[parent, RED]:
-                    link[parent, RED] = 0
+        side = RIGHT if row[parent, RIGHT] != node else LEFT  # where the sibling is
+        sibling = i64(row[parent, side])
+        if row[sibling, RED]:
+            rotate(tree, root, parent, LEFT + RIGHT - side)
+            row[sibling, RED] = 0
+            row[parent, RED] = 1
+            sibling = i64(row[parent, side])
+        outer = i64(row[sibling, side])
+        if outer == 0 or not row[outer, RED]:
+            inner = i64(row[sibling, LEFT + RIGHT - side])
+            if inner == 0 or not row[inner, RED]:
+                row[sibling, RED] = 1
+                if row[parent, RED]:
+                    row[parent, RED] = 0
                     return
                 node = parent
-                parent = i64(link[node, PARENT])
+                parent = i64(row[node, PARENT])
                 if parent == 0:
                     return
                 continue
             rotate(tree, root, sibling, side)
             outer = sibling
             sibling = inner
-        rotate(tree, root, parent, 1 - side)
-        link[sibling, RED] = link[parent, RED]
-        link[parent, RED] = 0
-        link[outer, RED] = 0
+        rotate(tree, root, parent, LEFT + RIGHT - side)
+        row[sibling, RED] = row[parent, RED]
+        row[parent, RED] = 0
+        row[outer, RED] = 0
         return
 
 
 @jit
 def erase(tree: Blocks, root: int, node: int) -> None:
     """``rb_erase_augmented()``: take ``node`` out of the tree."""
-    link = tree.link
-    left, right, parent = i64(link[node, LEFT]), i64(link[node, RIGHT]), i64(link[node, PARENT])
+    row = tree.row
+    left, right, parent = i64(row[node, LEFT]), i64(row[node, RIGHT]), i64(row[node, PARENT])
     unbalanced = i64(0)
     lowest = parent
     if left == 0 or right == 0:
         child = left + right
         replace(tree, root, node, child, parent)
         if child:
-            link[child, PARENT] = parent
-            link[child, RED] = link[node, RED]
-        elif not link[node, RED]:
+            row[child, PARENT] = parent
+            row[child, RED] = row[node, RED]
+        elif not row[node, RED]:
             unbalanced = parent
     else:
         successor = right
         lowest = successor
-        child = i64(link[successor, RIGHT])
-        if link[successor, LEFT]:
-            while link[successor, LEFT]:
+        child = i64(row[successor, RIGHT])
+        if row[successor, LEFT]:
+            while row[successor, LEFT]:
                 lowest = successor
-                successor = i64(link[successor, LEFT])
-            child = i64(link[successor, RIGHT])
-            link[lowest, LEFT] = child
-            link[successor, RIGHT] = right
-            link[right, PARENT] = successor
-        link[successor, LEFT] = left
-        link[left, PARENT] = successor
+                successor = i64(row[successor, LEFT])
+            child = i64(row[successor, RIGHT])
+            row[lowest, LEFT] = child
+            row[successor, RIGHT] = right
+            row[right, PARENT] = successor
+        row[successor, LEFT] = left
+        row[left, PARENT] = successor
         replace(tree, root, node, successor, parent)
         if child:
-            link[child, PARENT] = lowest
-            link[child, RED] = 0
-        elif not link[successor, RED]:
+            row[child, PARENT] = lowest
+            row[child, RED] = 0
+        elif not row[successor, RED]:
             unbalanced = lowest
-        link[successor, PARENT] = parent
-        link[successor, RED] = link[node, RED]
+        row[successor, PARENT] = parent
+        row[successor, RED] = row[node, RED]
     propagate(tree, root, lowest)
     if unbalanced:
         rebalance(tree, root, unbalanced)
@@ -253,23 +251,23 @@ def place(tree: Blocks, root: int, start: int) -> tuple[int, int]:
     parent, side = i64(0), i64(LEFT)
     while node:
         parent = node
-        side = i64(LEFT) if start < tree.start[node] else i64(RIGHT)
-        node = i64(tree.link[node, side])
+        side = i64(LEFT) if start < tree.row[node, START] else i64(RIGHT)
+        node = i64(tree.row[node, side])
     return parent, side
 
 
 @jit
 def neighbour(tree: Blocks, node: int, side: int) -> int:
     """The next block on ``side`` of ``node`` in order of addresses, or 0."""
-    if tree.link[node, side]:
-        node = i64(tree.link[node, side])
-        while tree.link[node, 1 - side]:
-            node = i64(tree.link[node, 1 - side])
+    if tree.row[node, side]:
+        node = i64(tree.row[node, side])
+        while tree.row[node, LEFT + RIGHT - side]:
+            node = i64(tree.row[node, LEFT + RIGHT - side])
         return node
-    above = i64(tree.link[node, PARENT])
-    while above and tree.link[above, side] == node:
+    above = i64(tree.row[node, PARENT])
+    while above and tree.row[above, side] == node:
         node = above
-        above = i64(tree.link[node, PARENT])
+        above = i64(tree.row[node, PARENT])
     return above
 
 
@@ -277,8 +275,8 @@ def neighbour(tree: Blocks, node: int, side: int) -> int:
 def first_of(tree: Blocks, root: int) -> int:
     """The lowest block, or 0."""
     node = i64(tree.roots[root])
-    while node and tree.link[node, LEFT]:
-        node = i64(tree.link[node, LEFT])
+    while node and tree.row[node, LEFT]:
+        node = i64(tree.row[node, LEFT])
     return node
 
 
@@ -286,8 +284,8 @@ def first_of(tree: Blocks, root: int) -> int:
 def last_of(tree: Blocks, root: int) -> int:
     """The highest block, or 0."""
     node = i64(tree.roots[root])
-    while node and tree.link[node, RIGHT]:
-        node = i64(tree.link[node, RIGHT])
+    while node and tree.row[node, RIGHT]:
+        node = i64(tree.row[node, RIGHT])
     return node
 
 
@@ -296,10 +294,10 @@ def find(tree: Blocks, root: int, addr: int) -> int:
     """``__find_vmap_area()``: the block that holds ``addr``, or 0."""
     node = i64(tree.roots[root])
     while node:
-        if addr < tree.start[node]:
-            node = i64(tree.link[node, LEFT])
-        elif addr >= tree.end[node]:
-            node = i64(tree.link[node, RIGHT])
+        if addr < tree.row[node, START]:
+            node = i64(tree.row[node, LEFT])
+        elif addr >= tree.row[node, END]:
+            node = i64(tree.row[node, RIGHT])
         else:
             return node
     return 0
@@ -310,27 +308,27 @@ def find_exceed(tree: Blocks, root: int, addr: int) -> int:
     """``__find_vmap_area_exceed_addr()``: the lowest block that ends behind ``addr``, or 0."""
     node, found = i64(tree.roots[root]), i64(0)
     while node:
-        if tree.end[node] > addr:
+        if tree.row[node, END] > addr:
             found = node
-            if tree.start[node] <= addr:
+            if tree.row[node, START] <= addr:
                 break
-            node = i64(tree.link[node, LEFT])
+            node = i64(tree.row[node, LEFT])
         else:
-            node = i64(tree.link[node, RIGHT])
+            node = i64(tree.row[node, RIGHT])
     return found
 
 
 @jit
 def add(tree: Blocks, root: int, node: int) -> None:
     """``insert_vmap_area()``."""
-    parent, side = place(tree, root, i64(tree.start[node]))
+    parent, side = place(tree, root, i64(tree.row[node, START]))
     insert(tree, root, node, parent, side)
 
 
 @jit
 def merge_or_add(tree: Blocks, root: int, node: int) -> None:
     """``merge_or_add_vmap_area()``, ``_augment()`` in the tree FREE: join ``node`` with its neighbours."""
-    start, end = i64(tree.start[node]), i64(tree.end[node])
+    start, end = i64(tree.row[node, START]), i64(tree.row[node, END])
     parent, side = place(tree, root, start)
     before = after = i64(0)
     if parent:
@@ -339,18 +337,18 @@ def merge_or_add(tree: Blocks, root: int, node: int) -> None:
         else:
             before, after = parent, neighbour(tree, parent, i64(RIGHT))
     merged = i64(0)
-    if after and tree.start[after] == end:
-        tree.start[after] = start
+    if after and tree.row[after, START] == end:
+        tree.row[after, START] = start
         merged = after
         drop_node(tree, node)
-    if before and tree.end[before] == start:
+    if before and tree.row[before, END] == start:
         if merged:
-            end = i64(tree.end[after])
+            end = i64(tree.row[after, END])
             erase(tree, root, after)
             drop_node(tree, after)
         else:
             drop_node(tree, node)
-        tree.end[before] = end
+        tree.row[before, END] = end
         merged = before
     if merged:
         propagate(tree, root, merged)
@@ -367,33 +365,33 @@ def align_up(value: int, align: int) -> int:
 @jit
 def is_within(tree: Blocks, node: int, size: int, align: int, vstart: int) -> bool:
     """``is_within_this_va()``."""
-    return align_up(max(i64(tree.start[node]), vstart), align) + size <= i64(tree.end[node])
+    return align_up(max(i64(tree.row[node, START]), vstart), align) + size <= i64(tree.row[node, END])
 
 
 @jit
 def find_vmap_lowest_match(tree: Blocks, size: int, align: int, vstart: int, adjust: bool) -> int:
     """The block that the kernel takes: the lowest one if ``align`` is a page, else usually."""
-    link, largest = tree.link, tree.largest
+    row = tree.row
     length = size + align - 1 if adjust else size
     node = i64(tree.roots[FREE])
     while node:
-        if largest[link[node, LEFT]] >= length and vstart < tree.start[node]:
-            node = i64(link[node, LEFT])
+        if row[row[node, LEFT], LARGEST] >= length and vstart < tree.row[node, START]:
+            node = i64(row[node, LEFT])
             continue
         if is_within(tree, node, size, align, vstart):
             return node
-        if largest[link[node, RIGHT]] >= length:
-            node = i64(link[node, RIGHT])
+        if row[row[node, RIGHT], LARGEST] >= length:
+            node = i64(row[node, RIGHT])
             continue
         while True:
-            node = i64(link[node, PARENT])
+            node = i64(row[node, PARENT])
             if node == 0:
                 break
             if is_within(tree, node, size, align, vstart):
                 return node
-            if largest[link[node, RIGHT]] >= length and vstart <= tree.start[node]:
-                vstart = i64(tree.start[node]) + 1
-                node = i64(link[node, RIGHT])
+            if row[row[node, RIGHT], LARGEST] >= length and vstart <= tree.row[node, START]:
+                vstart = i64(tree.row[node, START]) + 1
+                node = i64(row[node, RIGHT])
                 break
     return 0
 
@@ -405,7 +403,7 @@ def take(tree: Blocks, size: int, align: int, vstart: int, vend: int) -> int:
     node = find_vmap_lowest_match(tree, size, align, vstart, adjust)
     if node == 0:
         return -1
-    start, end = i64(tree.start[node]), i64(tree.end[node])
+    start, end = i64(tree.row[node, START]), i64(tree.row[node, END])
     root = i64(FREE)  # numba compiles anew for a constant
     found = align_up(max(start, vstart), align)
     if found + size > vend:
@@ -414,13 +412,13 @@ def take(tree: Blocks, size: int, align: int, vstart: int, vend: int) -> int:
         erase(tree, root, node)
         drop_node(tree, node)
     elif found == start:
-        tree.start[node] = found + size
+        tree.row[node, START] = found + size
         propagate(tree, root, node)
     elif found + size == end:
-        tree.end[node] = found
+        tree.row[node, END] = found
         propagate(tree, root, node)
     else:
-        tree.start[node] = found + size
+        tree.row[node, START] = found + size
         propagate(tree, root, node)
         parent, side = place(tree, root, start)
         insert(tree, root, new_node(tree, start, found), parent, side)
