@@ -35,6 +35,7 @@ bench: .venv/.ready kernel-tools
 	$(PYTHON) benchmarks/vmap.py docs/performance.md
 	$(PYTHON) benchmarks/check.py docs/performance.md
 	$(PYTHON) benchmarks/judges.py docs/performance.md
+	$(PYTHON) benchmarks/published.py docs/performance.md
 
 # Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.
 mutants: .venv/.ready

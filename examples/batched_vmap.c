@@ -80,19 +80,18 @@ static int batch_ptes(struct batch *b, pmd_t *pmd, unsigned long addr, unsigned 
 	const unsigned long chunk = 1UL << b->shift;
 	pte_t *pte = pte_alloc_kernel_track(pmd, addr, &b->mask);
 	unsigned long size;
+	int err = 0;
 
 	if (!pte)
 		return -ENOMEM;
+	arch_enter_lazy_mmu_mode();
 	for (; addr < end; addr += size, pte += size >> PAGE_SHIFT) {
 		struct page *page = batch_page(b, addr);
 		unsigned long stop = min(end, addr + chunk - ((addr - b->base) & (chunk - 1)));
-		int err;
 
-		if (WARN_ON(!pte_none(ptep_get(pte))))
-			return -EBUSY;
-		err = batch_check_page(page);
+		err = WARN_ON(!pte_none(ptep_get(pte))) ? -EBUSY : batch_check_page(page);
 		if (err)
-			return err;
+			break;
 		size = batch_map_size(addr, stop, page_to_phys(page), b->shift);
 		if (size == PAGE_SIZE)
 			set_pte_at(&init_mm, addr, pte, mk_pte(page, b->prot));
@@ -100,7 +99,8 @@ static int batch_ptes(struct batch *b, pmd_t *pmd, unsigned long addr, unsigned 
 			batch_set(addr, pte, page_to_pfn(page), b->prot, size >> PAGE_SHIFT);
 		b->mask |= PGTBL_PTE_MODIFIED;
 	}
-	return 0;
+	arch_leave_lazy_mmu_mode();
+	return err;
 }
 
 static int batch_pmds(struct batch *b, pud_t *pud, unsigned long addr, unsigned long end)

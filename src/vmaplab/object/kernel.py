@@ -7,6 +7,7 @@ import operator
 import re
 import weakref
 from collections.abc import Callable, Iterable
+from collections.abc import Mapping as Dict
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ _ROOTS = OWN_DATA + 0x2000_0000
 _SCRATCH = 4096
 _DEMAND = 1 << 16
 _MAX_DEMAND, _KEPT_CHUNKS = 4096, 4
+_FUNCTIONS = {"ioremap": "vmaplab_ioremap", "vmap_pages_range_noflush": "vmap_pages_range_noflush"}
 VALUES = (
     "gfp_zero",
     "page_kernel",
@@ -71,6 +73,8 @@ class ObjectKernel:
     :param count: count instructions, loads, stores and barriers.
     :param cpus: CPUs that are possible and online; more than one needs an object with CONFIG_SMP.
     :param log_lines: room for the stores, allocations and flushes of one call.
+    :param instead: C functions of the object that methods call in place of their own, ``{"ioremap": "my_ioremap"}``:
+        with the arguments of ``vmap()``, ``vmap_pages_range_noflush()``, and of ``vmaplab_ioremap()`` in support/.
     """
 
     def __init__(
@@ -83,8 +87,13 @@ class ObjectKernel:
         count: bool = False,
         cpus: int = 1,
         log_lines: int = 1 << 16,
+        instead: Dict[str, str] | None = None,
     ) -> None:
         self.built = built
+        self._functions = {"vmap": built.call, **_FUNCTIONS}
+        if unknown := set(instead or ()) - set(self._functions):
+            raise InputError(f"{min(unknown)}() cannot be replaced; {', '.join(self._functions)} can")
+        self._functions |= instead or {}
         self.arch: Arch = arches.get(built.target.arch)
         self.boot_args = parse_boot_args(boot_args)
         self.total_pages = total_pages
@@ -266,9 +275,10 @@ class ObjectKernel:
         pages = self._put_pages(array)
         value = self.values["page_kernel"] if prot is None else prot
         seen = len(self.log)
-        addr = self._call(self.built.call, pages, len(array), flags, value)
+        function = self._functions["vmap"]
+        addr = self._call(function, pages, len(array), flags, value)
         if not addr:
-            raise VmapError(errno.ENOMEM, f"{self.built.call}() returned NULL")
+            raise VmapError(errno.ENOMEM, f"{function}() returned NULL")
         return self._mapping(addr, len(array) << self.arch.page_shift, seen)
 
     def vunmap(self, addr: int) -> None:
@@ -297,7 +307,7 @@ class ObjectKernel:
         seen = len(self.log)
         out = self._cpu.base + _INPUT
         self._cpu.view(out, 8).view("<i8")[0] = 0
-        addr = self._call("vmaplab_ioremap", start, length, value, out)
+        addr = self._call(self._functions["ioremap"], start, length, value, out)
         if not addr:
             err = -int(self._cpu.view(out, 8).view("<i8")[0]) or errno.ENOMEM
             raise VmapError(err, "ioremap() failed")
@@ -317,7 +327,8 @@ class ObjectKernel:
         pages = self._put_pages(array)
         end = addr + (len(array) << self.arch.page_shift)
         shift = check_chunks(self.arch, len(array), shift)
-        self._errno("vmap_pages_range_noflush", addr, end, self.values["page_kernel"], pages, shift)
+        function = self._functions["vmap_pages_range_noflush"]
+        self._errno(function, addr, end, self.values["page_kernel"], pages, shift)
 
     def vunmap_range(self, addr: int, end: int) -> None:
         """``vunmap_range(addr, end)``."""
@@ -411,6 +422,11 @@ class ObjectKernel:
     def code(self) -> str:
         """Whose code this is: the tree's version."""
         return self.built.code
+
+    @property
+    def executed(self) -> tuple[int, int, int, int] | None:
+        """Instructions, loads, stores and barriers of the last call; None if they are not counted."""
+        return self._executed
 
     @property
     def events(self) -> list[Event]:
