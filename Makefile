@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-long check lint bench mutants lock kernel-tools clean
+.PHONY: run test test-long check check-calls lint bench mutants lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
@@ -21,6 +21,12 @@ SEED := 1
 check: .venv/.ready kernel-tools
 	$(PYTHON) -m vmaplab.cli check --arch all --cases $(CASES) --seed $(SEED)
 
+# Sequences of 50 calls of all kinds, from one CPU and from four.
+check-calls: .venv/.ready kernel-tools
+	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED)
+	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 4
+SEQUENCED := arm64-4k,x86_64,riscv64-sv48
+
 # What building the kernel's own code needs: installed by apt where root, named otherwise.
 kernel-tools:
 	@bash tools/kernel_tools.sh
@@ -36,6 +42,7 @@ bench: .venv/.ready kernel-tools
 	$(PYTHON) benchmarks/check.py docs/performance.md
 	$(PYTHON) benchmarks/judges.py docs/performance.md
 	$(PYTHON) benchmarks/published.py docs/performance.md
+	$(PYTHON) benchmarks/areas.py docs/performance.md docs/areas.svg
 
 # Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.
 mutants: .venv/.ready

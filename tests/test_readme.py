@@ -39,7 +39,8 @@ def test_commands_print_what_the_document_says(name):
 def test_python_examples_of_the_readme_and_of_kernel():
     if missing():
         pytest.skip(missing())
-    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
-    assert (failed, tried > 3) == (0, True)
+    for name, least in (("README.md", 4), ("docs/calls.md", 6)):
+        failed, tried = doctest.testfile(str(ROOT / name), module_relative=False)
+        assert (failed, tried >= least) == (0, True)
     failed, tried = doctest.testmod(vmaplab.kernel)
     assert (failed, tried > 2) == (0, True)
