@@ -37,7 +37,7 @@ class TestAgainstTheKernelsOwnCode:
     @pytest.mark.parametrize("arch", targets.TARGETS)
     def test_sequences_of_mixed_calls_do_the_same(self, arch):
         plan = Plan(object_of(arch), None, releases.get("linux-6.12"), {}, seed=7, calls=50)
-        verdict = check(plan, 1000 if arch in MAIN else 200, jobs=1)
+        verdict = check(plan, 600 if arch in MAIN else 100, jobs=1)
         assert verdict.difference == "", f"{verdict.scenario}: {verdict.difference}"
         assert verdict.calls >= 50 * verdict.cases
 
@@ -46,7 +46,7 @@ class TestAgainstTheKernelsOwnCode:
     def test_sequences_of_mixed_calls_from_four_cpus_do_the_same(self, arch):
         built = build(targets.get(arch), config=("SMP=y", "NR_CPUS=4"))
         plan = Plan(built, None, releases.get("linux-6.12"), {}, seed=8, calls=50, cpus=4)
-        verdict = check(plan, 400, jobs=1)
+        verdict = check(plan, 250, jobs=1)
         assert verdict.difference == "", f"{verdict.scenario}: {verdict.difference}"
 
     def test_a_model_without_pools_is_found_out(self, monkeypatch):

@@ -283,8 +283,8 @@ def check_command(
     given = config
     if cpus > 1:
         config = ["SMP=y", f"NR_CPUS={cpus}", *(config or [])]
-    if calls and (call or faults):
-        raise InputError("--calls compares calls of all kinds; leave out --call and --faults")
+    if calls and (call or faults or verify):
+        raise InputError("--calls compares calls of all kinds; leave out --call, --faults and --verify")
     built = _build(names, tree, config, snippet, call)
     bases = _build(names, base, config, None, None) if base else [None] * len(built)
     from vmaplab.check import campaign

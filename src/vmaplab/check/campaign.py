@@ -21,6 +21,8 @@ from vmaplab.object.build import Built
 from vmaplab.release import Release
 
 CHUNK = 200
+UNWATCHED = ("cpu", "map_ram", "unmap_ram", "vmap_pfn", "map_pages", "unmap_pages")
+"""Steps that :class:`~vmaplab.check.witness.Witness` does not know."""
 
 
 class Result(NamedTuple):
@@ -151,6 +153,8 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     for step in scenario.steps:
         if step.call == "set_memory":
             raise InputError("'set_memory' is answered by the model alone; use 'vmaplab replay'")
+        if step.call in UNWATCHED and (plan.verify or plan.faults):
+            raise InputError(f"'{step.call}' is compared, not judged; leave out --verify and --faults")
         if step.call == "cpu" and step.pages >= plan.cpus:
             raise InputError(f"there is no CPU {step.pages}: the machine has {plan.cpus}; say --cpus")
         if step.call in ("ioremap", "range") and step.pfn + step.pages > frames:
