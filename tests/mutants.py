@@ -168,7 +168,7 @@ MUTANTS = [
     Mutant(
         "the purge flushes the first area only",
         "vmalloc/area.py",
-        "end = max(end, i64(blocks.row[last_of(blocks, root), END]))",
+        "end = max(end, i64(blocks.row[outermost(blocks, root, i64(RIGHT)), END]))",
         "end = max(end, i64(blocks.row[lowest, END]))",
     ),
     Mutant(

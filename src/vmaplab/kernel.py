@@ -42,7 +42,7 @@ from vmaplab.vmalloc.flags import (
 )
 from vmaplab.vmalloc.info import vmalloc_info
 from vmaplab.vmalloc.mapper import Mapper
-from vmaplab.vmalloc.operation import MAX_ERRNO, Batch, Operation, perform
+from vmaplab.vmalloc.operation import MAX_ERRNO, Batch, Operation, check_cpu, perform
 from vmaplab.vmalloc.set_memory import SetMemory, set_memory
 from vmaplab.vmalloc.vread import Part, vread
 
@@ -156,7 +156,7 @@ class Kernel:
         """
         array = page_array(pfns)
         check_page_size(pfns, self.arch)
-        seen = self._begin()
+        seen, flags = self._begin(), self._flags(flags)
         if flags & VM_FLUSH_RESET_PERMS:
             self._mapper.warn("vmap() does not take VM_FLUSH_RESET_PERMS")
             raise VmapError(errno.EINVAL, "vmap() does not take VM_FLUSH_RESET_PERMS")
@@ -176,7 +176,7 @@ class Kernel:
             if err >= 0:
                 break
             if err == NO_TABLES:
-                mapper.memory.reserve(3 * size if self.config["KMSAN"] else size)
+                mapper.reserve(size)
             elif err == NO_ROOM:
                 space.grow()
             else:  # no such area at once: purge, align less
@@ -240,7 +240,7 @@ class Kernel:
         """
         if node not in (NUMA_NO_NODE, 0):
             raise InputError(f"there is no NUMA node {node}: this machine has node 0, or -1 for any")
-        seen = self._begin()
+        seen, flags = self._begin(), self._flags(flags)
         size = self._unsigned_long(size)
         if not size:
             self._mapper.warn("vmalloc() of 0 bytes")
@@ -271,6 +271,10 @@ class Kernel:
                 self._space.own(addr, pages_addr=self._vmalloc(count * pointer, page_shift, 0, seen).addr)
             elif not self._mapper.memory.attempt():
                 raise VmapError(errno.ENOMEM, "no memory for the page array")
+        except (VmapError, InputError):
+            self._vunmap(addr)
+            raise
+        try:
             pages = self._page_allocator().alloc_pages(order, count if self._mapper.memory.attempt() else 0)
             self._space.own(addr, pages=pages, order=order)
             if len(pages) < count:
@@ -394,8 +398,9 @@ class Kernel:
         if not block:
             mapper.warn(f"vm_unmap_ram() of {addr:#x}, where no area is")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
-        tables = mapper.tables_for(self._look_back(addr))
+        tables = mapper.tables(self._look_back(addr), maps=False)
         space.unlink(block)
+        space.disown(space.bounds(block)[0])
         free_unmap_vmap_area(mapper.setup, tables, space.space, block)
         mapper.finish(tables)
 
@@ -407,6 +412,7 @@ class Kernel:
         :raises VmapError: EINVAL for a PFN that is valid, ENOMEM; nothing stays mapped then.
         """
         array = page_array(pfns)
+        check_page_size(pfns, self.arch)
         seen, size = self._begin(), len(array) << self.arch.page_shift
         if not size:
             raise VmapError(errno.EINVAL, "no pages to map")
@@ -429,6 +435,7 @@ class Kernel:
             as the walker stops.
         """
         array = page_array(pfns)
+        check_page_size(pfns, self.arch)
         size = len(array) << self.arch.page_shift
         self._check_sparse(area, start, start + size)
         self._mapper.map_array(start, size, array.view(np.int64), None, self.arch.page_shift)
@@ -444,9 +451,9 @@ class Kernel:
 
     def _check_sparse(self, area: int | VmArea, start: int, end: int) -> None:
         """``check_sparse_vm_area()``."""
-        found = self.find_vm_area(area) if isinstance(area, int) else area
+        found = area if isinstance(area, VmArea) else self.find_vm_area(operator.index(area))
         if found is None:
-            raise VmapError(errno.ENOENT, f"there is no area at {area:#x}")
+            raise VmapError(errno.ENOENT, f"there is no area at {area}")
         if not start < end or (start | end) & (self.arch.page_size - 1):
             raise InputError(f"[{start:#x}, {end:#x}) is empty or not page-aligned")
         for flag, wrong in ((VM_FLUSH_RESET_PERMS, True), (VM_NO_GUARD, True), (VM_SPARSE, False)):
@@ -522,7 +529,7 @@ class Kernel:
         size = self._unsigned_long(-(-size >> self.arch.page_shift) << self.arch.page_shift)
         if not size:
             raise VmapError(errno.EINVAL, "no area of 0 bytes")
-        addr = self._area(size, 1, flags)
+        addr = self._area(size, 1, self._flags(flags))
         area = self.find_vm_area(addr)
         assert area is not None
         return area
@@ -565,6 +572,7 @@ class Kernel:
 
         :raises InputError: for an address that is none.
         """
+        addr, count = operator.index(addr), operator.index(count)
         if not 0 <= addr < 1 << 64 or count < 0:
             raise InputError(f"{count} bytes at {addr:#x} cannot be read")
         return vread(self._space, self._blocks, self._mapper, self.arch.page_shift, addr, count)
@@ -574,7 +582,7 @@ class Kernel:
 
         :raises InputError: if the range is empty or unaligned.
         """
-        return set_memory(self, addr, numpages)
+        return set_memory(self, operator.index(addr), operator.index(numpages))
 
     def vmalloc_info(self) -> str:
         """The text of ``/proc/vmallocinfo``, but for the callers."""
@@ -696,6 +704,15 @@ class Kernel:
         """Where the events of a call that starts now begin."""
         return len(self.log)
 
+    def _flags(self, flags: int) -> int:
+        """``flags``, if a ``vm_struct`` can have them.
+
+        :raises InputError: if they are none.
+        """
+        if not 0 <= operator.index(flags) < 1 << 32:
+            raise InputError(f"{flags:#x} are no flags of an area: see vmaplab.vmalloc.flags")
+        return operator.index(flags)
+
     def _unsigned_long(self, size: int) -> int:
         """``size`` as the kernel's C code would see it."""
         return operator.index(size) % (1 << self.arch.bits_per_long)
@@ -724,7 +741,10 @@ class Kernel:
         guard = 0 if flags & VM_NO_GUARD else self.arch.page_size
         if not self._mapper.memory.attempt():
             raise VmapError(errno.ENOMEM, "no memory for the area")
-        return self._alloc_vmap_area(size + guard, align, flags, bounds or self._vmalloc_range)
+        whole = self._unsigned_long(size + guard)
+        if not whole:
+            raise VmapError(errno.ENOMEM, f"{size} bytes and a guard page are more than an unsigned long holds")
+        return self._alloc_vmap_area(whole, align, flags, bounds or self._vmalloc_range)
 
     def _alloc_vmap_area(self, size: int, align: int, vm: int, bounds: tuple[int, int], flags: int = 0) -> int:
         """``alloc_vmap_area()``: a block; when there is none, once more after all that can be was given back."""
@@ -742,7 +762,10 @@ class Kernel:
     def _free_vmap_block(self, vb: VmapBlock) -> None:
         """``free_vmap_block()``."""
         self._blocks.forget(vb)
-        self._space.unlink(vb.block)
+        if not self._space.busy_or_stray(vb.block):
+            raise VmapError(errno.EINVAL, f"the vmap block at {vb.start:#x} was given away before", bug=True)
+        if not self._space.unlink(vb.block):
+            self._mapper.warn(f"RB_EMPTY_NODE: the vmap block at {vb.start:#x} is in no tree")
         self._space.free(vb.block)
 
     def _remove_area(self, addr: int, call: str) -> VmArea:
@@ -754,7 +777,7 @@ class Kernel:
             mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"{addr:#x} is not page-aligned")
         size = self._look_back(addr) if self.records or self._mappings else 0
-        tables = mapper.tables(size)
+        tables = mapper.tables(size, maps=False)
         block = remove_vm_area(mapper.setup, tables, space.space, addr >> space.unit)
         if not block:
             mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
@@ -799,16 +822,6 @@ class Kernel:
         self._mappings[addr] = mapping
         self._space.track(addr)
         return mapping
-
-
-def check_cpu(number: int, cpus: int) -> int:
-    """``number``, if it is one of ``cpus`` CPUs.
-
-    :raises InputError: if it is none.
-    """
-    if not 0 <= operator.index(number) < cpus:
-        raise InputError(f"there is no CPU {number}: this machine has {cpus}, from 0 on")
-    return operator.index(number)
 
 
 def check_chunks(arch: Arch, pages: int, shift: int | None) -> int:

@@ -39,6 +39,7 @@ _WARNINGS = tuple(
             r"WARN_ON_ONCE\(!size\)|of 0 bytes",
             r"WARN_ON_ONCE\(pfn_valid|PFN valid",
             r"VM_SPARSE",
+            r"RB_EMPTY_NODE",
             r"WARN_ON\(size == 0\)|of no pages",
             r"WARN_ON_ONCE\(!va\)|where no area is",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmaplab.check.scenario import Scenario
-from vmaplab.errors import VmapError
+from vmaplab.errors import InputError, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.vmalloc.operation import Operation, perform, refusal
 from vmaplab.vmalloc.set_memory import SetMemory
@@ -18,6 +18,7 @@ class Played:
     :param cpu: the CPU that made the call.
     :param value: what the call returned; None for NULL.
     :param why: why it failed, or "".
+    :param bug: it ended in a BUG(), and so did the replay.
     :param leaves: bytes of a leaf -> how many the call mapped.
     :param warnings: the WARN_ON()s that fired.
     :param verdict: of set_memory.
@@ -27,6 +28,7 @@ class Played:
     cpu: int
     value: int | None
     why: str
+    bug: bool
     leaves: dict[int, int]
     warnings: tuple[str, ...]
     verdict: SetMemory | None
@@ -41,14 +43,16 @@ def replay(kernel: Kernel, scenario: Scenario) -> list[Played]:
         addr = addresses[step.ref] if step.ref >= 0 else step.addr
         value, why, bug = None, "", False
         verdict = None
-        if step.call == "set_memory" and addr:
-            verdict = kernel.set_memory(addr + step.offset * kernel.arch.page_size, step.pages)
         try:
+            if step.call == "set_memory" and addr:
+                verdict = kernel.set_memory(addr + step.offset * kernel.arch.page_size, step.pages)
             value = perform(kernel, step, addr)
         except VmapError as error:
             value, why, bug = refusal(step, error), str(error), error.bug
+        except InputError as error:
+            raise InputError(f"step {len(played)} ({Scenario((step,)).short()}): {error}") from None
         leaves = _leaves(kernel, step, value) if value and not why else {}
-        played.append(Played(step, cpu, value, why, leaves, tuple(kernel.warnings[seen:]), verdict))
+        played.append(Played(step, cpu, value, why, bug, leaves, tuple(kernel.warnings[seen:]), verdict))
         addresses.append(value if value and value > 0 and not why else 0)
         if bug:
             break

@@ -211,7 +211,10 @@ def _parse_step(call: str, words: list[str], number: int) -> Operation:
         return Operation(call, pages=page_count(words[0]), flags=int(huge))
     if call == "ioremap":
         only(1)
-        ((first, count),) = runs(parse_runs(words[0]))
+        ranges = runs(parse_runs(words[0]))
+        if len(ranges) != 1:
+            raise ValueError("it takes one physical range")
+        ((first, count),) = ranges
         if first == NULL:
             raise ValueError("a physical range has no NULL pages")
         return Operation(call, pfn=first, pages=count)

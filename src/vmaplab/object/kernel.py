@@ -19,7 +19,7 @@ from vmaplab.arch import Arch
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, VmapError
-from vmaplab.kernel import NUMA_NO_NODE, check_chunks, check_cpu, zone_of
+from vmaplab.kernel import NUMA_NO_NODE, check_chunks, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
@@ -29,6 +29,7 @@ from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed
 from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
 from vmaplab.pgtable.unmap import list_leaves, translate
 from vmaplab.vmalloc.flags import VM_MAP
+from vmaplab.vmalloc.operation import check_cpu
 from vmaplab.vmalloc.vread import ZEROES, Part, joined
 
 TABLE_BYTES = 1 << 26

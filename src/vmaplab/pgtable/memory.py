@@ -175,15 +175,15 @@ class TableMemory:
         self._silent = Tables(self._words, self._state, counters, nothing)
         self.fail(())
 
-    def reserve(self, size: int) -> None:
-        """Have room for every table that mapping ``size`` bytes, wherever, can need.
+    def reserve(self, size: int, ranges: int = 1) -> None:
+        """Have room for every table that mapping so many ranges of ``size`` bytes, wherever, can need.
 
         :raises InputError: if this machine has not so much memory.
         """
         g = self._g
         need = int(self._state[NEXT])
         for level in range(g.top):
-            need += ((size >> int(g.shift[level + 1])) + 3) * int(g.words[level])
+            need += ranges * ((size >> int(g.shift[level + 1])) + 3) * int(g.words[level])
         if need > len(self._words):
             try:
                 grown = np.zeros(max(need, 2 * len(self._words)), dtype=self._dtype)

@@ -142,6 +142,7 @@ def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]
                 "cpu": one.cpu,
                 "returns": one.value,
                 "why": one.why or None,
+                "bug": one.bug,
                 "leaves": {str(size): count for size, count in one.leaves.items()},
                 "warnings": list(one.warnings),
                 "set_memory": _set_memory(one.verdict),

@@ -269,6 +269,8 @@ def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info
             print(f"@{number} warns: {warning}")
         if one.why:
             print(f"@{number} fails: {one.why}")
+        if one.bug:
+            print(f"@{number} is a BUG(): what comes after it is not run")
         if one.verdict:
             _hazards(number, one.verdict)
     areas = kernel.areas
@@ -280,6 +282,8 @@ def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info
 
 
 def _returned(one: Played) -> str:
+    if one.bug:
+        return "BUG()"
     if one.value is None:
         return "NULL"
     if one.value < 0:

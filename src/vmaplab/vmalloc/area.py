@@ -29,14 +29,13 @@ from vmaplab.vmalloc.tree import (
     erase,
     find,
     find_exceed,
-    first_of,
     grown,
     insert,
-    last_of,
     merge_or_add,
     neighbour,
     new_blocks,
     new_node,
+    outermost,
     room,
     take,
 )
@@ -45,8 +44,9 @@ LAZY_MAX_BYTES = 32 << 20  # lazy_max_pages() of one CPU
 MAX_NODES = 128
 MAX_VA_SIZE_PAGES = 256
 ZONE_PAGES = 16
-VMAP_RAM, VMAP_BLOCK, TRACKED = 1, 2, 4
-"""Bits of a block's FLAGS; TRACKED is ours: somebody knows more of the area than the arrays do."""
+VMAP_RAM, VMAP_BLOCK, TRACKED, STRAY = 1, 2, 4, 8
+"""Bits of a block's FLAGS; TRACKED and STRAY are ours: somebody knows more of the area than the arrays do, and: it
+was taken out of use and is in no tree."""
 NODE_SHIFT = 8  # where va->flags keeps the number of its node, from 1 on
 NO_VM = -1
 
@@ -118,6 +118,19 @@ def pop(space: Space, pool: int) -> int:
 
 
 @jit
+def pop_back(space: Space, pool: int) -> int:
+    """Take the last block off a list that has one."""
+    head, chain = space.pools[pool], space.blocks.chain
+    block = i64(head[LAST])
+    head[LAST] = chain[block, PREV]
+    if head[LAST]:
+        chain[head[LAST], NEXT] = 0
+    else:
+        head[FIRST] = 0
+    return block
+
+
+@jit
 def push_back(space: Space, pool: int, block: int) -> None:
     """``list_add_tail()``."""
     head, chain = space.pools[pool], space.blocks.chain
@@ -147,7 +160,7 @@ def node_pool_del_va(space: Space, node: int, size: int, align: int, vstart: int
 
 @jit
 def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int, cpu: int, flags: int, vm: int) -> int:
-    """A block of ``size`` half pages in [vstart, vend), in use from now on, or a negative number.
+    """A block of ``size`` half pages in [vstart, vend), in use from now on, or a negative number: nothing is changed.
 
     The caller purges and tries again when nothing is free.
 
@@ -158,14 +171,18 @@ def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int,
     blocks, state = space.blocks, space.state
     if room(blocks) < 3:
         return NO_ROOM
-    block = i64(0)
+    block, pool, first = i64(0), i64(-1), i64(0)
     if state[NODES] > 1 and vstart == state[POOL_START] and vend == state[POOL_END]:
         node = cpu % state[NODES]
+        pool = pool_of(node, size)
+        first = i64(space.pools[pool, FIRST]) if pool >= 0 else first
         block = node_pool_del_va(space, node, size, align, vstart, vend)
         flags |= (node + 1) << NODE_SHIFT
     if block == 0:
         start = take(blocks, size, align, vstart, vend)
         if start < 0:
+            if first and space.pools[pool, FIRST] != first:  # it was not aligned, and went to the end
+                push(space, pool, pop_back(space, pool))
             return NOTHING_FREE
         block = new_node(blocks, start, start + size)
     blocks.row[block, FLAGS], blocks.vm[block] = flags, vm
@@ -242,7 +259,7 @@ def decay_va_pool_node(space: Space, node: int, full: bool) -> None:
 def reclaim(space: Space, root: int) -> None:
     """``reclaim_list_global()`` of all in a tree, ascending."""
     blocks = space.blocks
-    block = first_of(blocks, root)
+    block = outermost(blocks, root, i64(LEFT))
     blocks.roots[root] = 0
     while block:
         after = detach_first(blocks, block)
@@ -297,16 +314,17 @@ def purge_vmap_area_lazy(space: Space, tables: Tables, start: int, end: int, ful
     :param unit: log2 of half a page.
     """
     blocks, state = space.blocks, space.state
+    start, end = i64(start), i64(end)
     nodes = state[NODES]
     firsts = np.zeros(nodes, dtype=np.int64)
     waiting = 0
     for node in range(nodes):
         decay_va_pool_node(space, node, full)
         root = lazy_root(node)
-        lowest = first_of(blocks, root)
+        lowest = outermost(blocks, root, i64(LEFT))
         if lowest:
             start = min(start, i64(blocks.row[lowest, START]))
-            end = max(end, i64(blocks.row[last_of(blocks, root), END]))
+            end = max(end, i64(blocks.row[outermost(blocks, root, i64(RIGHT)), END]))
             firsts[node] = lowest
             blocks.roots[root] = 0
             waiting += 1
@@ -330,7 +348,7 @@ def purge_vmap_area_lazy(space: Space, tables: Tables, start: int, end: int, ful
 def list_blocks(space: Space, root: int, out: Ints) -> int:
     """Write the blocks of a tree to ``out``, ascending; returns how many."""
     found = 0
-    block = first_of(space.blocks, root)
+    block = outermost(space.blocks, root, i64(LEFT))
     while block:
         out[found] = block
         found += 1
@@ -438,9 +456,20 @@ class AddressSpace:
         """The area at ``addr`` is gone."""
         self._extra.pop(addr, None)
 
-    def unlink(self, block: int) -> None:
-        """Take ``block`` out of use."""
+    def unlink(self, block: int) -> bool:
+        """Take ``block`` out of use; false where the kernel warns, because it is in no tree."""
+        flags, state = self.space.blocks.row[block, FLAGS], self.space.state
+        if flags & STRAY:
+            self.space.blocks.row[block, FLAGS] = flags & ~STRAY
+            start, end = self.bounds(block)
+            state[LOST] -= (end - start) >> self.unit
+            return False
         unlink_va(self.space, block)
+        return True
+
+    def busy_or_stray(self, block: int) -> bool:
+        """Whether nobody has given ``block`` back yet."""
+        return bool(self.space.blocks.row[block, FLAGS] & STRAY) or self.find_vmap_area(self.bounds(block)[0]) == block
 
     def free(self, block: int) -> None:
         """Let ``block``, which was unlinked, wait for the purge."""

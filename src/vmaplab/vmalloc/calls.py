@@ -27,6 +27,7 @@ from vmaplab.vmalloc.area import (
     LOST,
     NO_VM,
     NOTHING_FREE,
+    STRAY,
     TRACKED,
     Space,
     alloc_vmap_area,
@@ -36,6 +37,7 @@ from vmaplab.vmalloc.area import (
     unlink_va,
 )
 from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_range
+from vmaplab.vmalloc.flags import VM_IOREMAP
 from vmaplab.vmalloc.tree import END, FLAGS, START
 
 ENOMEM, EINVAL = errno.ENOMEM, errno.EINVAL
@@ -94,11 +96,12 @@ def begin(tables: Tables) -> None:
 
 @jit
 def fits(setup: Ints, tables: Tables, size: int) -> bool:
-    """Whether there is room for every table that mapping ``size`` bytes anywhere can need."""
+    """Whether there is room for all tables that mapping ``size`` bytes can need, KMSAN's metadata included."""
+    ranges = 3 if options_of(setup).kmsan else 1
     g = unpacked(setup, 0)
     need = i64(tables.state[NEXT])
     for level in range(g.top):
-        need += ((size >> g.shift[level + 1]) + 3) * g.words[level]
+        need += ranges * ((size >> g.shift[level + 1]) + 3) * g.words[level]
     return need <= len(tables.words)
 
 
@@ -186,6 +189,7 @@ def remove_vm_area(setup: Ints, tables: Tables, space: Space, addr: int) -> int:
         return 0
     unlink_va(space, block)
     if space.blocks.vm[block] == NO_VM:
+        space.blocks.row[block, FLAGS] |= STRAY
         space.state[LOST] += space.blocks.row[block, END] - space.blocks.row[block, START]
         return 0
     free_unmap_vmap_area(setup, tables, space, block)
@@ -204,9 +208,11 @@ def vmap(
     :param flags: those of the area, VM_NO_GUARD not among them.
     """
     begin(tables)
+    if flags & VM_IOREMAP:  # other alignments
+        return NOTHING_FREE, 0
     options = options_of(setup)
     size = len(pages) << (options.unit + 1)
-    if not fits(setup, tables, 3 * size if options.kmsan else size):
+    if not fits(setup, tables, size):
         return NO_TABLES, 0
     align = 2
     if options.aligns_area:

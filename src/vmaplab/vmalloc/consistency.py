@@ -26,7 +26,7 @@ from vmaplab.vmalloc.area import (
     AddressSpace,
     Space,
 )
-from vmaplab.vmalloc.tree import DECAY, END, FLAGS, FREE, LARGEST, LEFT, PARENT, RED, RIGHT, START
+from vmaplab.vmalloc.tree import DECAY, END, FLAGS, FREE, FREE_NODE, LARGEST, LEFT, PARENT, RED, RIGHT, START, USED
 
 
 def check_space(space: AddressSpace) -> None:
@@ -34,6 +34,13 @@ def check_space(space: AddressSpace) -> None:
 
     :raises Violation: saying what does not agree.
     """
+    try:
+        _check(space)
+    except IndexError as error:
+        _wrong(f"a link leads out of the array ({error})")
+
+
+def _check(space: AddressSpace) -> None:
     data = space.space
     nodes = int(data.state[NODES])
     free = _tree(data, FREE, augmented=True)
@@ -60,7 +67,10 @@ def check_space(space: AddressSpace) -> None:
         lazy += of_node
         if nodes > 1:
             for size in range(MAX_VA_SIZE_PAGES):
-                pooled += _pool(data, node * MAX_VA_SIZE_PAGES + size, size + 1)
+                of_node = _pool(data, node * MAX_VA_SIZE_PAGES + size, size + 1)
+                if any(data.blocks.row[block, FLAGS] >> NODE_SHIFT != node + 1 for block in of_node):
+                    _wrong(f"a pool of node {node} holds a block of another")
+                pooled += of_node
     for what, blocks, counter in (
         ("in use", busy, BUSY_AREAS),
         ("waiting", lazy, LAZY_AREAS),
@@ -68,6 +78,9 @@ def check_space(space: AddressSpace) -> None:
     ):
         if len(blocks) != data.state[counter]:
             _wrong(f"{len(blocks)} blocks are {what}, {data.state[counter]} are counted")
+    if any(not 0 <= data.blocks.row[block, FLAGS] >> NODE_SHIFT <= nodes for block in busy + lazy):
+        _wrong(f"a block is of a node that is not one of {nodes}")
+    _numbers(data, [*free, *busy, *lazy, *pooled])
     waiting = sum(end - start for start, end in _spans(data, lazy))
     if waiting != data.state[LAZY]:
         _wrong(f"{waiting} half pages wait, {data.state[LAZY]} are counted")
@@ -80,6 +93,22 @@ def check_space(space: AddressSpace) -> None:
     missing = (1 << (64 - space.unit)) - 2 - covered
     if missing != data.state[LOST]:
         _wrong(f"{missing} half pages are in no block, {data.state[LOST]} are known to be lost")
+
+
+def _numbers(data: Space, used: list[int]) -> None:
+    """Every number of a node is either free, or that of one block, or of one that was lost."""
+    spare: list[int] = []
+    node = int(data.blocks.meta[FREE_NODE])
+    while node and len(spare) <= len(data.blocks.row):
+        spare.append(node)
+        node = int(data.blocks.row[node, START])
+    known = [*used, *spare]
+    if len(set(known)) != len(known):
+        _wrong("a node is used twice, or used and free")
+    if data.blocks.meta[USED] <= max(known, default=0):
+        _wrong("a node is used that was never handed out")
+    if data.blocks.row[0].any():
+        _wrong("node 0, which stands for none, is not empty")
 
 
 def _spans(data: Space, blocks: list[int]) -> list[tuple[int, int]]:

@@ -38,7 +38,7 @@ def vmalloc_info(space: AddressSpace, bits_per_long: int) -> Iterator[str]:
             if area.pages is not None and len(area.pages):
                 words.append(f"pages={len(area.pages)}")
             if area.phys:
-                words.append(f"phys=0x{area.phys:016x}")
+                words.append(f"phys=0x{area.phys:0{digits}x}")
             words += [word for flag, word in _WORDS if area.flags & flag]
             if area.pages_addr:
                 words.append("vpages")

@@ -69,7 +69,7 @@ class Mapper:
         self._ioremap_max_page_shift = LARGEST_SHIFT if huge_ioremap else arch.page_shift
         self.quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 & -arch.page_size
         unit = arch.page_shift - 1
-        vmalloc_end = arch.vmalloc_start + self.quarter if config["KMSAN"] else arch.vmalloc_end
+        self._vmalloc_end = vmalloc_end = arch.vmalloc_start + self.quarter - 1 if config["KMSAN"] else arch.vmalloc_end
         self._meta_g = geometry_of(arch, release, config, None)
         self.options = Options(
             batches=int(release.unified_walker),
@@ -89,7 +89,7 @@ class Mapper:
     @property
     def vmalloc_range(self) -> tuple[int, int]:
         """VMALLOC_START and VMALLOC_END."""
-        return self._arch.vmalloc_start, self.options.vend << self.options.unit
+        return self._arch.vmalloc_start, self._vmalloc_end
 
     def warn(self, text: str) -> None:
         """Record that a WARN_ON() fired."""
@@ -172,7 +172,7 @@ class Mapper:
 
     def unmap(self, addr: int, size: int) -> None:
         """``vunmap_range_noflush()``: clear all entries of the range, KMSAN metadata first."""
-        tables = self.tables_for(size)
+        tables = self.tables(size, maps=False)
         unmap(self.setup, tables, signed(addr), size)
         self.finish(tables)
 
@@ -244,16 +244,22 @@ class Mapper:
 
     def tables_for(self, size: int) -> Tables:
         """The tables for a compiled call about ``size`` bytes: room for what it allocates and logs."""
-        self.memory.reserve(3 * size if self.options.kmsan else size)
+        self.reserve(size)
         return self.tables(size)
 
-    def tables(self, size: int) -> Tables:
-        """The tables for a call that sees to its room itself."""
+    def reserve(self, size: int) -> None:
+        """Have room for the tables that mapping ``size`` bytes can need, KMSAN's metadata included."""
+        self.memory.reserve(size, 3 if self.options.kmsan else 1)
+
+    def tables(self, size: int, maps: bool = True) -> Tables:
+        """The tables for a call that sees to its room itself; ``maps``: it may do more than clear entries."""
         lines = 0
         if self.record:
             tables = sum((size >> level.shift) + 2 for level in self._arch.levels[1:])
             lines = (size >> self._arch.page_shift) * self._arch.cells + 4 * tables + 2 * int(self.g.words[0])
             lines *= 6 if self.options.kmsan else 2  # mapped, and unmapped when that fails
+            if not maps:
+                lines = min(lines, self.memory.words_in_use + 2 * int(self.g.words[0]) + 16)
         return self.memory.tables(log_lines=lines)
 
     def returned(self, err: int) -> int:

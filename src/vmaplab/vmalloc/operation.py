@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from operator import itemgetter
+from operator import index, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
@@ -16,7 +16,7 @@ from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pages.runs import Pfns
 from vmaplab.pgtable.geometry import Ints, signed, unsigned
 from vmaplab.vmalloc.calls import CPU, OTHER, VMAP, VUNMAP
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_FLUSH_RESET_PERMS, VM_MAP_PUT_PAGES, VM_NO_GUARD
+from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_FLUSH_RESET_PERMS, VM_IOREMAP, VM_MAP_PUT_PAGES, VM_NO_GUARD
 
 if TYPE_CHECKING:
     from vmaplab.kernel import Kernel
@@ -68,18 +68,22 @@ def refusal(operation: Operation, error: VmapError) -> int | None:
     return -(error.errno or errno.EINVAL) if operation.call in _RETURN_ERRNO else None
 
 
+def _pages(operation: Operation) -> Pfns:
+    if operation.pfns is None:
+        raise InputError(f"the operation '{operation.call}' has no page array")
+    return operation.pfns
+
+
 def _bytes(kernel: Kernel, operation: Operation) -> int:
     return operation.pages << kernel.arch.page_shift
 
 
 def _vmap(kernel: Kernel, operation: Operation, _: int) -> int:
-    assert operation.pfns is not None
-    return kernel.vmap(operation.pfns, operation.flags).addr
+    return kernel.vmap(_pages(operation), operation.flags).addr
 
 
 def _map(kernel: Kernel, operation: Operation, addr: int) -> int:
-    assert operation.pfns is not None
-    kernel.vmap_pages_range_noflush(addr, operation.pfns, operation.flags)
+    kernel.vmap_pages_range_noflush(addr, _pages(operation), operation.flags)
     return 0
 
 
@@ -125,8 +129,7 @@ def _ioremap(kernel: Kernel, operation: Operation, _: int) -> int:
 
 
 def _map_ram(kernel: Kernel, operation: Operation, _: int) -> int:
-    assert operation.pfns is not None
-    return kernel.vm_map_ram(operation.pfns).addr
+    return kernel.vm_map_ram(_pages(operation)).addr
 
 
 def _unmap_ram(kernel: Kernel, operation: Operation, addr: int) -> int:
@@ -135,13 +138,11 @@ def _unmap_ram(kernel: Kernel, operation: Operation, addr: int) -> int:
 
 
 def _vmap_pfn(kernel: Kernel, operation: Operation, _: int) -> int:
-    assert operation.pfns is not None
-    return kernel.vmap_pfn(operation.pfns).addr
+    return kernel.vmap_pfn(_pages(operation)).addr
 
 
 def _map_pages(kernel: Kernel, operation: Operation, addr: int) -> int:
-    assert operation.pfns is not None
-    kernel.vm_area_map_pages(addr - (operation.offset << kernel.arch.page_shift), addr, operation.pfns)
+    kernel.vm_area_map_pages(addr - (operation.offset << kernel.arch.page_shift), addr, _pages(operation))
     return 0
 
 
@@ -209,8 +210,18 @@ CALLS: dict[str, Callable[[Kernel, Operation, int], int]] = {
 
 
 _KINDS = dict.fromkeys(CALLS, OTHER) | {"vmap": VMAP, "vunmap": VUNMAP, "cpu": CPU}
-_UNUSUAL = VM_FLUSH_RESET_PERMS | VM_MAP_PUT_PAGES | VM_NO_GUARD
+_UNUSUAL = VM_FLUSH_RESET_PERMS | VM_MAP_PUT_PAGES | VM_NO_GUARD | VM_IOREMAP
 MAX_ERRNO = 4095
+
+
+def check_cpu(number: int, cpus: int) -> int:
+    """``number``, if it is one of ``cpus`` CPUs.
+
+    :raises InputError: if it is none.
+    """
+    if not 0 <= index(number) < cpus:
+        raise InputError(f"there is no CPU {number}: this machine has {cpus}, from 0 on")
+    return index(number)
 
 
 class Batch:
@@ -225,13 +236,19 @@ class Batch:
     def __init__(self, operations: list[Operation], arch: Arch, total_pages: int | None, cpu: int, cpus: int) -> None:
         self.operations = operations
         count = len(operations)
+        if set(map(type, operations)) - {Operation}:
+            raise InputError("operations are vmaplab.vmalloc.operation.Operation(call, ...)")
 
         def column(field: int) -> Ints:
-            return np.fromiter(map(itemgetter(field), operations), dtype=np.int64, count=count)
+            try:
+                return np.fromiter(map(itemgetter(field), operations), dtype=np.int64, count=count)
+            except (TypeError, ValueError, OverflowError) as error:
+                name = Operation._fields[field]
+                raise InputError(f"'{name}' of an operation is no number of 64 bits: {error}") from None
 
         try:
             self.kinds = np.fromiter((_KINDS[one[0]] for one in operations), dtype=np.int64, count=count)
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise InputError(f"unknown operation {error}; known: {', '.join(CALLS)}") from None
         self._refs = refs = column(1)
         later = np.flatnonzero(refs >= np.arange(count))
@@ -251,16 +268,27 @@ class Batch:
         unusual = (lengths == 0) | (lengths > (total_pages or arch.addressable_pages)) | (flags & _UNUSUAL != 0)
         self.kinds[(self.kinds == VMAP) & unusual] = OTHER
         self.kinds[column(2) != 0] = OTHER
+        pages = column(3)
+        self.kinds[(refs >= 0) & (self.kinds != VUNMAP)] = OTHER
         numbers = np.zeros((count, 3), dtype=np.int64)
         numbers[:, 0], numbers[:, 2] = refs, flags
         if any(map(itemgetter(7), operations)):
-            numbers[:, 1] = [signed(one.addr) for one in operations]
-        for number in np.flatnonzero(self.kinds == CPU).tolist():
-            numbers[number, 1] = operations[number].pages
-        self.kinds[(self.kinds == CPU) & ((numbers[:, 1] < 0) | (numbers[:, 1] >= cpus))] = OTHER
+            numbers[:, 1] = [signed(self._addr(one.addr)) for one in operations]
+        switches = self.kinds == CPU
+        numbers[switches, 1] = pages[switches]
+        for number in pages[[one.call == "cpu" for one in operations]].tolist() if switches.any() else ():
+            check_cpu(number, cpus)
         self.results = np.zeros(count, dtype=np.int64)
         self.cpu = np.array([cpu], dtype=np.int64)
         self.arrays = self.kinds, numbers, firsts, whole.view(np.int64)
+
+    def _addr(self, addr: int) -> int:
+        try:
+            if -(1 << 63) <= index(addr) < 1 << 64:
+                return unsigned(index(addr))
+        except TypeError:
+            pass
+        raise InputError(f"{addr!r} is no address")
 
     def address(self, number: int) -> int:
         """The address that an operation takes."""

@@ -272,20 +272,11 @@ def neighbour(tree: Blocks, node: int, side: int) -> int:
 
 
 @jit
-def first_of(tree: Blocks, root: int) -> int:
-    """The lowest block, or 0."""
+def outermost(tree: Blocks, root: int, side: int) -> int:
+    """The first block on ``side``, or 0."""
     node = i64(tree.roots[root])
-    while node and tree.row[node, LEFT]:
-        node = i64(tree.row[node, LEFT])
-    return node
-
-
-@jit
-def last_of(tree: Blocks, root: int) -> int:
-    """The highest block, or 0."""
-    node = i64(tree.roots[root])
-    while node and tree.row[node, RIGHT]:
-        node = i64(tree.row[node, RIGHT])
+    while node and tree.row[node, side]:
+        node = i64(tree.row[node, side])
     return node
 
 
