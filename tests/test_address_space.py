@@ -186,6 +186,16 @@ class TestVmMapRam:
             kernel.vm_map_ram([])
         assert kernel.warnings == ["vm_map_ram() of no pages"]
 
+    def test_a_block_that_vfree_took_away_comes_back_with_a_warning(self):
+        """unlink_va() finds that the node is in no tree, and the area goes on to wait for the purge."""
+        kernel = Kernel("x86_64", debug=True)
+        mapped = [kernel.vm_map_ram(np.arange(64)).addr for _ in range(16)]
+        with pytest.raises(VmapError):
+            kernel.vfree(mapped[0])
+        for addr in mapped:
+            kernel.vm_unmap_ram(addr, 64)
+        assert "RB_EMPTY_NODE" in kernel.warnings[-1] and "unpurged" in kernel.vmalloc_info()
+
 
 class TestOtherCalls:
     def test_vmap_pfn_maps_what_is_no_memory_and_refuses_the_rest(self):
@@ -306,6 +316,27 @@ class TestSetMemory:
             Kernel("x86_64").set_memory(addr, pages)
 
 
+def test_kmsan_has_room_for_tables_of_three_ranges_that_straddle_a_boundary():
+    kernel = Kernel("x86_64", config={"KMSAN": True}, total_pages=1 << 20)
+    for level in kernel.arch.levels[1:]:
+        pages = (1 << level.shift) // 4096 - 9
+        if pages < 1 << 20:
+            kernel.get_vm_area(pages * 4096)
+            assert kernel.vmap(PAGES).cost.leaves == 16
+
+
+def test_large_areas_need_no_memory_to_be_given_up():
+    kernel = Kernel("x86_64", record=True)
+    kernel.vunmap(kernel.get_vm_area(1 << 44).addr)
+    kernel.vunmap_range(0xFFFF_C900_0000_0000, 0xFFFF_E900_0000_0000)
+
+
+def test_an_area_for_ioremap_is_aligned_in_vmap_too():
+    kernel = Kernel("x86_64")
+    kernel.get_vm_area(4096)
+    assert kernel.vmap(PAGES, VM_MAP | 1).addr % (16 * 4096) == 0
+
+
 class TestBadInput:
     @pytest.mark.parametrize("addr", [0x1000, 0xFFFF_C900_0000_0001, 0xFFFF_C900_0000_3000, -4096, 1 << 63])
     @pytest.mark.parametrize("call", ["vunmap", "vfree"])
@@ -402,6 +433,11 @@ class TestRun:
             ([Operation("cpu", pages=9)], "no CPU 9"),
             ([Operation("vmap", pfns=np.zeros((2, 2)), flags=VM_MAP)], "one dimension"),
             ([Operation("vmap", flags=VM_MAP)], "page"),
+            ([Operation("map_ram")], "no page array"),
+            ([Operation("vunmap", 1 << 70)], "'ref' of an operation"),
+            ([Operation("vunmap", addr="there")], "no address"),
+            ([("vunmap", 0)], "Operation"),
+            ([Operation("vmap", pfns=PAGES, flags=VM_MAP), Operation("cpu", pages=7)], "no CPU 7"),
         ],
     )
     def test_operations_that_are_none(self, wrong, told):

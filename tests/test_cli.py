@@ -225,3 +225,39 @@ def test_compare_has_no_ratio_to_a_baseline_that_refuses():
     text = vmaplab("compare", "heap:1M", "--total-pages", "1048600").stdout
     assert "linux-6.12 refuses: ENOMEM" in text
     assert vmaplab("compare", "heap:1M", "--total-pages", "10").returncode == 1
+
+
+class TestReplay:
+    def test_a_file_of_two_cpus(self, tmp_path):
+        (tmp_path / "recorded.txt").write_text("# a buffer\nvmap 0x100+16\ncpu 1\nvunmap @0\n")
+        done = vmaplab("replay", str(tmp_path / "recorded.txt"), "--cpus", "2", "--debug", "--info")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "@2  1    vunmap @0      0" in done.stdout and "unpurged vm_area" in done.stdout
+
+    def test_json(self):
+        steps = "vmalloc 512 huge; set_memory @0+1 3; unmap_ram 0x1 1"
+        done = vmaplab("replay", steps, "-r", "linux-6.12", "-a", "riscv64-sv48", "--json")
+        result = json.loads(done.stdout)
+        assert [one["call"] for one in result["steps"]] == steps.split("; ")
+        assert result["steps"][1]["set_memory"]["hazards"][0]["outcome"] == "whole"
+        assert [one["bug"] for one in result["steps"]] == [False, False, True]
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["vmop 1"], "'vmop' is no step"),
+            (["cpu 1"], "say --cpus 2"),
+            (["steps.txt"], "there is no file steps.txt"),
+            (["vmap 0x1; set_memory @0 0"], "step 1 (set_memory @0 0): set_memory_*() of 0 pages"),
+            ([""], "at least"),
+        ],
+    )
+    def test_bad_input_is_one_line(self, words, told):
+        done = vmaplab("replay", *words)
+        assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_judges_refuse_what_they_do_not_know():
+    for words in (["--calls", "9"], ["--cpus", "2"], ["--scenario", "map_ram 0x1"]):
+        done = vmaplab("check", "--verify", *words)
+        assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
