@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant(
         "area aligned to half a page",
         "vmalloc/area.py",
-        "    blocks.row[block, FLAGS], blocks.vm[block] = flags, vm\n",
-        "    blocks.row[block, START] += 1\n    blocks.row[block, FLAGS], blocks.vm[block] = flags, vm\n",
+        "    blocks.row[block, FLAGS], blocks.row[block, VM] = flags, vm\n",
+        "    blocks.row[block, START] += 1\n    blocks.row[block, FLAGS], blocks.row[block, VM] = flags, vm\n",
     ),
     Mutant(
         "the last page of an area stays mapped",

@@ -24,6 +24,7 @@ from vmaplab.vmalloc.tree import (
     PARENT,
     RIGHT,
     START,
+    VM,
     Blocks,
     add,
     erase,
@@ -185,7 +186,7 @@ def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int,
                 push(space, pool, pop_back(space, pool))
             return NOTHING_FREE
         block = new_node(blocks, start, start + size)
-    blocks.row[block, FLAGS], blocks.vm[block] = flags, vm
+    blocks.row[block, FLAGS], blocks.row[block, VM] = flags, vm
     add(blocks, busy_root(node_of(space, blocks.row[block, START])), block)
     state[BUSY_AREAS] += 1
     return block
@@ -436,12 +437,12 @@ class AddressSpace:
     def find(self, addr: int) -> VmArea | None:
         """``find_vm_area()``: the area that holds ``addr``."""
         block = self.find_vmap_area(addr)
-        return self.area(block) if block and self.space.blocks.vm[block] != NO_VM else None
+        return self.area(block) if block and self.space.blocks.row[block, VM] != NO_VM else None
 
     def area(self, block: int) -> VmArea:
         """The area of a block that has one."""
         start, end = self.bounds(block)
-        return VmArea(start, end - start, int(self.space.blocks.vm[block]), **self._extra.get(start, {}))
+        return VmArea(start, end - start, int(self.space.blocks.row[block, VM]), **self._extra.get(start, {}))
 
     def own(self, addr: int, **what: Any) -> None:
         """Remember fields of the :class:`VmArea` at ``addr``."""
@@ -520,5 +521,5 @@ class AddressSpace:
     def areas(self) -> list[VmArea]:
         """The areas in use that have a ``struct vm_struct``, ascending."""
         blocks = [block for node in range(self.nodes) for block in self.busy(node)]
-        found = [self.area(block) for block in blocks if self.space.blocks.vm[block] != NO_VM]
+        found = [self.area(block) for block in blocks if self.space.blocks.row[block, VM] != NO_VM]
         return sorted(found, key=lambda area: area.addr)

@@ -38,7 +38,7 @@ from vmaplab.vmalloc.area import (
 )
 from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_range
 from vmaplab.vmalloc.flags import VM_IOREMAP
-from vmaplab.vmalloc.tree import END, FLAGS, START
+from vmaplab.vmalloc.tree import END, FLAGS, START, VM
 
 ENOMEM, EINVAL = errno.ENOMEM, errno.EINVAL
 NO_TABLES = -3
@@ -188,7 +188,7 @@ def remove_vm_area(setup: Ints, tables: Tables, space: Space, addr: int) -> int:
     if block == 0:
         return 0
     unlink_va(space, block)
-    if space.blocks.vm[block] == NO_VM:
+    if space.blocks.row[block, VM] == NO_VM:
         space.blocks.row[block, FLAGS] |= STRAY
         space.state[LOST] += space.blocks.row[block, END] - space.blocks.row[block, START]
         return 0
@@ -289,7 +289,7 @@ def run(
             block = find_vmap_area(space, (value >> unit) & inside)
             if value & ((2 << unit) - 1) or block == 0:
                 return number
-            if space.blocks.vm[block] == NO_VM or space.blocks.row[block, FLAGS] & TRACKED:
+            if space.blocks.row[block, VM] == NO_VM or space.blocks.row[block, FLAGS] & TRACKED:
                 return number
             begin(tables)
             unlink_va(space, block)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vmaplab.vmalloc.area import NO_VM, VMAP_RAM, AddressSpace
 from vmaplab.vmalloc.flags import VM_ALLOC, VM_DMA_COHERENT, VM_IOREMAP, VM_MAP, VM_SPARSE, VM_USERMAP
-from vmaplab.vmalloc.tree import FLAGS
+from vmaplab.vmalloc.tree import FLAGS, VM
 
 _WORDS = (
     (VM_IOREMAP, "ioremap"),
@@ -29,7 +29,7 @@ def vmalloc_info(space: AddressSpace, bits_per_long: int) -> Iterator[str]:
     data = space.space.blocks
     for node in range(space.nodes):
         for block in space.busy(node):
-            if data.vm[block] == NO_VM:
+            if data.row[block, VM] == NO_VM:
                 if data.row[block, FLAGS] & VMAP_RAM:
                     yield f"{extent(block)} vm_map_ram"
                 continue

@@ -21,6 +21,8 @@ from vmaplab.pgtable.geometry import Ints, i64
 START, END, LARGEST, LEFT, RIGHT, PARENT, RED, FLAGS = range(8)
 """Columns of Blocks.row: half pages, subtree_max_size in the tree FREE, links and colour, va->flags."""
 USED, FREE_NODE = range(2)
+VM = LARGEST
+"""A block in use has the flags of its vm_struct there, or -1 without one, as the kernel has its address."""
 FREE, DECAY = range(2)
 """The roots of the free blocks, and of those that leave the pools; behind them, those of the owner."""
 
@@ -29,7 +31,6 @@ class Blocks(NamedTuple):
     """Blocks by node number, and the roots of the trees that they are in."""
 
     row: Ints  # shape (n, 8): a cache line each, since most of them are far away when there are many
-    vm: Ints  # flags of the vm_struct, or -1 without one
     chain: NDArray[np.int32]  # shape (n, 2): neighbours in a list
     roots: Ints
     meta: Ints  # nodes ever used, node 0 included; first of the free node numbers, which START chains
@@ -43,7 +44,6 @@ def new_blocks(nodes: int, roots: int) -> Blocks:
     skip = -(room.ctypes.data // room.itemsize) % line
     return Blocks(
         room[skip : skip + size * line].reshape(size, line),
-        np.zeros(size, dtype=np.int64),
         np.zeros((size, 2), dtype=np.int32),
         np.zeros(roots, dtype=np.int64),
         np.array([1, 0], dtype=np.int64),
@@ -126,8 +126,9 @@ def rotate(tree: Blocks, root: int, node: int, side: int) -> int:
     tree.row[node, PARENT] = child
     tree.row[child, PARENT] = parent
     replace(tree, root, node, child, parent)
-    update(tree, node)
-    update(tree, child)
+    if root == FREE:
+        update(tree, node)
+        update(tree, child)
     return child
 
 

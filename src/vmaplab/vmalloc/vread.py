@@ -8,7 +8,7 @@ from vmaplab.vmalloc.area import NO_VM, VMAP_BLOCK, VMAP_RAM, AddressSpace, find
 from vmaplab.vmalloc.block import VmapBlocks
 from vmaplab.vmalloc.flags import VM_IOREMAP, VM_NO_GUARD, VM_SPARSE
 from vmaplab.vmalloc.mapper import Mapper
-from vmaplab.vmalloc.tree import FLAGS
+from vmaplab.vmalloc.tree import FLAGS, VM
 
 ZEROES = -1
 
@@ -88,7 +88,7 @@ def vread(
         start, end = space.bounds(block)
         if not parts and addr + left <= start:
             break
-        vm, flags = int(data.blocks.vm[block]), int(data.blocks.row[block, FLAGS]) & (VMAP_RAM | VMAP_BLOCK)
+        vm, flags = int(data.blocks.row[block, VM]), int(data.blocks.row[block, FLAGS]) & (VMAP_RAM | VMAP_BLOCK)
         stop = end if vm in (NO_VM,) or vm & VM_NO_GUARD else end - page
         if (vm != NO_VM or flags) and addr < stop:
             if addr < start:
