@@ -42,6 +42,7 @@ app = typer.Typer(
 
 DEFAULT_ARCH = "arm64-4k"
 SMALL_PAGES = 1 << 13
+SMALL_STEPS = 200
 
 # Typer does not export the base class of its usage errors, and where it comes from differs by version.
 _UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -365,9 +366,6 @@ def replay_command(
     as_json: Json = False,
 ) -> None:
     """Replay a sequence of calls, of one or several CPUs, and show what each came to."""
-    from vmaplab import _jit
-    from vmaplab.check.scenario import parse
-
     path = Path(steps)
     try:
         text = path.read_text() if ";" not in steps and len(steps) < 256 and path.is_file() else steps
@@ -375,12 +373,16 @@ def replay_command(
         raise InputError(f"cannot read {steps}: {error}") from None
     if text is steps and " " not in steps and ("/" in steps or "." in steps):
         raise InputError(f"there is no file {steps}")
+    from vmaplab import _jit
+
+    if text.count(";") + text.count("\n") < SMALL_STEPS:
+        _jit.stay_plain()
+    from vmaplab.check.scenario import parse
+
     scenario = parse(text)
     most = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
     if most >= cpus:
         raise InputError(f"CPU {most} makes calls, but the machine has {cpus}; say --cpus {most + 1}")
-    if len(scenario.steps) < 200:
-        _jit.stay_plain()
     from vmaplab.check.replay import replay
 
     with progress("replaying (the first run compiles, once)"):

@@ -48,6 +48,8 @@ _WARNINGS = tuple(
 """The same WARN() in the model's words and in the kernel's source line."""
 
 BUG = "BUG()"
+_DEAD = re.compile(r"^BUG at|(?:reads from|writes to) 0x[0-9a-f]{1,3}, where no memory is$")
+"""A BUG(), or a NULL pointer that was followed."""
 _LINE = re.compile(r"(?<=\.[ch]):\d+")
 AnyKernel = Kernel | ObjectKernel | Witness
 
@@ -95,7 +97,7 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
             results.append(_refused(step, error))
         except (KernelFault, Violation) as error:
             fault = _told(error)
-            results.append(BUG if fault.startswith("BUG at") else fault)
+            results.append(BUG if _DEAD.search(fault) else fault)
         addresses.append(addr)
         if results[-1] == BUG or fault:
             break

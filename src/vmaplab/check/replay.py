@@ -9,6 +9,7 @@ from vmaplab.errors import InputError, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.vmalloc.operation import Operation, perform, refusal
 from vmaplab.vmalloc.set_memory import SetMemory
+from vmaplab.vmalloc.vread import Part
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Played:
     :param leaves: bytes of a leaf -> how many the call mapped.
     :param warnings: the WARN_ON()s that fired.
     :param verdict: of set_memory.
+    :param parts: of vread.
     """
 
     operation: Operation
@@ -32,6 +34,7 @@ class Played:
     leaves: dict[int, int]
     warnings: tuple[str, ...]
     verdict: SetMemory | None
+    parts: tuple[Part, ...]
 
 
 def replay(kernel: Kernel, scenario: Scenario) -> list[Played]:
@@ -42,17 +45,20 @@ def replay(kernel: Kernel, scenario: Scenario) -> list[Played]:
         cpu, seen = kernel.cpu, len(kernel.warnings)
         addr = addresses[step.ref] if step.ref >= 0 else step.addr
         value, why, bug = None, "", False
-        verdict = None
+        verdict, parts = None, tuple[Part, ...]()
         try:
             if step.call == "set_memory" and addr:
                 verdict = kernel.set_memory(addr + step.offset * kernel.arch.page_size, step.pages)
+            if step.call == "vread" and (addr or step.ref < 0):
+                page = kernel.arch.page_size
+                parts = tuple(kernel.vread(addr + step.offset * page, step.pages * page))
             value = perform(kernel, step, addr)
         except VmapError as error:
             value, why, bug = refusal(step, error), str(error), error.bug
         except InputError as error:
             raise InputError(f"step {len(played)} ({Scenario((step,)).short()}): {error}") from None
         leaves = _leaves(kernel, step, value) if value and not why else {}
-        played.append(Played(step, cpu, value, why, bug, leaves, tuple(kernel.warnings[seen:]), verdict))
+        played.append(Played(step, cpu, value, why, bug, leaves, tuple(kernel.warnings[seen:]), verdict, parts))
         addresses.append(value if value and value > 0 and not why else 0)
         if bug:
             break

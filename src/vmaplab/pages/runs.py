@@ -47,10 +47,10 @@ def runs_text(pfns: Pfns) -> str:
 
 
 def frame_number(word: str) -> int:
-    """The page frame number that ``word`` spells, decimal or with 0x."""
+    """The page frame number, or other number, that ``word`` spells, decimal or with 0x."""
     value = int(word, 0)
     if not 0 <= value < 1 << 52:
-        raise ValueError(f"{word} is no page frame number")
+        raise ValueError(f"{word} is no number from 0 to 2**52 - 1")
     return value
 
 

@@ -146,6 +146,7 @@ def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]
                 "leaves": {str(size): count for size, count in one.leaves.items()},
                 "warnings": list(one.warnings),
                 "set_memory": _set_memory(one.verdict),
+                "parts": [list(part) for part in one.parts],
             }
             for one in played
         ],

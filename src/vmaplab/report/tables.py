@@ -254,7 +254,7 @@ def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info
     console = _Output()
     cpus = [f"{kernel.cpus} CPUs"] * (kernel.cpus > 1)
     where = ", ".join([kernel.arch.name, kernel.code, *settings(kernel.boot_args, config), *cpus])
-    console.print(f"{len(played)} calls on {where}")
+    console.print(f"{len(played)} {'call' if len(played) == 1 else 'calls'} on {where}")
     console.print()
     table = _table("", *["CPU"] * (kernel.cpus > 1), "call", "returns", "leaves", left=4)
     table.columns[0].justify = "right"
@@ -267,12 +267,16 @@ def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info
     for number, one in enumerate(played):
         for warning in one.warnings:
             print(f"@{number} warns: {warning}")
-        if one.why:
+        if one.why and not one.verdict:
             print(f"@{number} fails: {one.why}")
         if one.bug:
-            print(f"@{number} is a BUG(): what comes after it is not run")
+            print(f"@{number} is a BUG() or an oops: what comes after it is not run")
         if one.verdict:
             _hazards(number, one.verdict)
+        for at, size, phys in one.parts:
+            print(
+                f"@{number} reads {size_text(size)} " + ("of zeroes" if phys < 0 else f"at {phys:#x}") + f" to {at:#x}"
+            )
     areas = kernel.areas
     used = f"{len(areas)}, {size_text(sum(area.size for area in areas))}" if areas else "none"
     print(f"areas in use: {used}; waiting for a purge: {size_text(kernel.waiting_bytes)}")
@@ -286,6 +290,8 @@ def _returned(one: Played) -> str:
         return "BUG()"
     if one.value is None:
         return "NULL"
+    if one.operation.call in ("vread", "info"):
+        return ""
     if one.value < 0:
         return f"-{errno.errorcode[-one.value]}"
     return f"{one.value:#x}" if one.value else "0"

@@ -167,6 +167,8 @@ def _vread(kernel: Kernel, operation: Operation, addr: int) -> int:
 
 def _set_memory(kernel: Kernel, operation: Operation, addr: int) -> int:
     found = kernel.set_memory(addr, operation.pages)
+    if found.oops:
+        raise VmapError(errno.EFAULT, f"an oops: {found.why}", bug=True)
     return -found.errno
 
 

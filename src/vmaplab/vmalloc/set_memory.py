@@ -81,7 +81,7 @@ def set_memory(kernel: Kernel, addr: int, numpages: int) -> SetMemory:
     unmapped = numpages - mapped // page
     error, why, oops = _refusal(kernel, addr, end)
     reached = not error and not oops
-    hazards = []
+    hazards: list[Hazard] = []
     for va, size, pfn in leaves:
         cut = va < addr or va + size > end
         outcome = rules.group if kernel.arch.is_group(size) else rules.block
@@ -90,11 +90,13 @@ def set_memory(kernel: Kernel, addr: int, numpages: int) -> SetMemory:
         inside = (min(va + size, end) - max(va, addr)) // page
         safe = not reached or outcome in ("split", "refused")
         text = _TEXTS[outcome] if reached else "not reached: the call has returned before"
+        if reached and any(hazard.outcome == "refused" for hazard in hazards):
+            text = "not reached: the walk has stopped at a leaf before it"
         hazards.append(Hazard(va, size, pfn, inside, outcome, safe, text))
     if reached and unmapped and rules.hole_errno:
-        error, why = rules.hole_errno, f"{unmapped} pages of the range are not mapped; those before are changed"
+        error, why = rules.hole_errno, f"pages of the range are not mapped ({unmapped}); any before them are changed"
     elif reached and any(hazard.outcome == "refused" for hazard in hazards):
-        error, why = errno.EINVAL, "a leaf larger than a page is in the range; the pages before it are changed"
+        error, why = errno.EINVAL, "a leaf larger than a page is in the range; any small pages before it are changed"
     return SetMemory(error, why, oops, tuple(hazards), unmapped)
 
 
@@ -108,8 +110,11 @@ def _refusal(kernel: Kernel, addr: int, end: int) -> tuple[int, str, bool]:
             return errno.EINVAL, "the area is not of vmalloc()", False
         if area.flags & VM_ALLOW_HUGE_VMAP and HUGE_CHANGE in kernel.release.merged:
             return errno.EINVAL, "the area is of vmalloc() with VM_ALLOW_HUGE_VMAP", False
-    if rules.needs_pages and (area is None or area.pages is None):
-        return 0, "it looks for the pages that the area owns, and this one owns none", True
+    if rules.needs_pages:
+        if area is None or area.pages is None:
+            return 0, "it follows the pages of the area, and there is no area, or one that owns no pages", True
+        if end > area.addr + len(area.pages) * kernel.arch.page_size:
+            return 0, "it reads behind the array of the area's pages", True
     if rules.refuses_order and area is not None and area.order:
         return errno.EINVAL, "the area is of vmalloc() with pages of a larger order", False
     return 0, "", False
