@@ -458,7 +458,7 @@ class Kernel:
             raise InputError(f"[{start:#x}, {end:#x}) is empty or not page-aligned")
         for flag, wrong in ((VM_FLUSH_RESET_PERMS, True), (VM_NO_GUARD, True), (VM_SPARSE, False)):
             if bool(found.flags & flag) is wrong:
-                self._mapper.warn(f"a sparse area {'without' if wrong else 'has'} {_FLAG_NAMES[flag]}")
+                self._mapper.warn(f"a sparse area {'with' if wrong else 'without'} {_FLAG_NAMES[flag]}")
                 raise VmapError(errno.EINVAL, f"the area at {found.addr:#x} has flags {found.flags:#x}")
         guard = self.arch.page_size
         if (end - start) >> self.arch.page_shift > (self.total_pages or self.arch.addressable_pages):
