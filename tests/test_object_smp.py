@@ -149,6 +149,6 @@ def test_cpus_that_are_not_there_are_named():
         ObjectKernel(smp_object("x86_64"), cpus=0)
     kernel = ObjectKernel(smp_object("x86_64"), cpus=2)
     for number in (-1, 2):
-        with pytest.raises(InputError, match=f"no CPU {number}; this machine has 2"):
+        with pytest.raises(InputError, match=f"no CPU {number}: this machine has 2"):
             kernel.cpu = number
     assert kernel.cpu == 0

@@ -451,7 +451,9 @@ class AddressSpace:
 
     def track(self, addr: int) -> None:
         """Compiled code leaves the area at ``addr`` to others."""
-        self.space.blocks.row[self.find_vmap_area(addr), FLAGS] |= TRACKED
+        block = self.find_vmap_area(addr)
+        if block:  # else the vmap block that holds it was taken out of use
+            self.space.blocks.row[block, FLAGS] |= TRACKED
 
     def disown(self, addr: int) -> None:
         """The area at ``addr`` is gone."""
