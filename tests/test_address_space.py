@@ -325,6 +325,39 @@ def test_kmsan_has_room_for_tables_of_three_ranges_that_straddle_a_boundary():
             assert kernel.vmap(PAGES).cost.leaves == 16
 
 
+def test_kmsan_leaves_the_last_page_of_its_quarter_out():
+    """VMALLOC_END is the last byte there, so no area ends behind it."""
+    kernel = Kernel("x86_64", config={"KMSAN": True})
+    quarter = (kernel.arch.vmalloc_end - kernel.arch.vmalloc_start + 1) // 4
+    with pytest.raises(VmapError):
+        kernel.get_vm_area(quarter - 4096)
+    assert kernel.get_vm_area(quarter - 2 * 4096).end == kernel.arch.vmalloc_start + quarter - 4096
+
+
+def test_what_vm_unmap_ram_frees_is_forgotten():
+    """An area that owned pages leaves nothing to the next one at its address."""
+    kernel = Kernel("x86_64", debug=True)
+    addr = kernel.vmalloc(100 * 4096).addr
+    kernel.vm_unmap_ram(addr, 100)
+    kernel.vm_unmap_aliases()
+    assert kernel.get_vm_area(100 * 4096).addr == addr and kernel.vmalloc_info().endswith(" vmap\n")
+
+
+def test_a_look_into_a_pool_that_finds_nothing_changes_nothing():
+    """The block that is not aligned goes to the end of its pool only if the search goes on to succeed."""
+    kernel = Kernel("x86_64", cpus=2)
+    taken = [kernel.get_vm_area(3 * 4096).addr for _ in range(3)]
+    for addr in taken:
+        kernel.vunmap(addr)
+    kernel.vm_unmap_aliases()
+    space, bounds = kernel._space, kernel._vmalloc_range
+    before = space.space.pools.copy(), space.space.blocks.chain.copy()
+    assert before[0].any()
+    assert space.alloc(4 * 4096, 1 << 46, *bounds, 0, 0, VM_MAP) == space_of.NOTHING_FREE
+    after = space.space.pools, space.space.blocks.chain
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
 def test_large_areas_need_no_memory_to_be_given_up():
     kernel = Kernel("x86_64", record=True)
     kernel.vunmap(kernel.get_vm_area(1 << 44).addr)

@@ -381,9 +381,7 @@ class Kernel:
         if vb is None or not count:
             raise VmapError(errno.EINVAL, f"vm_unmap_ram() of {count} pages at {addr:#x}, in no vmap block", bug=True)
         order = (count - 1).bit_length()
-        mapping = self._mappings.pop(addr, None)
-        if mapping is not None:
-            mapping.leaves  # noqa: B018
+        self._last_look(addr)
         self._blocks.use_ends(vb, addr, order)
         self._mapper.unmap(addr, size)
         if self._blocks.dirties(vb, addr, order):
@@ -793,10 +791,14 @@ class Kernel:
         if not block:
             return 0
         start, end = self._space.bounds(block)
-        mapping = self._mappings.pop(start, None)
+        self._last_look(start)
+        return end - start
+
+    def _last_look(self, addr: int) -> None:
+        """Let the mapping at ``addr`` see its leaves before they go."""
+        mapping = self._mappings.pop(addr, None)
         if mapping is not None:
             mapping.leaves  # noqa: B018 - the owner may ask for them later
-        return end - start
 
     def _purge(self, start: int = BEYOND, end: int = 0, full: bool = False) -> bool:
         """``__purge_vmap_area_lazy()``; whether anything waited."""

@@ -75,7 +75,9 @@ def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool) -> Arch:
         section_shift=29 if page_shift == 16 else 27,
         ioremap_max_order=30 if page_shift == 12 else levels[1].shift,
         free_clears_pmds=True,
-        set_memory=SetMemory(block="refused", needs_alloc=True),
+        set_memory=SetMemory(
+            block="refused", needs_alloc=True, huge_change="arm64: set_memory_*() refuses VM_ALLOW_HUGE_VMAP"
+        ),
         free_flush_per_table=True,
         free_flush_span=lambda shift: 0,
         max_page_order={12: 10, 14: 11, 16: 13}[page_shift],

@@ -49,6 +49,7 @@ class SetMemory:
         changes as a whole, unless it is refused.
     :param group: what becomes of a group of PTEs that it cuts: ``torn`` or ``refused``.
     :param needs_alloc: the range must be inside one area of vmalloc().
+    :param huge_change: name of the change that refuses areas with VM_ALLOW_HUGE_VMAP, or "".
     :param needs_pages: the area must own its pages; nobody looks whether it does.
     :param refuses_order: a vmalloc area with pages of a larger order is refused.
     :param hole_errno: what a page that is not mapped returns; 0 if it is passed over.
@@ -57,6 +58,7 @@ class SetMemory:
     block: str = "whole"
     group: str = "torn"
     needs_alloc: bool = False
+    huge_change: str = ""
     needs_pages: bool = False
     refuses_order: bool = False
     hole_errno: int = 0

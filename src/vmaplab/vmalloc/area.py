@@ -57,7 +57,7 @@ FIRST, LAST, LENGTH = range(3)
 NOTHING_FREE, NO_ROOM = -1, -2
 """What :func:`alloc_vmap_area` returns instead of a node: no such address space; the arrays must grow first."""
 BEYOND = 1 << 62
-NEXT, PREV = 0, 1
+NEXT, PREV = FIRST, LAST  # of a block in a list: what follows it from the one end, and from the other
 
 
 class Space(NamedTuple):
@@ -94,53 +94,28 @@ def pool_of(node: int, size: int) -> int:
 
 
 @jit
-def push(space: Space, pool: int, block: int) -> None:
-    """``list_add()``, at the head."""
+def push(space: Space, pool: int, block: int, end: int) -> None:
+    """``list_add()`` at FIRST, ``list_add_tail()`` at LAST."""
     head, chain = space.pools[pool], space.blocks.chain
-    chain[block, NEXT], chain[block, PREV] = head[FIRST], 0
-    if head[FIRST]:
-        chain[head[FIRST], PREV] = block
+    chain[block, end], chain[block, 1 - end] = head[end], 0
+    if head[end]:
+        chain[head[end], 1 - end] = block
     else:
-        head[LAST] = block
-    head[FIRST] = block
+        head[1 - end] = block
+    head[end] = block
 
 
 @jit
-def pop(space: Space, pool: int) -> int:
-    """Take the first block off a list that has one."""
+def pop(space: Space, pool: int, end: int) -> int:
+    """Take the block at ``end``, FIRST or LAST, off a list that has one."""
     head, chain = space.pools[pool], space.blocks.chain
-    block = i64(head[FIRST])
-    head[FIRST] = chain[block, NEXT]
-    if head[FIRST]:
-        chain[head[FIRST], PREV] = 0
+    block = i64(head[end])
+    head[end] = chain[block, end]
+    if head[end]:
+        chain[head[end], 1 - end] = 0
     else:
-        head[LAST] = 0
+        head[1 - end] = 0
     return block
-
-
-@jit
-def pop_back(space: Space, pool: int) -> int:
-    """Take the last block off a list that has one."""
-    head, chain = space.pools[pool], space.blocks.chain
-    block = i64(head[LAST])
-    head[LAST] = chain[block, PREV]
-    if head[LAST]:
-        chain[head[LAST], NEXT] = 0
-    else:
-        head[FIRST] = 0
-    return block
-
-
-@jit
-def push_back(space: Space, pool: int, block: int) -> None:
-    """``list_add_tail()``."""
-    head, chain = space.pools[pool], space.blocks.chain
-    chain[block, NEXT], chain[block, PREV] = 0, head[LAST]
-    if head[LAST]:
-        chain[head[LAST], NEXT] = block
-    else:
-        head[FIRST] = block
-    head[LAST] = block
 
 
 @jit
@@ -149,10 +124,10 @@ def node_pool_del_va(space: Space, node: int, size: int, align: int, vstart: int
     pool = pool_of(node, size)
     if pool < 0 or space.pools[pool, FIRST] == 0:
         return 0
-    block = pop(space, pool)
+    block = pop(space, pool, i64(FIRST))
     start = i64(space.blocks.row[block, START])
     if start & (align - 1) or start < vstart or space.blocks.row[block, END] > vend:
-        push_back(space, pool, block)
+        push(space, pool, block, i64(LAST))
         return 0
     space.pools[pool, LENGTH] -= 1
     space.state[POOLED] -= 1
@@ -183,7 +158,7 @@ def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int,
         start = take(blocks, size, align, vstart, vend)
         if start < 0:
             if first and space.pools[pool, FIRST] != first:  # it was not aligned, and went to the end
-                push(space, pool, pop_back(space, pool))
+                push(space, pool, pop(space, pool, i64(LAST)), i64(FIRST))
             return NOTHING_FREE
         block = new_node(blocks, start, start + size)
     blocks.row[block, FLAGS], blocks.row[block, VM] = flags, vm
@@ -246,7 +221,7 @@ def decay_va_pool_node(space: Space, node: int, full: bool) -> None:
             pools[pool, LENGTH] = 0
         left = i64(pools[pool, LENGTH]) >> 2
         while pools[pool, FIRST]:
-            merge_or_add(blocks, i64(DECAY), pop(space, pool))
+            merge_or_add(blocks, i64(DECAY), pop(space, pool, i64(FIRST)))
             space.state[POOLED] -= 1
             if not full:
                 pools[pool, LENGTH] -= 1
@@ -292,7 +267,7 @@ def purge_vmap_node(space: Space, node: int, first: int, populate: bool) -> None
         space.state[LAZY_AREAS] -= 1
         pool = pool_of(node, size) if populate and blocks.row[block, FLAGS] >> NODE_SHIFT else -1
         if pool >= 0:
-            push(space, pool, block)
+            push(space, pool, block, i64(FIRST))
             space.pools[pool, LENGTH] += 1
             space.state[POOLED] += 1
         else:

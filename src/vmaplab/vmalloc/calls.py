@@ -40,7 +40,7 @@ from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_r
 from vmaplab.vmalloc.flags import VM_IOREMAP
 from vmaplab.vmalloc.tree import END, FLAGS, START, VM
 
-ENOMEM, EINVAL = errno.ENOMEM, errno.EINVAL
+ENOMEM = errno.ENOMEM
 NO_TABLES = -3
 """Returned, besides the negative numbers of :mod:`.area`: the table memory must grow first."""
 VMAP, VUNMAP, CPU, OTHER = range(4)

@@ -252,6 +252,10 @@ class Batch:
             self.kinds = np.fromiter((_KINDS[one[0]] for one in operations), dtype=np.int64, count=count)
         except (KeyError, TypeError) as error:
             raise InputError(f"unknown operation {error}; known: {', '.join(CALLS)}") from None
+        pages = column(3)
+        switches = self.kinds == CPU
+        for number in pages[switches].tolist():
+            check_cpu(number, cpus)
         self._refs = refs = column(1)
         later = np.flatnonzero(refs >= np.arange(count))
         if len(later):
@@ -270,16 +274,12 @@ class Batch:
         unusual = (lengths == 0) | (lengths > (total_pages or arch.addressable_pages)) | (flags & _UNUSUAL != 0)
         self.kinds[(self.kinds == VMAP) & unusual] = OTHER
         self.kinds[column(2) != 0] = OTHER
-        pages = column(3)
         self.kinds[(refs >= 0) & (self.kinds != VUNMAP)] = OTHER
         numbers = np.zeros((count, 3), dtype=np.int64)
         numbers[:, 0], numbers[:, 2] = refs, flags
         if any(map(itemgetter(7), operations)):
             numbers[:, 1] = [signed(self._addr(one.addr)) for one in operations]
-        switches = self.kinds == CPU
         numbers[switches, 1] = pages[switches]
-        for number in pages[[one.call == "cpu" for one in operations]].tolist() if switches.any() else ():
-            check_cpu(number, cpus)
         self.results = np.zeros(count, dtype=np.int64)
         self.cpu = np.array([cpu], dtype=np.int64)
         self.arrays = self.kinds, numbers, firsts, whole.view(np.int64)

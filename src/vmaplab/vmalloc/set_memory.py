@@ -16,8 +16,6 @@ from vmaplab.vmalloc.flags import VM_ALLOC, VM_ALLOW_HUGE_VMAP
 if TYPE_CHECKING:
     from vmaplab.kernel import Kernel
 
-HUGE_CHANGE = "arm64: set_memory_*() refuses VM_ALLOW_HUGE_VMAP"
-
 
 class Hazard(NamedTuple):
     """A leaf that is larger than a page and that the range touches in a way that matters.
@@ -108,7 +106,7 @@ def _refusal(kernel: Kernel, addr: int, end: int) -> tuple[int, str, bool]:
             return errno.EINVAL, "the range is not inside one area", False
         if not area.flags & VM_ALLOC:
             return errno.EINVAL, "the area is not of vmalloc()", False
-        if area.flags & VM_ALLOW_HUGE_VMAP and HUGE_CHANGE in kernel.release.merged:
+        if area.flags & VM_ALLOW_HUGE_VMAP and rules.huge_change in kernel.release.merged:
             return errno.EINVAL, "the area is of vmalloc() with VM_ALLOW_HUGE_VMAP", False
     if rules.needs_pages:
         if area is None or area.pages is None:
