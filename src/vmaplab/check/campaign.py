@@ -21,8 +21,6 @@ from vmaplab.object.build import Built
 from vmaplab.release import Release
 
 CHUNK = 200
-UNWATCHED = ("cpu", "map_ram", "unmap_ram", "vmap_pfn", "map_pages", "unmap_pages")
-"""Steps that :class:`~vmaplab.check.witness.Witness` does not know."""
 
 
 class Result(NamedTuple):
@@ -32,6 +30,7 @@ class Result(NamedTuple):
     :param calls: steps in them.
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
+    :param partly: watched runs of which not all steps could be judged.
     :param number: the first scenario that differed or broke an invariant, or None.
     :param told: how.
     """
@@ -40,6 +39,7 @@ class Result(NamedTuple):
     calls: int
     translated: int = 0
     failures: int = 0
+    partly: int = 0
     number: int | None = None
     told: str = ""
 
@@ -79,7 +79,7 @@ class Plan:
     @property
     def chunk(self) -> int:
         """Scenarios that a process runs before it reports."""
-        return 1 if self.faults else CHUNK
+        return 1 if self.faults else max(1, CHUNK // self.calls) if self.calls else CHUNK
 
     @property
     def against(self) -> str:
@@ -117,6 +117,7 @@ class Verdict:
     :param difference: in words; empty if there is none.
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
+    :param partly: watched runs of which not all steps could be judged.
     """
 
     plan: Plan
@@ -127,6 +128,7 @@ class Verdict:
     difference: str = ""
     translated: int = 0
     failures: int = 0
+    partly: int = 0
 
 
 def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[], None] = lambda: None) -> Verdict:
@@ -143,8 +145,9 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
     found = [(result.number, result.told) for result in results if result.number is not None]
     if found:
         return _shrunk(plan, *min(found))
-    cases, calls, translated, failures = (sum(column) for column in zip(*(r[:4] for r in results), strict=True))
-    return Verdict(plan, cases, calls, translated=translated, failures=failures)
+    sums = (sum(column) for column in zip(*(result[:5] for result in results), strict=True))
+    cases, calls, translated, failures, partly = sums
+    return Verdict(plan, cases, calls, translated=translated, failures=failures, partly=partly)
 
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:
@@ -153,36 +156,41 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     for step in scenario.steps:
         if step.call == "set_memory":
             raise InputError("'set_memory' is answered by the model alone; use 'vmaplab replay'")
-        if step.call in UNWATCHED and (plan.verify or plan.faults):
-            raise InputError(f"'{step.call}' is compared, not judged; leave out --verify and --faults")
         if step.call == "cpu" and step.pages >= plan.cpus:
             raise InputError(f"there is no CPU {step.pages}: the machine has {plan.cpus}; say --cpus")
-        if step.call in ("ioremap", "range") and step.pfn + step.pages > frames:
+        last = step.pfn + step.pages
+        if step.call == "vmap_pfn" and step.pfns is not None:
+            last = int(step.pfns.max()) + 1
+        if step.call in ("ioremap", "range", "vmap_pfn") and last > frames:
             raise InputError(f"'{step.call}' goes beyond the {frames:#x} page frames that {plan.arch.name} can address")
     ours, theirs = plan.sides()
     chosen = any(step.call == "fail" for step in scenario.steps)
     if chosen and not plan.faults:
         raise InputError("the step 'fail' counts each side's own allocations, so nothing can be compared: add --faults")
     if chosen:
-        faults = [f"{side.name}: {fault}" for side in (ours, theirs) if (fault := side.watch(scenario).fault)]
-        return Verdict(plan, 1, len(scenario.steps), None, scenario, "\n".join(faults), failures=2)
+        runs = [(side.name, side.watch(scenario)) for side in (ours, theirs)]
+        told = "\n".join(f"{name}: {run.fault}" for name, run in runs if run.fault)
+        partly = sum(run.blind != "" for _, run in runs)
+        return Verdict(plan, 1, len(scenario.steps), None, scenario, told, failures=2, partly=partly)
     if plan.faults:
         side, found = _failures(scenario, ours, theirs)
         told = f"{side.name}: {found.finding}" if side else ""
-        return Verdict(plan, 1, len(scenario.steps), None, found.scenario or scenario, told, failures=found.runs)
-    told, translated = compared(scenario, ours, theirs)
-    return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated)
+        shown = found.scenario or scenario
+        return Verdict(plan, 1, len(scenario.steps), None, shown, told, failures=found.runs, partly=found.partly)
+    told, translated, partly = compared(scenario, ours, theirs)
+    return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated, partly=partly)
 
 
 def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[Side | None, Failures]:
     """Let the allocations of ``scenario`` fail on both sides: the side that breaks an invariant, and what was found."""
-    runs = 0
+    runs = partly = 0
     for side in (ours, theirs):
         found = fail_each(side, scenario)
         runs += found.runs
+        partly += found.partly
         if found.finding:
-            return side, found._replace(runs=runs)
-    return None, Failures(runs)
+            return side, found._replace(runs=runs, partly=partly)
+    return None, Failures(runs, partly)
 
 
 def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
@@ -250,7 +258,7 @@ def _begin(plan: Plan) -> None:
 def _run(start: int, end: int) -> Result:
     ours, theirs = _state["sides"]
     generator: Generator = _state["generator"]
-    steps = translated = failures = 0
+    steps = translated = failures = partly = 0
     for number in range(start, end):
         scenario = generator.scenario(number)
         steps += len(scenario.steps)
@@ -258,9 +266,11 @@ def _run(start: int, end: int) -> Result:
             side, found = _failures(scenario, ours, theirs)
             told = f"{side.name}: {found.finding}" if side else ""
             failures += found.runs
+            partly += found.partly
         else:
-            told, pages = compared(scenario, ours, theirs)
+            told, pages, unjudged = compared(scenario, ours, theirs)
             translated += pages
+            partly += unjudged
         if told:
-            return Result(number - start + 1, steps, translated, failures, number, told)
-    return Result(end - start, steps, translated, failures)
+            return Result(number - start + 1, steps, translated, failures, partly, number, told)
+    return Result(end - start, steps, translated, failures, partly)

@@ -65,6 +65,7 @@ class Run(NamedTuple):
     :param fault: what went wrong beyond that: a fault of the kernel's code, or an invariant that does not hold.
     :param translated: pages that an MMU translated; of a watched run, as the next.
     :param allocations: how many the steps tried.
+    :param blind: why not all steps could be judged.
     """
 
     results: list[int | str]
@@ -75,6 +76,7 @@ class Run(NamedTuple):
     fault: str = ""
     translated: int = 0
     allocations: int = 0
+    blind: str = ""
 
 
 def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
@@ -118,7 +120,9 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         for row in warned:
             text = kernel.log.texts[rows[row, 1]]
             rows[row, 1] = crc32(_LINE.sub("", text).encode()) if words else _kind_of(text)
-    watched = (kernel.translated, kernel.allocations_tried) if isinstance(kernel, Witness) else (0, 0)
+    watched: tuple[int, int, str] = (0, 0, "")
+    if isinstance(kernel, Witness):
+        watched = kernel.translated, kernel.allocations_tried, kernel.blind
     return Run(results, starts, rows, kernel.log, memory, fault, *watched)
 
 
@@ -264,11 +268,15 @@ def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:
     return compared(scenario, ours, theirs)[0]
 
 
-def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int]:
-    """As :func:`compare`; and how many pages an MMU translated, if the sides are watched."""
+def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, int]:
+    """As :func:`compare`; if the sides are watched, how many pages an MMU translated, and runs judged in part."""
     words = isinstance(ours, ObjectSide) and isinstance(theirs, ObjectSide)
     runs = ours.run(scenario, words), theirs.run(scenario, words)
-    return difference(scenario, *runs, (ours.name, theirs.name)), sum(one.translated for one in runs)
+    return difference(scenario, *runs, (ours.name, theirs.name)), *_sums(runs)
+
+
+def _sums(runs: tuple[Run, Run]) -> tuple[int, int]:
+    return sum(one.translated for one in runs), sum(one.blind != "" for one in runs)
 
 
 def _kind_of(text: str) -> int:

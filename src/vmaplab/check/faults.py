@@ -18,11 +18,13 @@ class Failures(NamedTuple):
     """What came of it.
 
     :param runs: how often the scenario ran with a failing allocation.
+    :param partly: runs of which not all steps could be judged.
     :param scenario: the first run that broke an invariant, as a scenario that does it again; None if none did.
     :param finding: what it broke.
     """
 
     runs: int
+    partly: int = 0
     scenario: Scenario | None = None
     finding: str = ""
 
@@ -38,14 +40,16 @@ def fail_each(side: Side, scenario: Scenario) -> Failures:
     """Run ``scenario`` watched: as it is, with each of its allocations failing, and with each pair."""
     run = side.watch(scenario)
     if run.fault:
-        return Failures(0, scenario, run.fault)
+        return Failures(0, 0, scenario, run.fault)
+    partly = int(run.blind != "")
     singles = [(number,) for number in range(run.allocations)]
     pairs = list(combinations(range(run.allocations), 2))
     step = max(1, -(-len(pairs) // MOST_PAIRS))
     chosen: list[tuple[int, ...]] = [*singles, *pairs[::step]]
     for count, numbers in enumerate(chosen, start=1):
         worse = failing(scenario, numbers)
-        fault = side.watch(worse).fault
-        if fault:
-            return Failures(count, worse, fault)
-    return Failures(len(chosen))
+        run = side.watch(worse)
+        partly += run.blind != ""
+        if run.fault:
+            return Failures(count, partly, worse, run.fault)
+    return Failures(len(chosen), partly)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from vmaplab.check import invariants
 from vmaplab.check.shadow import Rows, Shadow, joined
 from vmaplab.errors import InputError, Violation, VmapError
-from vmaplab.kernel import Kernel
+from vmaplab.kernel import NUMA_NO_NODE, Kernel
 from vmaplab.mapping import Mapping
 from vmaplab.mmu import FORMATS, walker
 from vmaplab.mmu.format import U64, Format
@@ -37,13 +38,15 @@ from vmaplab.mmu.proof import Prover
 from vmaplab.mmu.walker import Walk
 from vmaplab.pages.array import page_array
 from vmaplab.pgtable.memory import L_FLUSH_VMAP, L_FLUSH_VUNMAP
-from vmaplab.vmalloc.flags import VM_MAP, VM_NO_GUARD
+from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD, VM_SPARSE
 
 if TYPE_CHECKING:
     from vmaplab.object.kernel import ObjectKernel
 
 Ints = NDArray[np.int64]
 NOTHING = -1
+WITH_METADATA = ("vmap", "vmalloc", "vm_map_ram", "vmap_pages_range_noflush", "vm_area_map_pages")
+"""Calls for whose pages KMSAN maps shadow and origin."""
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Held:
     :param pfns: per page its frame, or NOTHING.
     :param rights: what its entries allow (``vmaplab.mmu.format``); None where the caller asked for others.
     :param metadata: per page, whether KMSAN has shadow and origin pages for it.
+    :param sparse: vm_area_map_pages() may map in it.
     :param nested: the area of its page array, if that is in the vmalloc space too.
     """
 
@@ -63,6 +67,7 @@ class Held:
     call: str
     rights: int | None
     metadata: NDArray[np.bool_]
+    sparse: bool = False
     nested: list[int] = field(default_factory=list)
 
 
@@ -77,6 +82,7 @@ class Witness:
     :ivar prover: the emulated MMU, or None.
     :ivar translated: pages that the MMU translated so far.
     :ivar allocations_tried: allocations since the last ``fail()``, when :meth:`close` began.
+    :ivar blind: why nothing is judged any more, or "".
     """
 
     def __init__(self, kernel: Kernel | ObjectKernel, form: Format | None = None, mmu: bool = False) -> None:
@@ -99,7 +105,7 @@ class Witness:
         self.prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
         self._handed = kernel.log_pages()
         self._objects, self._pages = kernel.live_objects, kernel.taken_pages
-        self._blind = ""  # why the expected mappings are not known any more
+        self.blind = ""
         self.translated = 0
         self.allocations_tried = 0
 
@@ -110,19 +116,20 @@ class Witness:
 
     def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
         """``vmap()``."""
-        given = page_array(pfns).astype(np.int64)
-        seen = len(self.kernel.log)
-        mapping = self._made("vmap", lambda: self.kernel.vmap(pfns, flags, prot))
-        limit = min(self.kernel.total_pages or 1 << 62, self.kernel.arch.addressable_pages)
-        wrong = np.flatnonzero((given < 0) | (given >= limit))
-        if len(wrong):
-            raise Violation(f"vmap() maps page {int(wrong[0])}, which is NULL or not valid, and reports no error")
-        self._hold(mapping.addr, given, "vmap", self.form.data_rights if prot is None else None)
-        self._settle("vmap", seen, mapping)
-        return mapping
+        return self._maps("vmap", pfns, lambda: self.kernel.vmap(pfns, flags, prot), prot)
 
-    def vmalloc(self, size: int, flags: int = 0) -> Mapping:
+    def vm_map_ram(self, pfns: ArrayLike, node: int = NUMA_NO_NODE) -> Mapping:
+        """``vm_map_ram()``: an area of its own or part of a vmap block, without a guard page."""
+        return self._maps("vm_map_ram", pfns, lambda: self.kernel.vm_map_ram(pfns, node), guarded=False)
+
+    def vmap_pfn(self, pfns: ArrayLike, prot: int | None = None) -> Mapping:
+        """``vmap_pfn()``."""
+        return self._maps("vmap_pfn", pfns, lambda: self.kernel.vmap_pfn(pfns, prot), prot, memory=False)
+
+    def vmalloc(self, size: int, flags: int = 0, node: int = NUMA_NO_NODE) -> Mapping:
         """``__vmalloc_node_range()``."""
+        if node not in (NUMA_NO_NODE, 0):
+            raise InputError(f"there is no NUMA node {node}: a machine that is watched has node 0, or -1 for any")
         seen = len(self.kernel.log)
         mapping = self._made("vmalloc", lambda: self.kernel.vmalloc(size, flags))
         count = -(-size // self._page)
@@ -146,6 +153,10 @@ class Witness:
         self._settle("vmalloc", seen, mapping)
         return mapping
 
+    def vzalloc(self, size: int, node: int = NUMA_NO_NODE) -> Mapping:
+        """``vzalloc_node()``: what it adds to ``vmalloc()``, zeroes, is not looked at."""
+        return self.vmalloc(size, node=node)
+
     def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
         """``ioremap()``."""
         seen = len(self.kernel.log)
@@ -164,7 +175,8 @@ class Witness:
         addr = area if isinstance(area, int) else area.addr
         guarded = not flags & VM_NO_GUARD
         nothing = np.full(pages, NOTHING, dtype=np.int64)
-        self._hold(addr, nothing, "get_vm_area", self.form.data_rights, guarded=guarded)
+        held = self._hold(addr, nothing, "get_vm_area", self.form.data_rights, guarded=guarded)
+        held.sparse = flags & (VM_SPARSE | VM_NO_GUARD | VM_FLUSH_RESET_PERMS) == VM_SPARSE
         self._settle("get_vm_area", seen)
         return area
 
@@ -180,6 +192,13 @@ class Witness:
         """``iounmap()``."""
         self._remove("iounmap", addr)
 
+    def vm_unmap_ram(self, addr: int, count: int) -> None:
+        """``vm_unmap_ram()``."""
+        held = self._held.get(addr)
+        if held is None or held.call != "vm_map_ram" or len(held.pfns) != count:
+            self._lose_sight("vm_unmap_ram() of what vm_map_ram() has not mapped so")
+        self._ends("vm_unmap_ram", [] if held is None else [held], lambda: self.kernel.vm_unmap_ram(addr, count))
+
     def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
         """``vmap_pages_range_noflush()``."""
         given = page_array(pfns).astype(np.int64)
@@ -190,14 +209,24 @@ class Witness:
     def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
         """``vmap_page_range()``."""
         given = phys // self._page + np.arange((end - addr) // self._page, dtype=np.int64)
-        self._over(
-            "vmap_page_range", addr, given, lambda: self.kernel.vmap_page_range(addr, end, phys, prot), flush=True
-        )
+        self._over("vmap_page_range", addr, given, lambda: self.kernel.vmap_page_range(addr, end, phys, prot))
 
     def vunmap_range(self, addr: int, end: int) -> None:
         """``vunmap_range()``."""
         given = np.full((end - addr) // self._page, NOTHING, dtype=np.int64)
         self._over("vunmap_range", addr, given, lambda: self.kernel.vunmap_range(addr, end))
+
+    def vm_area_map_pages(self, area: Any, start: int, pfns: ArrayLike) -> None:
+        """``vm_area_map_pages()``; ``area``: what :meth:`get_vm_area` returned, or its address."""
+        given = page_array(pfns).astype(np.int64)
+        run = partial(self.kernel.vm_area_map_pages, area, start, pfns)
+        self._into_sparse("vm_area_map_pages", area, start, given, run)
+
+    def vm_area_unmap_pages(self, area: Any, start: int, end: int) -> None:
+        """``vm_area_unmap_pages()``."""
+        given = np.full(max(end - start, 0) // self._page, NOTHING, dtype=np.int64)
+        run = partial(self.kernel.vm_area_unmap_pages, area, start, end)
+        self._into_sparse("vm_area_unmap_pages", area, start, given, run)
 
     def vmalloc_to_pfn(self, addr: int) -> int:
         """``vmalloc_to_pfn()``."""
@@ -208,10 +237,10 @@ class Witness:
         try:
             pfn = self.kernel.vmalloc_to_pfn(addr)
         except VmapError:
-            if wanted != NOTHING and not self._blind:
+            if wanted != NOTHING and not self.blind:
                 raise Violation(f"vmalloc_to_page() finds nothing at {addr:#x}, where PFN {wanted:#x} is") from None
             raise
-        if pfn != wanted and not self._blind:
+        if pfn != wanted and not self.blind:
             raise Violation(f"vmalloc_to_page() finds PFN {pfn:#x} at {addr:#x} instead of {_frame(wanted)}")
         return pfn
 
@@ -220,8 +249,24 @@ class Witness:
         seen = len(self.kernel.log)
         self.kernel.vm_unmap_aliases()
         self._settle("vm_unmap_aliases", seen)
-        if self._shadow.stale and not self._blind:
+        if self._shadow.stale and not self.blind:
             raise Violation("vm_unmap_aliases() leaves unmapped addresses without a TLB flush")
+
+    @property
+    def cpu(self) -> int:
+        """The CPU that makes the next calls."""
+        return self.kernel.cpu
+
+    @cpu.setter
+    def cpu(self, number: int) -> None:
+        self.kernel.cpu = number
+
+    def run(self, operations: Any) -> None:
+        """Not watched.
+
+        :raises InputError: always.
+        """
+        raise InputError("a kernel that is watched makes one call at a time: vmaplab.vmalloc.operation.perform()")
 
     def close(self) -> None:
         """Undo everything, and see that nothing is lost: no area, no page, no object of the kernel's."""
@@ -229,14 +274,43 @@ class Witness:
         self.kernel.fail(())
         nested = {addr for held in self._held.values() for addr in held.nested}
         for addr, held in list(self._held.items()):
-            if addr not in nested:
+            if held.call == "vm_map_ram":
+                self.vm_unmap_ram(addr, len(held.pfns))
+            elif addr not in nested:
                 self._remove({"vmalloc": "vfree", "ioremap": "iounmap"}.get(held.call, "vunmap"), addr)
         self.vm_unmap_aliases()
-        lost = self.kernel.live_objects - self._objects
+        if self.blind:
+            return
+        kept = self._ram()
+        for start, end in kept:
+            if start % (end - start):
+                raise Violation(f"when everything is unmapped, [{start:#x}, {end:#x}) of vm_map_ram() is still in use")
+        lost = self.kernel.live_objects - self._objects - 2 * len(kept)  # a struct vmap_block has a vmap_area
         if lost > self.kernel.spare_objects:
             raise Violation(f"when everything is unmapped, {lost} objects are still allocated")
         if self.kernel.taken_pages > self._pages:
             raise Violation(f"when everything is freed, {self.kernel.taken_pages - self._pages} pages are missing")
+
+    def _maps(
+        self,
+        call: str,
+        pfns: ArrayLike,
+        run: Callable[[], Mapping],
+        prot: int | None = None,
+        memory: bool = True,
+        guarded: bool = True,
+    ) -> Mapping:
+        """A call that maps ``pfns``; ``memory``: it refuses what is no memory, or else what is."""
+        given, seen = page_array(pfns).astype(np.int64), len(self.kernel.log)
+        mapping = self._made(call, run)
+        limit = min(self.kernel.total_pages or 1 << 62, self.kernel.arch.addressable_pages)
+        wrong = np.flatnonzero(((given < 0) | (given >= limit)) == memory)
+        if len(wrong):
+            what = "NULL or not valid" if memory else "memory"
+            raise Violation(f"{call}() maps page {int(wrong[0])}, which is {what}, and reports no error")
+        self._hold(mapping.addr, given, call, self.form.data_rights if prot is None else None, guarded)
+        self._settle(call, seen, mapping)
+        return mapping
 
     def _made(self, call: str, run: Callable[[], Mapping]) -> Mapping:
         """What ``run`` maps; if it refuses, everything is looked at first."""
@@ -252,7 +326,7 @@ class Witness:
     def _hold(self, addr: int, pfns: Ints, call: str, rights: int | None, guarded: bool = True) -> Held:
         """Remember a new area, after a look at where it lies."""
         arch, end = self.kernel.arch, addr + (len(pfns) + guarded) * self._page
-        held = Held(addr, end, pfns, call, rights, np.full(len(pfns), call in ("vmap", "vmalloc")))
+        held = Held(addr, end, pfns, call, rights, np.full(len(pfns), call in WITH_METADATA))
         start, stop = arch.vmalloc_start, self._meta[0] - 1 if self._quarter else arch.vmalloc_end
         if call == "ioremap" and arch.ioremap_start:
             start, stop = arch.ioremap_start, arch.ioremap_end
@@ -268,55 +342,98 @@ class Witness:
     def _holding(self, addr: int) -> Held | None:
         return next((held for held in self._held.values() if held.addr <= addr < held.end), None)
 
+    def _lose_sight(self, why: str) -> None:
+        """From now on nothing is judged: what the call does is not defined, or not told by what can be seen."""
+        self.blind = self.blind or why
+
     def _remove(self, call: str, addr: int) -> None:
-        seen = len(self.kernel.log)
         held = self._holding(addr - addr % self._page if call == "iounmap" else addr) if addr else None
-        try:
-            getattr(self.kernel, call)(addr)
-        except VmapError:
+        if addr % self._page and call != "iounmap":
             held = None
-        if held is not None and (addr % self._page == 0 or call == "iounmap"):
-            gone = [held, *(self._held[nested] for nested in held.nested if call == "vfree")]
-            for one in gone:
-                self._held.pop(one.addr, None)
-                if not self._blind:
-                    self._exactly(call, self.kernel.log.rows(seen), L_FLUSH_VUNMAP, one.addr, one.end)
+        ram = [(held.addr, held.end)] if held and held.call == "vm_map_ram" else [] if held or not addr else self._ram()
+        if any(start <= addr < end for start, end in ram):
+            self._lose_sight(f"{call}() of what vm_map_ram() has mapped")
+        if held is not None and held.call == "vmalloc" and (call != "vfree" or self._is_nested(held)):
+            self._lose_sight(f"{call}() of an area whose pages somebody else has to free")
+        gone = [held] if held is not None else []
+        if held is not None and call == "vfree":
+            gone += [self._held[nested] for nested in held.nested if nested in self._held]
+        self._ends(call, gone, lambda: getattr(self.kernel, call)(addr))
+
+    def _ends(self, call: str, gone: list[Held], run: Callable[[], None]) -> None:
+        """A call that returns nothing and ends the areas ``gone``."""
+        seen = len(self.kernel.log)
+        try:
+            run()
+        except VmapError as error:
+            if error.bug:
+                self._lose_sight("the kernel met a BUG()")
+                raise
+            gone = []
+        for held in gone:
+            self._held.pop(held.addr, None)
+            if not self.blind:
+                self._exactly(call, self.kernel.log.rows(seen), L_FLUSH_VUNMAP, held.addr, held.end)
         self._settle(call, seen)
 
-    def _over(self, call: str, addr: int, given: Ints, run: Callable[[], None], flush: bool = False) -> None:
+    def _is_nested(self, held: Held) -> bool:
+        return any(held.addr in other.nested for other in self._held.values())
+
+    def _ram(self) -> list[tuple[int, int]]:
+        """The areas and blocks of vm_map_ram(), by /proc/vmallocinfo; a block may have no page in use."""
+        lines = [line.split() for line in self.kernel.vmalloc_info().splitlines()]
+        bounds = [words[0].split("-") for words in lines if words[-1] == "vm_map_ram"]
+        return [(int(start, 16), int(end, 16)) for start, end in bounds]
+
+    def _into_sparse(self, call: str, area: Any, start: int, given: Ints, run: Callable[[], None]) -> None:
+        """A call that refuses what is not inside an area with VM_SPARSE."""
+        held = self._holding(area if isinstance(area, int) else area.addr)
+        end = start + len(given) * self._page
+        limit = self.kernel.total_pages or self.kernel.arch.addressable_pages
+        if held and held.sparse and held.addr <= start and end < held.end and len(given) <= limit:
+            self._over(call, start, given, run)
+            return
+        seen = len(self.kernel.log)
+        try:
+            run()
+        finally:
+            self._settle(call, seen)
+
+    def _over(self, call: str, addr: int, given: Ints, run: Callable[[], None]) -> None:
         """A call that maps or unmaps at given addresses; ``given``: what each page is to become."""
         seen = len(self.kernel.log)
         held = self._holding(addr)
         first = (addr - held.addr) // self._page if held else 0
         if held is None or first + len(given) > len(held.pfns):
-            self._blind = self._blind or f"{call}() works outside of any area"
+            self._lose_sight(f"{call}() works outside of any area")
             run()
             return
+        clears = call in ("vunmap_range", "vm_area_unmap_pages")
         there = slice(first, first + len(given))
         before = held.pfns.copy()
-        strict = call == "vunmap_range" or not (before[there] != NOTHING).any()
+        strict = clears or not (before[there] != NOTHING).any()
         failed = False
         try:
             run()
         except VmapError as error:
             if error.bug:
-                self._blind = "the kernel met a BUG()"
+                self._lose_sight("the kernel met a BUG()")
             failed = True
             self._quarter = 0  # how far KMSAN came is not known
             raise
         finally:
             wanted = before.copy()
             wanted[there] = given
-            if failed or call == "vunmap_range":
+            if failed or clears:
                 wanted = self._partly(held, before, wanted, there, failed)
             held.pfns = wanted
             if call != "vmap_page_range":
-                held.metadata[there] = call == "vmap_pages_range_noflush"
-            if call == "vunmap_range" and self._cuts_group(addr, addr + len(given) * self._page):
-                self._blind = "vunmap_range() clears part of a group of PTEs"
+                held.metadata[there] = call in WITH_METADATA
+            if clears and self._cuts_group(addr, addr + len(given) * self._page):
+                self._lose_sight(f"{call}() clears part of a group of PTEs")
             self._settle(call, seen, strict=strict)
-            if not failed and not self._blind and (flush or call == "vunmap_range"):
-                kind = L_FLUSH_VMAP if flush else L_FLUSH_VUNMAP
+            if not failed and not self.blind and not call.endswith("_noflush"):
+                kind = L_FLUSH_VUNMAP if clears else L_FLUSH_VMAP
                 self._exactly(call, self.kernel.log.rows(seen), kind, addr, addr + len(given) * self._page)
 
     def _partly(self, held: Held, before: Ints, wanted: Ints, there: slice, failed: bool) -> Ints:
@@ -416,7 +533,7 @@ class Witness:
         """
         self._handed.clear()
         rows = self.kernel.log.rows(seen)
-        if self._blind or (not len(rows) and mapping is None):
+        if self.blind or (not len(rows) and mapping is None):
             return
         changes = self._shadow.follow(rows, strict)
         self._flushed(call, rows, changes.made, changes.cleared)

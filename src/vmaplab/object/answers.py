@@ -29,7 +29,7 @@ mutex_lock mutex_lock_nested mutex_unlock mutex_init __mutex_init down_read up_r
 _raw_spin_lock _raw_spin_unlock _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
 _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
 queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched
-synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock call_rcu
+synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock
 schedule_timeout_uninterruptible blocking_notifier_call_chain
 shrinker_register split_page arch_sync_kernel_mappings dump_page mod_node_page_state
 debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
@@ -56,6 +56,7 @@ class Rest:
     :ivar heap_start: address of the slab memory ``heap``; set by the owner, as is ``cpu``.
     :ivar limit: how many page tables can exist.
     :ivar work: work that waits to be run, in order: address of the ``struct work_struct`` -> CPU asked for.
+    :ivar callbacks: of ``call_rcu()``, in order: addresses of the ``struct rcu_head`` and of the function.
     :ivar messages: what was printed with a WARN() since the owner last looked.
     :ivar copied: what vread_iter() copied: page struct, offset and bytes.
     :ivar text: what was printed to a seq_file, without the names of callers.
@@ -88,10 +89,12 @@ class Rest:
     def reset(self) -> None:
         """Forget everything that was allocated."""
         self.work: dict[int, int] = {}
+        self.callbacks: list[tuple[int, int]] = []
         self.messages: list[str] = []
         self.copied: list[tuple[int, int, int]] = []
         self.text: list[str] = []
         self._objects: dict[int, int] = {}
+        self._nodes: set[int] = set()  # those of them that are nodes of an xarray
         self._free_objects: dict[int, list[int]] = {}
         self._next_object = 0
         self._next_table = self.first_table
@@ -133,8 +136,8 @@ class Rest:
 
     @property
     def live_objects(self) -> int:
-        """Slab objects allocated now."""
-        return len(self._objects)
+        """Slab objects allocated now, nodes of xarrays aside: which of them stay depends on the indices in use."""
+        return len(self._objects) - len(self._nodes)
 
     def answer(self, name: str) -> int:
         """The result of the kernel's function ``name``, whose arguments are in the registers."""
@@ -183,6 +186,7 @@ class Rest:
     def _free(self, address: int) -> None:
         if not address:
             return
+        self._nodes.discard(address)
         size = self._objects.pop(address, -1)
         if size < 0:
             raise KernelFault(f"{self.cpu.caller()} frees {address:#x}, which is no object in use")
@@ -226,7 +230,10 @@ class Rest:
     _do_kmem_cache_alloc_node = _do_kmem_cache_alloc
 
     def _do_kmem_cache_alloc_lru(self) -> int:
-        return self._alloc(1024, self.gfp_zero)  # an xarray node, from a cache that boot made; its constructor zeroes
+        node = self._alloc(1024, self.gfp_zero)  # an xarray node, from a cache that boot made; its constructor zeroes
+        if node:
+            self._nodes.add(node)
+        return node
 
     def _do_kmem_cache_free(self) -> None:
         self._free(self.cpu.argument(1))
@@ -417,6 +424,9 @@ class Rest:
             return 0
         self.work[work] = self.cpu.argument(0)
         return 1
+
+    def _do_call_rcu(self) -> None:
+        self.callbacks.append((self.cpu.argument(0), self.cpu.argument(1)))
 
     def _do_vmaplab_take_work(self) -> int:
         return self.work.pop(self.cpu.argument(0), -1)

@@ -447,8 +447,8 @@ class ObjectKernel:
 
     @property
     def live_objects(self) -> int:
-        """Slab objects that the vmalloc code holds now."""
-        return self._rest.live_objects
+        """Slab objects that the vmalloc code holds now, those that stand for free address space aside."""
+        return self._rest.live_objects - self._cpu.call("vmaplab_free_areas")
 
     spare_objects: int
     """How many more of them may stay when everything is unmapped: on each CPU, a vmap_area for the next split."""
@@ -539,6 +539,8 @@ class ObjectKernel:
             while rest.work:
                 work = next(iter(rest.work))
                 cpu.call("vmaplab_run_work", work, rest.work.pop(work))
+            while rest.callbacks:
+                cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
         finally:
             self._take_log()
         if self._demanded:

@@ -121,6 +121,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
             "calls": verdict.calls,
             "translated": verdict.translated,
             "injected": verdict.failures,
+            "judged_in_part": verdict.partly,
             "difference": verdict.difference or None,
             "scenario": str(verdict.scenario) if verdict.scenario else None,
             "command": command or None,

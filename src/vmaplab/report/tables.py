@@ -309,7 +309,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
     """Print what a check came to, one line per architecture, then each difference with the command that shows it."""
     console = _Output()
     plan = found[0].plan
-    watched = ["MMU pages"] * plan.verify + ["injected"] * plan.faults
+    watched = ["MMU pages"] * plan.verify + ["injected"] * plan.faults + ["in part"] * (plan.verify or plan.faults)
     other = "and" if plan.faults else "against"
     table = _table("arch", "object", other, "scenarios", "calls", *watched, "", left=3)
     table.columns[-1].justify = "left"
@@ -317,6 +317,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
     for verdict in found:
         plan = verdict.plan
         counts = [verdict.translated] * plan.verify + [verdict.failures] * plan.faults
+        counts += [verdict.partly] * (plan.verify or plan.faults)
         table.add_row(
             plan.arch.name,
             plan.code,

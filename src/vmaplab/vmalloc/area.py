@@ -467,9 +467,8 @@ class AddressSpace:
 
     @property
     def allocated(self) -> int:
-        """How many blocks are in use, wait for the purge, or are in a pool."""
-        state = self.space.state
-        return int(state[BUSY_AREAS] + state[LAZY_AREAS] + state[POOLED])
+        """How many blocks are in use or wait for the purge."""
+        return int(self.space.state[BUSY_AREAS] + self.space.state[LAZY_AREAS])
 
     @property
     def waiting_bytes(self) -> int:

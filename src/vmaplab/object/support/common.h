@@ -248,6 +248,12 @@ void vmaplab_run_work(struct work_struct *work, unsigned int cpu)
 		vmaplab_set_cpu(here);
 }
 
+/* A grace period after call_rcu() */
+void vmaplab_run_rcu(struct rcu_head *head, rcu_callback_t func)
+{
+	func(head);
+}
+
 /* The CPU for which @work is queued, which it then is no more; -1 if it is not. */
 long vmaplab_take_work(struct work_struct *work);
 
