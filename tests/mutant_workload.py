@@ -12,17 +12,20 @@ from vmaplab.check.witness import Witness
 from vmaplab.errors import Violation
 from vmaplab.mmu import FORMATS
 from vmaplab.mmu.proof import Prover
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
+from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_SPARSE
 
 KERNELS = (
-    ("arm64-4k", "mm-unstable", {}),
-    ("x86_64", "linux-6.12", {"KMSAN": True}),
-    ("riscv64-sv39", "series-v4", {}),
+    ("arm64-4k", "mm-unstable", {}, 1),
+    ("x86_64", "linux-6.12", {"KMSAN": True}, 1),
+    ("riscv64-sv39", "series-v4", {}, 3),
 )
+"""Architecture, release, configuration, CPUs."""
+RAM = 1 << 20
+"""Pages of RAM: page frames from there on are vmap_pfn()'s."""
 
 
 class MmuOnly:
-    """The same calls with nothing but an MMU that looks at each mapping made by vmap() and ioremap()."""
+    """The same calls with nothing but an MMU that looks at each mapping."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -44,7 +47,16 @@ class MmuOnly:
         self._prover.check(va[order], phys[order], page)
 
     def vmap(self, pfns):
-        mapping = self.kernel.vmap(pfns)
+        return self._maps(self.kernel.vmap, pfns)
+
+    def vmap_pfn(self, pfns):
+        return self._maps(self.kernel.vmap_pfn, pfns)
+
+    def vm_map_ram(self, pfns):
+        return self._maps(self.kernel.vm_map_ram, pfns)
+
+    def _maps(self, call, pfns):
+        mapping = call(pfns)
         self._frames[mapping.addr] = np.array(list(pfns), dtype=np.uint64)
         self._look()
         return mapping
@@ -57,8 +69,14 @@ class MmuOnly:
         return mapping
 
     def vunmap(self, addr):
+        self._ends(self.kernel.vunmap, addr)
+
+    def vm_unmap_ram(self, addr, count):
+        self._ends(self.kernel.vm_unmap_ram, addr, count)
+
+    def _ends(self, call, addr, *count):
         gone = self._frames.pop(addr, None)
-        self.kernel.vunmap(addr)
+        call(addr, *count)
         if gone is not None:
             self._look()
             va = np.uint64(addr) + np.arange(len(gone), dtype=np.uint64) * np.uint64(self.kernel.arch.page_size)
@@ -99,6 +117,16 @@ class MmuOnly:
         del self._frames[addr]
         self._look()
 
+    def vm_area_map_pages(self, area, start, pfns):
+        self.kernel.vm_area_map_pages(area, start, pfns)
+        self._frames[start] = np.array(list(pfns), dtype=np.uint64)
+        self._look()
+
+    def vm_area_unmap_pages(self, area, start, end):
+        self.kernel.vm_area_unmap_pages(area, start, end)
+        del self._frames[start]
+        self._look()
+
     def close(self):
         self._look()
 
@@ -111,7 +139,7 @@ def workload(kernel) -> None:
             call(*arguments)
         except VmapError:
             return
-        raise AssertionError("this had to fail")
+        raise Violation(f"{call.__name__}() had to fail")
 
     single = kernel.vmap([7, 3, 9, 0x1000, 0x1001]).addr
     kernel.vmap(range(0x2000, 0x2000 + pmd))
@@ -155,17 +183,64 @@ def workload(kernel) -> None:
     kernel.vfree(kernel.vmalloc((pmd + 3) * page, VM_ALLOW_HUGE_VMAP).addr)
     kernel.vm_unmap_aliases()
     kernel.vmap(range(0x6000, 0x6000 + 70))
+    blocks_and_pools(kernel, refused)
+    sparse_areas(kernel, refused)
+
+
+def blocks_and_pools(kernel, refused) -> None:
+    """vm_map_ram() on each CPU in turn, and areas that come back from a pool."""
+    for number in range(2):
+        for cpu in range(kernel.kernel.cpus):
+            kernel.kernel.cpu = cpu
+            first = kernel.vm_map_ram([0x70000 + number, 0x70010, 0x70020]).addr
+            second = kernel.vm_map_ram(range(0x71000, 0x71000 + 8)).addr
+            kernel.vm_unmap_ram(first, 3)
+            large = kernel.vm_map_ram(range(0x72000, 0x72000 + 100)).addr
+            areas = [kernel.vmap([0x73000 + area]).addr for area in range(3)]
+            kernel.vm_unmap_aliases()
+            refused(kernel.vm_map_ram, [0x74000, vmaplab.NULL_PFN])
+            for addr in areas:
+                kernel.vunmap(addr)
+            kernel.vm_unmap_aliases()
+            kernel.vmap([0x75000])
+            kernel.vmap([0x75010, 0x75020])
+            kernel.vm_unmap_ram(second, 8)
+            kernel.vm_unmap_ram(large, 100)
+    kernel.vm_unmap_aliases()
+    in_use = kernel.vm_map_ram([0x76000]).addr
+    for _ in range(15):  # most of a block is used up
+        kernel.vm_unmap_ram(kernel.vm_map_ram(range(0x77000, 0x77000 + 64)).addr, 64)
+    kernel.vm_unmap_aliases()
+    kernel.vmap(range(0x78001, 0x78001 + 1200))
+    kernel.vm_unmap_ram(in_use, 1)
+    kernel.vm_unmap_aliases()
+    refused(kernel.vmap_pfn, [RAM + 5, 0x79000])
+    kernel.vunmap(kernel.vmap_pfn([RAM + 5, RAM + 6, RAM + 17]).addr)
+    kernel.vmap_pfn([RAM + 0x100])
+
+
+def sparse_areas(kernel, refused) -> None:
+    """Pages that come and go inside an area."""
+    page = kernel.arch.page_size
+    area = kernel.get_vm_area(40 * page, VM_SPARSE)
+    kernel.vm_area_map_pages(area, area.addr + 3 * page, range(0x7A000, 0x7A000 + 16))
+    kernel.vm_area_map_pages(area, area.addr + 30 * page, range(0x7B000, 0x7B000 + 8))
+    kernel.vm_area_unmap_pages(area, area.addr + 3 * page, area.addr + 19 * page)
+    refused(kernel.vm_area_map_pages, area, area.addr + 39 * page, [0x7C000, 0x7C001])
+    other = kernel.get_vm_area(page)
+    refused(kernel.vm_area_map_pages, other, other.addr, [0x7C000])
+    kernel.vm_area_map_pages(area, area.addr + 5 * page, [0x7D000])
 
 
 def main() -> int:
     print(vmaplab.__file__)
-    for arch, release, config in KERNELS:
-        kernel = Kernel(arch, release, config=config, record=True)
+    for arch, release, config, cpus in KERNELS:
+        kernel = Kernel(arch, release, config=config, record=True, total_pages=RAM, cpus=cpus)
         watched = Witness(kernel) if sys.argv[1] == "invariants" else MmuOnly(kernel)
         try:
             workload(watched)
             watched.close()
-        except Violation as found:
+        except (Violation, VmapError) as found:
             print(f"{found} ({arch})")
             return 3
     return 0

@@ -298,6 +298,96 @@ MUTANTS = [
         "ioremap_prot=PAGE_KERNEL | PCD,",
         "ioremap_prot=PAGE_KERNEL,",
     ),
+    Mutant(
+        "pages of a vmap block are handed out twice",
+        "vmalloc/block.py",
+        "vb.free -= count\n",
+        "vb.free -= count - 1\n",
+    ),
+    Mutant(
+        "vm_unmap_ram() leaves the last page mapped",
+        "kernel.py",
+        "        self._blocks.use_ends(vb, addr, order)\n        self._mapper.unmap(addr, size)",
+        "        self._blocks.use_ends(vb, addr, order)\n        self._mapper.unmap(addr, size - self.arch.page_size)",
+    ),
+    Mutant(
+        "vm_unmap_ram() flushes no cache",
+        "kernel.py",
+        "        vb = self._blocks.at(addr)\n        self._mapper.flush(L_FLUSH_VUNMAP, addr, addr + size)\n",
+        "        vb = self._blocks.at(addr)\n",
+    ),
+    Mutant(
+        "vm_unmap_aliases() forgets the dirty part of a vmap block",
+        "vmalloc/block.py",
+        "spans.append((vb.start + first, vb.start + last))",
+        "first = last",
+    ),
+    Mutant(
+        "vm_unmap_aliases() flushes one page too few of a vmap block",
+        "vmalloc/block.py",
+        "vb.dirty_max = max(vb.dirty_max, first + (1 << order))",
+        "vb.dirty_max = max(vb.dirty_max, first + (1 << order) - 1)",
+    ),
+    Mutant(
+        "a vmap block is given up while pages of it are in use",
+        "vmalloc/block.py",
+        "if vb.free + vb.dirty != self.bits or vb.dirty == self.bits:",
+        "if vb.dirty == self.bits:",
+    ),
+    Mutant(
+        "a vmap block is given back and not freed",
+        "kernel.py",
+        "        for vb in gone:\n            self._free_vmap_block(vb)\n        start, end",
+        "        for vb in gone:\n            self._blocks.forget(vb)\n        start, end",
+    ),
+    Mutant(
+        "a failed vm_map_ram() does not unmap",
+        "kernel.py",
+        "            self._vm_unmap_ram(addr, count)\n            raise",
+        "            raise",
+    ),
+    Mutant(
+        "vm_map_ram() takes an area that is a page too short",
+        "kernel.py",
+        "self._alloc_vmap_area(size, 1, NO_VM, self._vmalloc_range, VMAP_RAM)",
+        "self._alloc_vmap_area(size - self.arch.page_size, 1, NO_VM, self._vmalloc_range, VMAP_RAM)",
+    ),
+    Mutant(
+        "a pool gives out an area that is a page too short",
+        "vmalloc/area.py",
+        "    pool = pool_of(node, size)\n    if pool < 0 or space.pools[pool, FIRST] == 0:",
+        "    pool = pool_of(node, size - 2)\n    if pool < 0 or space.pools[pool, FIRST] == 0:",
+    ),
+    Mutant(
+        "vmap_pfn() does not call flush_cache_vmap()",
+        "kernel.py",
+        "        self._mapper.flush(L_FLUSH_VMAP, addr, addr + size)\n        return",
+        "        return",
+    ),
+    Mutant(
+        "vmap_pfn() takes a page frame that is memory",
+        "vmalloc/mapper.py",
+        "refused = (pfns >= 0) & (pfns < self.g.pfn_limit)",
+        "refused = np.zeros(len(pfns), dtype=bool)",
+    ),
+    Mutant(
+        "vm_area_map_pages() maps over the guard page",
+        "kernel.py",
+        "if start < found.addr or end > found.end - guard:",
+        "if start < found.addr or end > found.end:",
+    ),
+    Mutant(
+        "vm_area_map_pages() maps into an area of another kind",
+        "kernel.py",
+        "(VM_NO_GUARD, True), (VM_SPARSE, False)):",
+        "(VM_NO_GUARD, True)):",
+    ),
+    Mutant(
+        "vm_area_unmap_pages() leaves the last page mapped",
+        "kernel.py",
+        "self.vunmap_range(start, end)",
+        "self.vunmap_range(start, end - self.arch.page_size)",
+    ),
 ]
 
 

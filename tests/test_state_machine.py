@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from vmaplab import Kernel, VmapError, release
 from vmaplab.arch import ARCHES
 from vmaplab.check.witness import Witness
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
+from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_SPARSE
 
 pytestmark = pytest.mark.slow
 
@@ -54,28 +54,45 @@ class Calls(RuleBasedStateMachine):
         super().__init__()
         self.kernel: Witness
         self.frames: int
-        self.held: list[tuple[str, int]] = []
+        self.held: list[tuple[str, tuple[int, ...]]] = []
+        """The call that ends each area in use, and what it takes."""
+        self.sparse: list[tuple[int, int]] = []
 
     @initialize(
         arch=st.sampled_from(sorted(ARCHES)),
         name=st.sampled_from(sorted(release.RELEASES)),
         boot=st.sampled_from(["", "nohugeiomap", "nohugevmalloc"]),
         kmsan=st.booleans(),
+        cpus=st.sampled_from([1, 1, 2, 5]),
     )
-    def boot(self, arch, name, boot, kmsan) -> None:
+    def boot(self, arch, name, boot, kmsan, cpus) -> None:
         self.frames = min(1 << 18, ARCHES[arch].addressable_pages >> 2)  # KMSAN's metadata lies in the rest
-        kernel = Kernel(arch, name, boot, config={"KMSAN": kmsan}, record=True, total_pages=self.frames)
+        config = {"KMSAN": kmsan}
+        kernel = Kernel(arch, name, boot, config=config, record=True, total_pages=self.frames, cpus=cpus, debug=True)
         self.kernel = Witness(kernel, mmu=True)
 
     def call(self, failing, name, *arguments):
+        """What the call returns, or None where it fails."""
         self.kernel.fail(failing)
         self.count[name] += 1
         try:
-            mapping = getattr(self.kernel, name)(*arguments)
+            return getattr(self.kernel, name)(*arguments)
         except VmapError:
             self.count[f"{name} fails"] += 1
-        else:
-            self.held.append((name, mapping.addr))
+        return None
+
+    def maps(self, ends, failing, name, *arguments):
+        mapping = self.call(failing, name, *arguments)
+        if mapping:
+            pages = (len(arguments[0]),) if name == "vm_map_ram" else ()
+            self.held.append((ends, (mapping.addr, *pages)))
+
+    def pfns(self, parts) -> list[int]:
+        return [
+            ((number << align) + behind + page) % self.frames
+            for number, align, behind, pages in parts
+            for page in range(pages)
+        ]
 
     @classmethod
     def calls(cls) -> int:
@@ -84,18 +101,23 @@ class Calls(RuleBasedStateMachine):
     @precondition(lambda self: len(self.held) < LIVE)
     @rule(parts=arrays, failing=failures)
     def vmap(self, parts, failing) -> None:
-        pfns = [
-            ((number << align) + behind + page) % self.frames
-            for number, align, behind, pages in parts
-            for page in range(pages)
-        ]
-        self.call(failing, "vmap", pfns)
+        self.maps("vunmap", failing, "vmap", self.pfns(parts))
+
+    @precondition(lambda self: len(self.held) < LIVE)
+    @rule(parts=arrays, failing=failures)
+    def vm_map_ram(self, parts, failing) -> None:
+        self.maps("vm_unmap_ram", failing, "vm_map_ram", self.pfns(parts))
+
+    @precondition(lambda self: len(self.held) < LIVE)
+    @rule(first=st.integers(-3, 1 << 12), pages=st.integers(1, 12), failing=failures)
+    def vmap_pfn(self, first, pages, failing) -> None:
+        self.maps("vunmap", failing, "vmap_pfn", range(self.frames + first, self.frames + first + pages))
 
     @precondition(lambda self: len(self.held) < LIVE)
     @rule(pages=st.sampled_from([1, 2, 7, 16, 33, 100] * 6 + [511, 512, 600]), huge=st.booleans(), failing=failures)
     def vmalloc(self, pages, huge, failing) -> None:
         size = pages * self.kernel.arch.page_size
-        self.call(failing, "vmalloc", size, VM_ALLOW_HUGE_VMAP if huge else 0)
+        self.maps("vfree", failing, "vmalloc", size, VM_ALLOW_HUGE_VMAP if huge else 0)
 
     @precondition(lambda self: len(self.held) < LIVE)
     @rule(
@@ -106,21 +128,52 @@ class Calls(RuleBasedStateMachine):
     )
     def ioremap(self, number, align, pages, failing) -> None:
         page = self.kernel.arch.page_size
-        self.call(failing, "ioremap", (number << align) % self.frames * page, pages * page)
+        self.maps("iounmap", failing, "ioremap", (number << align) % self.frames * page, pages * page)
+
+    @precondition(lambda self: len(self.held) < LIVE)
+    @rule(pages=st.integers(1, 200), failing=failures)
+    def area(self, pages, failing) -> None:
+        area = self.call(failing, "get_vm_area", pages * self.kernel.arch.page_size, VM_SPARSE)
+        if area:
+            self.held.append(("vunmap", (area.addr,)))
+            self.sparse.append((area.addr, pages))
+
+    @precondition(lambda self: self.sparse)
+    @rule(parts=arrays, which=st.integers(0, LIVE), behind=st.integers(0, 201), failing=failures)
+    def vm_area_map_pages(self, parts, which, behind, failing) -> None:
+        """Also over what is mapped, and beyond the end, which is refused."""
+        addr, pages = self.sparse[which % len(self.sparse)]
+        behind %= pages + 1
+        pfns = self.pfns(parts)[: max(pages - behind, 1)]
+        self.call(failing, "vm_area_map_pages", addr, addr + behind * self.kernel.arch.page_size, pfns)
+
+    @precondition(lambda self: self.sparse)
+    @rule(which=st.integers(0, LIVE), behind=st.integers(0, 201), pages=st.integers(1, 64))
+    def vm_area_unmap_pages(self, which, behind, pages) -> None:
+        addr, whole = self.sparse[which % len(self.sparse)]
+        page = self.kernel.arch.page_size
+        start = addr + behind % whole * page
+        self.call(set(), "vm_area_unmap_pages", addr, start, start + pages * page)
+
+    @precondition(lambda self: self.kernel.cpus > 1)
+    @rule(number=st.integers(0, 4))
+    def another_cpu(self, number) -> None:
+        self.kernel.cpu = number % self.kernel.cpus
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 1 << 16), purge=st.booleans())
     def unmap(self, which, purge) -> None:
-        name, addr = self.held.pop(which % len(self.held))
-        call = {"vmap": "vunmap", "vmalloc": "vfree", "ioremap": "iounmap"}[name]
+        call, arguments = self.held.pop(which % len(self.held))
+        self.sparse = [area for area in self.sparse if area[0] != arguments[0]]
         self.count[call] += 1
-        getattr(self.kernel, call)(addr)
+        getattr(self.kernel, call)(*arguments)
         if purge:
             self.kernel.vm_unmap_aliases()
 
     def teardown(self) -> None:
         if hasattr(self, "kernel"):
             self.kernel.close()
+            assert not self.kernel.blind, "not all calls were judged"
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -92,6 +92,7 @@ class Witness:
         self.form = form = form or FORMATS[kernel.arch.name]
         self._page = kernel.arch.page_size
         arch = kernel.arch
+        self._counts_metadata = True
         self._quarter = 0  # from an address to its KMSAN shadow, and from there to its origin
         if isinstance(kernel, Kernel) and kernel.config["KMSAN"]:
             self._quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 // self._page * self._page
@@ -150,7 +151,7 @@ class Witness:
         rights = self.form.data_rights
         held = self._hold(mapping.addr, pfns, "vmalloc", rights, guarded=not flags & VM_NO_GUARD)
         self._page_array(actual, held, handed[: len(handed) - len(pfns)], len(pfns) * 8)
-        self._settle("vmalloc", seen, mapping)
+        self._settle("vmalloc", seen, mapping, actual=actual)
         return mapping
 
     def vzalloc(self, size: int, node: int = NUMA_NO_NODE) -> Mapping:
@@ -419,26 +420,27 @@ class Witness:
             if error.bug:
                 self._lose_sight("the kernel met a BUG()")
             failed = True
-            self._quarter = 0  # how far KMSAN came is not known
+            self._counts_metadata = False  # how far KMSAN came is not known
             raise
         finally:
             wanted = before.copy()
             wanted[there] = given
+            actual = self._look()
             if failed or clears:
-                wanted = self._partly(held, before, wanted, there, failed)
+                wanted = self._partly(actual, held, before, wanted, there, failed)
             held.pfns = wanted
             if call != "vmap_page_range":
                 held.metadata[there] = call in WITH_METADATA
-            if clears and self._cuts_group(addr, addr + len(given) * self._page):
+            if clears and self._cuts_group(actual, addr, addr + len(given) * self._page):
                 self._lose_sight(f"{call}() clears part of a group of PTEs")
-            self._settle(call, seen, strict=strict)
+            self._settle(call, seen, strict=strict, actual=actual)
             if not failed and not self.blind and not call.endswith("_noflush"):
                 kind = L_FLUSH_VUNMAP if clears else L_FLUSH_VMAP
                 self._exactly(call, self.kernel.log.rows(seen), kind, addr, addr + len(given) * self._page)
 
-    def _partly(self, held: Held, before: Ints, wanted: Ints, there: slice, failed: bool) -> Ints:
+    def _partly(self, now: Walk, held: Held, before: Ints, wanted: Ints, there: slice, failed: bool) -> Ints:
         """What a walker that stopped midway, or that cleared whole leaves, left: each page as before or as wanted."""
-        actual = self._frames(self._look(), held.addr, held.addr + len(before) * self._page)
+        actual = self._frames(now, held.addr, held.addr + len(before) * self._page)
         allowed = actual == wanted
         allowed[there] |= (actual[there] == before[there]) & failed
         start, end = held.addr + there.start * self._page, held.addr + there.stop * self._page
@@ -448,9 +450,8 @@ class Witness:
             allowed[index] = leaf is not None and leaf[0] < end and start < leaf[1]
         return np.where(allowed, actual, wanted)
 
-    def _cuts_group(self, start: int, end: int) -> bool:
-        """Whether a range begins or ends within a group of PTEs of which it clears the rest."""
-        left = self._look()
+    def _cuts_group(self, left: Walk, start: int, end: int) -> bool:
+        """Whether a range begins or ends within a group of PTEs of which it cleared the rest."""
         before, behind = self._leaf_of(left, start - self._page), self._leaf_of(left, end)
         return (before is not None and start < before[1]) or (behind is not None and behind[0] < end)
 
@@ -480,7 +481,8 @@ class Witness:
         pages = -(-size // self._page)
         known = self._expected()[0]
         va, _ = invariants.spread(actual.entries, np.uint64(1 << self.form.levels[0][0]))
-        new = np.setdiff1d(va, np.concatenate([known, self._metadata(known)]))
+        outside = (va < np.uint64(self._meta[0])) | (va >= np.uint64(self._meta[1]))
+        new = np.setdiff1d(va[outside], known)
         if len(new):
             pfns = handed[max(len(handed) - pages, 0) :]
             held.nested.append(self._hold(int(new[0]), pfns, "vmalloc", self.form.data_rights).addr)
@@ -525,11 +527,19 @@ class Witness:
 
     # -- the look after each call ---------------------------------------------------------------------
 
-    def _settle(self, call: str, seen: int, mapping: Mapping | None = None, strict: bool = True) -> None:
+    def _settle(
+        self,
+        call: str,
+        seen: int,
+        mapping: Mapping | None = None,
+        strict: bool = True,
+        actual: Walk | None = None,
+    ) -> None:
         """Look at everything.
 
         :param mapping: what the call has just made.
         :param strict: the caller did not map over its own mapping.
+        :param actual: what is mapped now, if that is known already.
         """
         self._handed.clear()
         rows = self.kernel.log.rows(seen)
@@ -539,7 +549,7 @@ class Witness:
         self._flushed(call, rows, changes.made, changes.cleared)
         if mapping is not None:
             self._exactly(call, rows, L_FLUSH_VMAP, mapping.addr, mapping.addr + self._size(mapping.addr))
-        self.walk = actual = self._look()
+        self.walk = actual = actual or self._look()
         va, phys = expected = self._expected()
         invariants.groups(actual.entries, self.form)
         invariants.alignment(actual.entries)
@@ -588,6 +598,8 @@ class Witness:
             for first, last in rows[rows[:, 0] == kind, 1:3].view(np.uint64).tolist():
                 top = np.uint64((last - 1) % (1 << 64))
                 missed &= ~((starts >= np.uint64(first)) & (ends - np.uint64(1) <= top))
+            if kind == L_FLUSH_VMAP:
+                missed &= ~np.isin(starts, cleared[0])  # a call that failed has undone it
             if call in ("vmap", "vmalloc", "ioremap") and kind == L_FLUSH_VUNMAP and not rows[rows[:, 0] == kind].size:
                 missed[:] = False  # an ioremap() that clears a lower table in the way
             if missed.any():
@@ -615,7 +627,8 @@ class Witness:
         there, to = invariants.spread(actual.entries, granule)
         if self._meta[0] < self._meta[1]:
             meta = (there >= np.uint64(self._meta[0])) & (there < np.uint64(self._meta[1]))
-            if self._quarter and not np.array_equal(there[meta], np.sort(self._metadata(self._with_metadata()))):
+            wanted = np.sort(self._metadata(self._with_metadata()))
+            if self._counts_metadata and not np.array_equal(there[meta], wanted):
                 raise Violation("KMSAN metadata is not mapped for exactly the pages that are mapped")
             self._metadata_apart(there, to)
             there, to = there[~meta], to[~meta]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+
 from vmaplab.errors import Violation
 from vmaplab.vmalloc.area import (
     BUSY_AREAS,
@@ -65,12 +67,12 @@ def _check(space: AddressSpace) -> None:
             if known and known - 1 != node:
                 _wrong(f"block {block} of node {known - 1} waits in node {node}")
         lazy += of_node
-        if nodes > 1:
-            for size in range(MAX_VA_SIZE_PAGES):
-                of_node = _pool(data, node * MAX_VA_SIZE_PAGES + size, size + 1)
-                if any(data.blocks.row[block, FLAGS] >> NODE_SHIFT != node + 1 for block in of_node):
-                    _wrong(f"a pool of node {node} holds a block of another")
-                pooled += of_node
+    for pool in np.flatnonzero(data.pools.any(axis=1)).tolist():
+        node, size = divmod(pool, MAX_VA_SIZE_PAGES)
+        of_node = _pool(data, pool, size + 1)
+        if any(data.blocks.row[block, FLAGS] >> NODE_SHIFT != node + 1 for block in of_node):
+            _wrong(f"a pool of node {node} holds a block of another")
+        pooled += of_node
     for what, blocks, counter in (
         ("in use", busy, BUSY_AREAS),
         ("waiting", lazy, LAZY_AREAS),
