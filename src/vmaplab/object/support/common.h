@@ -279,6 +279,7 @@ void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)
 	return area ? area->addr : NULL;
 }
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
 /* An area, by any address in it, as vm_area_map_pages() wants it. */
 int vmaplab_map_pages(unsigned long addr, unsigned long start, unsigned long end, struct page **pages)
 {
@@ -294,6 +295,7 @@ void vmaplab_unmap_pages(unsigned long addr, unsigned long start, unsigned long 
 	if (area)
 		vm_area_unmap_pages(area, start, end);
 }
+#endif
 
 /* What ioremap() does once it has checked its arguments. @err: what ioremap_page_range() returned. */
 void *vmaplab_ioremap(unsigned long phys, unsigned long size, unsigned long prot, long *err)

@@ -25,6 +25,15 @@ int vmaplab_vmallocinfo(struct seq_file *m);
 
 int vmaplab_vmallocinfo(struct seq_file *m)
 {
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
 	return vmalloc_info_show(m, NULL);
+#else
+	struct vmap_area *va;
+	int err = 0;
+
+	list_for_each_entry(va, &vmap_area_list, list)
+		err = err ?: s_show(m, &va->list);
+	return err;
+#endif
 }
 #endif
