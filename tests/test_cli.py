@@ -257,7 +257,20 @@ class TestReplay:
         assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_the_judges_refuse_what_they_do_not_know():
-    for words in (["--calls", "9"], ["--cpus", "2"], ["--scenario", "map_ram 0x1"]):
-        done = vmaplab("check", "--verify", *words)
-        assert (done.returncode, done.stdout) == (2, "") and done.stderr.count("\n") == 1
+class TestReplayVerified:
+    STEPS = "vmap 0x100+16; vmalloc 512 huge; cpu 1; map_ram 0x200+3; vunmap @0; ioremap 0x40000+1024; vfree @1"
+
+    def test_it_says_what_was_looked_at(self):
+        done = vmaplab("replay", self.STEPS, "--cpus", "2", "--verify")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Unicorn's arm64 CPU translates what is mapped, " in done.stdout and "\nuntil" not in done.stdout
+        assert "areas in use: 1, 4100K" in done.stdout
+
+    def test_it_says_after_what_it_judged_nothing(self):
+        done = vmaplab("replay", "map_ram 0x100+3; vunmap @0; vmap 0x1", "--verify", "--json")
+        told = json.loads(done.stdout)["verified"]
+        assert told["judged_until"] == "vunmap() of what vm_map_ram() has mapped" and told["translated"] == 3
+
+    def test_a_bug_ends_it(self):
+        done = vmaplab("replay", "vmap 0x1; unmap_ram 0x1 1", "--verify")
+        assert done.returncode == 0 and "\nuntil" in done.stdout and "nothing is judged after that" in done.stdout

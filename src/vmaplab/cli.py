@@ -361,6 +361,7 @@ def replay_command(
     cpus: Annotated[int, typer.Option("--cpus", min=1, max=4096, help="CPUs of the machine.")] = 1,
     debug: Annotated[bool, typer.Option("--debug", help="Check the address-space structures after each call.")] = False,
     info: Annotated[bool, typer.Option("--info", help="Show /proc/vmallocinfo at the end.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Judge it after each call, and once all is undone.")] = False,
     as_json: Json = False,
 ) -> None:
     """Replay a sequence of calls, of one or several CPUs, and show what each came to."""
@@ -381,21 +382,33 @@ def replay_command(
     most = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
     if most >= cpus:
         raise InputError(f"CPU {most} makes calls, but the machine has {cpus}; say --cpus {most + 1}")
-    from vmaplab.check.replay import replay
+    from vmaplab.check.replay import finish, replay
 
     with progress("replaying (the first run compiles, once)"):
         args = " ".join([boot_args, scenario.boot_args])
         ram = scenario.total_pages
-        kernel = _kernel(arch, release or DEFAULT, args, config, total_pages=ram, cpus=cpus, debug=debug)
-        played = replay(kernel, scenario)
+        kernel = _kernel(arch, release or DEFAULT, args, config, total_pages=ram, record=verify, cpus=cpus, debug=debug)
+        witness = None
+        if verify:
+            from vmaplab.check.witness import Witness
+
+            witness = Witness(kernel, mmu=True)
+        played = replay(witness or kernel, scenario)
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        _print_json(to_json.replayed(kernel, played, info))
+        told = to_json.replayed(kernel, played, info)
+        if witness:
+            finish(witness, played)
+            told["verified"] = to_json.judged(witness)
+        _print_json(told)
     else:
         from vmaplab.report import tables
 
         tables.replayed(kernel, played, _config(config), info)
+        if witness:
+            finish(witness, played)
+            tables.judged(witness)
 
 
 @app.command("review")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmaplab.check.scenario import Scenario
-from vmaplab.errors import InputError, VmapError
+from vmaplab.check.witness import Witness
+from vmaplab.errors import InputError, Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.vmalloc.operation import Operation, perform, refusal
 from vmaplab.vmalloc.set_memory import SetMemory
@@ -37,8 +38,11 @@ class Played:
     parts: tuple[Part, ...]
 
 
-def replay(kernel: Kernel, scenario: Scenario) -> list[Played]:
-    """Do the steps of ``scenario`` on ``kernel``, one after the other; a BUG() ends it."""
+def replay(kernel: Kernel | Witness, scenario: Scenario) -> list[Played]:
+    """Do the steps of ``scenario`` on ``kernel``, one after the other; a BUG() ends it.
+
+    :raises Violation: naming the step after which a watched kernel is not right.
+    """
     played: list[Played] = []
     addresses: list[int] = []
     for step in scenario.steps:
@@ -55,8 +59,8 @@ def replay(kernel: Kernel, scenario: Scenario) -> list[Played]:
             value = perform(kernel, step, addr)
         except VmapError as error:
             value, why, bug = refusal(step, error), str(error), error.bug
-        except InputError as error:
-            raise InputError(f"step {len(played)} ({Scenario((step,)).short()}): {error}") from None
+        except (InputError, Violation) as error:
+            raise type(error)(f"step {len(played)} ({Scenario((step,)).short()}): {error}") from None
         leaves = _leaves(kernel, step, value) if value and not why else {}
         played.append(Played(step, cpu, value, why, bug, leaves, tuple(kernel.warnings[seen:]), verdict, parts))
         addresses.append(value if value and value > 0 and not why else 0)
@@ -65,7 +69,18 @@ def replay(kernel: Kernel, scenario: Scenario) -> list[Played]:
     return played
 
 
-def _leaves(kernel: Kernel, step: Operation, addr: int) -> dict[int, int]:
+def finish(witness: Witness, played: list[Played]) -> None:
+    """Undo what a watched replay left, and look for what is lost; after a BUG() there is nothing to undo it with.
+
+    :raises Violation: if something is lost.
+    """
+    if played[-1].bug:
+        witness.blind = witness.blind or "a BUG() or an oops"
+    else:
+        witness.close()
+
+
+def _leaves(kernel: Kernel | Witness, step: Operation, addr: int) -> dict[int, int]:
     """The leaves of what a call that returns an address has mapped."""
     if step.call not in ("vmap", "vmalloc", "ioremap", "map_ram", "vmap_pfn"):
         return {}

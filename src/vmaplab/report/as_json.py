@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vmaplab.check.differential import AnyKernel
     from vmaplab.check.replay import Played
     from vmaplab.check.verify import Proof
+    from vmaplab.check.witness import Witness
     from vmaplab.compare import Row
     from vmaplab.kernel import Kernel
     from vmaplab.mapping import Mapping
@@ -128,6 +129,17 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
         }
         for verdict, command in zip(found, commands, strict=True)
     ]
+
+
+def judged(witness: Witness) -> dict[str, Any]:
+    """What was looked at in a replay."""
+    return {
+        "mmu": bool(witness.prover),
+        "cpu": witness.form.cpu,
+        "manual": witness.form.manual,
+        "translated": witness.translated,
+        "judged_until": witness.blind or None,
+    }
 
 
 def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vmaplab.check.differential import AnyKernel
     from vmaplab.check.replay import Played
     from vmaplab.check.verify import Proof
+    from vmaplab.check.witness import Witness
     from vmaplab.compare import Row
     from vmaplab.kernel import Kernel
     from vmaplab.mapping import Event, Mapping
@@ -283,6 +284,25 @@ def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info
     if info:
         print()
         print(kernel.vmalloc_info(), end="")
+
+
+def judged(witness: Witness) -> None:
+    """Print what was looked at in a replay."""
+    prover, form = witness.prover, witness.form
+    table = _table("verified", "", left=2)
+    if prover:
+        pages = _pages(witness.translated)
+        table.add_row("MMU", f"after each call {form.cpu} translates what is mapped, {pages} in all")
+    else:
+        table.add_row("MMU", f"not proved by an MMU: {form.cpu}")
+    table.add_row("tables", f"walked after each call as in {form.manual}: every page, and nothing else, is mapped")
+    table.add_row("events", "break-before-make; cache flushes cover each area, no more and no less")
+    if witness.blind:
+        table.add_row("until", f"{witness.blind}: nothing is judged after that")
+    else:
+        table.add_row("end", "with all undone and the TLB flushed, no table, area or page is lost")
+    print()
+    _print(_Output(), table)
 
 
 def _returned(one: Played) -> str:
