@@ -203,6 +203,28 @@ class TestTheKernelsOwnCode:
         verdict = check(plan, 60)
         assert verdict.difference == "" and verdict.translated > 10_000
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("arch", ["arm64-4k", "x86_64", "riscv64-sv48"])
+    def test_long_sequences_of_several_cpus_are_compared_and_watched(self, arch):
+        built = build.build(targets.get(arch), config=("SMP=y", "NR_CPUS=4"))
+        plan = Plan(built, None, RELEASES["linux-6.12"], {}, seed=5, verify=True, calls=50, cpus=4)
+        verdict = check(plan, 24, jobs=1)
+        assert verdict.difference == "" and verdict.translated > 100_000 and verdict.partly < 10
+
+    @pytest.mark.slow
+    def test_allocations_of_long_sequences_fail(self):
+        plan = Plan(object_of("x86_64"), None, RELEASES["linux-6.12"], {}, seed=6, pages=32, faults=True, calls=12)
+        verdict = check(plan, 2, jobs=1)
+        assert verdict.difference == "" and verdict.failures > 100
+
+    def test_a_vmap_block_that_is_lost_is_a_violation(self):
+        """In the kernel as it is: vunmap() of what vm_map_ram() mapped takes the block out of the tree."""
+        witness = Witness(ObjectKernel(object_of("arm64-4k")))
+        addr = witness.vm_map_ram([1, 2, 3]).addr
+        witness.kernel.vunmap(addr)
+        with pytest.raises(Violation, match="objects are still allocated"):
+            witness.close()
+
     def test_allocations_fail(self):
         plan = Plan(object_of("riscv64-sv48"), None, RELEASES["linux-6.12"], {}, seed=3, pages=32, faults=True)
         verdict = check(plan, 5)
