@@ -611,8 +611,10 @@ class Kernel:
         """Areas allocated now, those that wait for the purge included, and vmap blocks."""
         return self._space.allocated + len(self._blocks)
 
-    spare_objects = 0
-    """How many more of them may stay when everything is unmapped."""
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of address space that no area has and that wait for no purge."""
+        return self._space.free_bytes
 
     @property
     def taken_pages(self) -> int:

@@ -40,7 +40,7 @@ def fail_each(side: Side, scenario: Scenario) -> Failures:
     """Run ``scenario`` watched: as it is, with each of its allocations failing, and with each pair."""
     run = side.watch(scenario)
     if run.fault:
-        return Failures(0, 0, scenario, run.fault)
+        return Failures(0, int(run.blind != ""), scenario, run.fault)
     partly = int(run.blind != "")
     singles = [(number,) for number in range(run.allocations)]
     pairs = list(combinations(range(run.allocations), 2))

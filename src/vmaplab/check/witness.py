@@ -21,8 +21,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,14 +49,31 @@ WITH_METADATA = ("vmap", "vmalloc", "vm_map_ram", "vmap_pages_range_noflush", "v
 """Calls for whose pages KMSAN maps shadow and origin."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _watched(method: Callable[Concatenate[Witness, P], T]) -> Callable[Concatenate[Witness, P], T]:
+    """A call that is judged; once the witness is blind, it is the kernel's alone."""
+
+    @wraps(method)
+    def call(self: Witness, /, *args: P.args, **keywords: P.kwargs) -> T:
+        if self.blind:
+            result: T = getattr(self.kernel, method.__name__)(*args, **keywords)
+            return result
+        return method(self, *args, **keywords)
+
+    return call
+
+
 @dataclass
 class Held:
     """An area in use.
 
-    :param end: first address behind its guard page.
+    :param end: first address behind it and its guard page, if it has one.
     :param pfns: per page its frame, or NOTHING.
     :param rights: what its entries allow (``vmaplab.mmu.format``); None where the caller asked for others.
-    :param metadata: per page, whether KMSAN has shadow and origin pages for it.
+    :param metadata: per page, whether KMSAN has a shadow page and an origin page for it.
     :param sparse: vm_area_map_pages() may map in it.
     :param nested: the area of its page array, if that is in the vmalloc space too.
     """
@@ -92,7 +109,6 @@ class Witness:
         self.form = form = form or FORMATS[kernel.arch.name]
         self._page = kernel.arch.page_size
         arch = kernel.arch
-        self._counts_metadata = True
         self._quarter = 0  # from an address to its KMSAN shadow, and from there to its origin
         if isinstance(kernel, Kernel) and kernel.config["KMSAN"]:
             self._quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 // self._page * self._page
@@ -105,7 +121,7 @@ class Witness:
             raise InputError("a kernel that is watched is watched from boot on; this one has mapped something")
         self.prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
         self._handed = kernel.log_pages()
-        self._objects, self._pages = kernel.live_objects, kernel.taken_pages
+        self._objects, self._pages, self._free = kernel.live_objects, kernel.taken_pages, kernel.free_bytes
         self.blind = ""
         self.translated = 0
         self.allocations_tried = 0
@@ -115,18 +131,23 @@ class Witness:
 
     # -- the calls ----------------------------------------------------------------------------------
 
+    @_watched
     def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
         """``vmap()``."""
-        return self._maps("vmap", pfns, lambda: self.kernel.vmap(pfns, flags, prot), prot)
+        run = partial(self.kernel.vmap, pfns, flags, prot)
+        return self._maps("vmap", pfns, run, prot, flags=flags & ~VM_NO_GUARD)
 
+    @_watched
     def vm_map_ram(self, pfns: ArrayLike, node: int = NUMA_NO_NODE) -> Mapping:
         """``vm_map_ram()``: an area of its own or part of a vmap block, without a guard page."""
-        return self._maps("vm_map_ram", pfns, lambda: self.kernel.vm_map_ram(pfns, node), guarded=False)
+        return self._maps("vm_map_ram", pfns, partial(self.kernel.vm_map_ram, pfns, node), flags=VM_NO_GUARD)
 
+    @_watched
     def vmap_pfn(self, pfns: ArrayLike, prot: int | None = None) -> Mapping:
         """``vmap_pfn()``."""
-        return self._maps("vmap_pfn", pfns, lambda: self.kernel.vmap_pfn(pfns, prot), prot, memory=False)
+        return self._maps("vmap_pfn", pfns, partial(self.kernel.vmap_pfn, pfns, prot), prot, memory=False)
 
+    @_watched
     def vmalloc(self, size: int, flags: int = 0, node: int = NUMA_NO_NODE) -> Mapping:
         """``__vmalloc_node_range()``."""
         if node not in (NUMA_NO_NODE, 0):
@@ -149,7 +170,7 @@ class Witness:
         pfns = handed[max(len(handed) - mapped // self._page, 0) :]
         self._unshared(pfns, mapping.addr)
         rights = self.form.data_rights
-        held = self._hold(mapping.addr, pfns, "vmalloc", rights, guarded=not flags & VM_NO_GUARD)
+        held = self._hold(mapping.addr, pfns, "vmalloc", rights, flags)
         self._page_array(actual, held, handed[: len(handed) - len(pfns)], len(pfns) * 8)
         self._settle("vmalloc", seen, mapping, actual=actual)
         return mapping
@@ -158,6 +179,7 @@ class Witness:
         """``vzalloc_node()``: what it adds to ``vmalloc()``, zeroes, is not looked at."""
         return self.vmalloc(size, node=node)
 
+    @_watched
     def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
         """``ioremap()``."""
         seen = len(self.kernel.log)
@@ -168,38 +190,44 @@ class Witness:
         self._settle("ioremap", seen, mapping)
         return mapping
 
+    @_watched
     def get_vm_area(self, size: int, flags: int = VM_MAP) -> Any:
         """``get_vm_area()``."""
         seen = len(self.kernel.log)
         area = self.kernel.get_vm_area(size, flags)
         pages = -(-size // self._page)
         addr = area if isinstance(area, int) else area.addr
-        guarded = not flags & VM_NO_GUARD
         nothing = np.full(pages, NOTHING, dtype=np.int64)
-        held = self._hold(addr, nothing, "get_vm_area", self.form.data_rights, guarded=guarded)
-        held.sparse = flags & (VM_SPARSE | VM_NO_GUARD | VM_FLUSH_RESET_PERMS) == VM_SPARSE
+        self._hold(addr, nothing, "get_vm_area", self.form.data_rights, flags)
         self._settle("get_vm_area", seen)
         return area
 
+    @_watched
     def vunmap(self, addr: int) -> None:
         """``vunmap()``."""
         self._remove("vunmap", addr)
 
+    @_watched
     def vfree(self, addr: int) -> None:
         """``vfree()``."""
         self._remove("vfree", addr)
 
+    @_watched
     def iounmap(self, addr: int) -> None:
         """``iounmap()``."""
         self._remove("iounmap", addr)
 
+    @_watched
     def vm_unmap_ram(self, addr: int, count: int) -> None:
         """``vm_unmap_ram()``."""
         held = self._held.get(addr)
         if held is None or held.call != "vm_map_ram" or len(held.pfns) != count:
-            self._lose_sight("vm_unmap_ram() of what vm_map_ram() has not mapped so")
-        self._ends("vm_unmap_ram", [] if held is None else [held], lambda: self.kernel.vm_unmap_ram(addr, count))
+            if held or self._holding(addr) or self._in_ram(addr):
+                self._lose_sight("vm_unmap_ram() of what vm_map_ram() has not mapped so")
+            held = None
+        self._ends("vm_unmap_ram", [held] if held else [], partial(self.kernel.vm_unmap_ram, addr, count))
 
+    @_watched
     def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
         """``vmap_pages_range_noflush()``."""
         given = page_array(pfns).astype(np.int64)
@@ -207,28 +235,33 @@ class Witness:
             "vmap_pages_range_noflush", addr, given, lambda: self.kernel.vmap_pages_range_noflush(addr, pfns, shift)
         )
 
+    @_watched
     def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
         """``vmap_page_range()``."""
         given = phys // self._page + np.arange((end - addr) // self._page, dtype=np.int64)
         self._over("vmap_page_range", addr, given, lambda: self.kernel.vmap_page_range(addr, end, phys, prot))
 
+    @_watched
     def vunmap_range(self, addr: int, end: int) -> None:
         """``vunmap_range()``."""
         given = np.full((end - addr) // self._page, NOTHING, dtype=np.int64)
         self._over("vunmap_range", addr, given, lambda: self.kernel.vunmap_range(addr, end))
 
+    @_watched
     def vm_area_map_pages(self, area: Any, start: int, pfns: ArrayLike) -> None:
         """``vm_area_map_pages()``; ``area``: what :meth:`get_vm_area` returned, or its address."""
         given = page_array(pfns).astype(np.int64)
         run = partial(self.kernel.vm_area_map_pages, area, start, pfns)
         self._into_sparse("vm_area_map_pages", area, start, given, run)
 
+    @_watched
     def vm_area_unmap_pages(self, area: Any, start: int, end: int) -> None:
         """``vm_area_unmap_pages()``."""
         given = np.full(max(end - start, 0) // self._page, NOTHING, dtype=np.int64)
         run = partial(self.kernel.vm_area_unmap_pages, area, start, end)
         self._into_sparse("vm_area_unmap_pages", area, start, given, run)
 
+    @_watched
     def vmalloc_to_pfn(self, addr: int) -> int:
         """``vmalloc_to_pfn()``."""
         addr = operator.index(addr)
@@ -238,19 +271,20 @@ class Witness:
         try:
             pfn = self.kernel.vmalloc_to_pfn(addr)
         except VmapError:
-            if wanted != NOTHING and not self.blind:
+            if wanted != NOTHING:
                 raise Violation(f"vmalloc_to_page() finds nothing at {addr:#x}, where PFN {wanted:#x} is") from None
             raise
-        if pfn != wanted and not self.blind:
+        if pfn != wanted:
             raise Violation(f"vmalloc_to_page() finds PFN {pfn:#x} at {addr:#x} instead of {_frame(wanted)}")
         return pfn
 
+    @_watched
     def vm_unmap_aliases(self) -> None:
         """``vm_unmap_aliases()``: nothing stays in a TLB after it."""
         seen = len(self.kernel.log)
         self.kernel.vm_unmap_aliases()
         self._settle("vm_unmap_aliases", seen)
-        if self._shadow.stale and not self.blind:
+        if self._shadow.stale:
             raise Violation("vm_unmap_aliases() leaves unmapped addresses without a TLB flush")
 
     @property
@@ -273,6 +307,8 @@ class Witness:
         """Undo everything, and see that nothing is lost: no area, no page, no object of the kernel's."""
         self.allocations_tried = self.kernel.allocations
         self.kernel.fail(())
+        if self.blind:
+            return
         nested = {addr for held in self._held.values() for addr in held.nested}
         for addr, held in list(self._held.items()):
             if held.call == "vm_map_ram":
@@ -280,17 +316,28 @@ class Witness:
             elif addr not in nested:
                 self._remove({"vmalloc": "vfree", "ioremap": "iounmap"}.get(held.call, "vunmap"), addr)
         self.vm_unmap_aliases()
-        if self.blind:
-            return
+        kept = self._kept()
+        if lost := self._free - self.kernel.free_bytes - sum(end - start for start, end in kept):
+            raise Violation(f"when everything is unmapped, {lost} bytes of address space are missing")
+        if lost := self.kernel.live_objects - self._objects - 2 * len(kept):  # a struct vmap_block has a vmap_area
+            raise Violation(f"when everything is unmapped, {lost} objects are still allocated")
+        if self.kernel.taken_pages > self._pages:
+            raise Violation(f"when everything is freed, {self.kernel.taken_pages - self._pages} pages are missing")
+
+    def _kept(self) -> list[tuple[int, int]]:
+        """The vmap blocks that stay where nothing is in use, after a purge.
+
+        One of which less than a quarter is left is given back (``purge_fragmented_block()``). Where a quarter is enough
+        for any request, a CPU asks for a second one only then.
+        """
         kept = self._ram()
         for start, end in kept:
             if start % (end - start):
                 raise Violation(f"when everything is unmapped, [{start:#x}, {end:#x}) of vm_map_ram() is still in use")
-        lost = self.kernel.live_objects - self._objects - 2 * len(kept)  # a struct vmap_block has a vmap_area
-        if lost > self.kernel.spare_objects:
-            raise Violation(f"when everything is unmapped, {lost} objects are still allocated")
-        if self.kernel.taken_pages > self._pages:
-            raise Violation(f"when everything is freed, {self.kernel.taken_pages - self._pages} pages are missing")
+        pages = {(end - start) // self._page for start, end in kept}
+        if len(kept) > self.kernel.cpus and min(pages) // 4 >= self.kernel.arch.bits_per_long:
+            raise Violation(f"when everything is unmapped, {len(kept)} vmap blocks stay, of {self.kernel.cpus} CPUs")
+        return kept
 
     def _maps(
         self,
@@ -299,7 +346,7 @@ class Witness:
         run: Callable[[], Mapping],
         prot: int | None = None,
         memory: bool = True,
-        guarded: bool = True,
+        flags: int = 0,
     ) -> Mapping:
         """A call that maps ``pfns``; ``memory``: it refuses what is no memory, or else what is."""
         given, seen = page_array(pfns).astype(np.int64), len(self.kernel.log)
@@ -309,7 +356,7 @@ class Witness:
         if len(wrong):
             what = "NULL or not valid" if memory else "memory"
             raise Violation(f"{call}() maps page {int(wrong[0])}, which is {what}, and reports no error")
-        self._hold(mapping.addr, given, call, self.form.data_rights if prot is None else None, guarded)
+        self._hold(mapping.addr, given, call, self.form.data_rights if prot is None else None, flags)
         self._settle(call, seen, mapping)
         return mapping
 
@@ -324,10 +371,11 @@ class Witness:
 
     # -- what is expected ---------------------------------------------------------------------------
 
-    def _hold(self, addr: int, pfns: Ints, call: str, rights: int | None, guarded: bool = True) -> Held:
-        """Remember a new area, after a look at where it lies."""
-        arch, end = self.kernel.arch, addr + (len(pfns) + guarded) * self._page
-        held = Held(addr, end, pfns, call, rights, np.full(len(pfns), call in WITH_METADATA))
+    def _hold(self, addr: int, pfns: Ints, call: str, rights: int | None, flags: int = 0) -> Held:
+        """Remember a new area, after a look at where it lies; ``flags``: of the area."""
+        arch, end = self.kernel.arch, addr + (len(pfns) + (not flags & VM_NO_GUARD)) * self._page
+        sparse = flags & (VM_SPARSE | VM_NO_GUARD | VM_FLUSH_RESET_PERMS) == VM_SPARSE
+        held = Held(addr, end, pfns, call, rights, np.full((len(pfns), 2), call in WITH_METADATA), sparse)
         start, stop = arch.vmalloc_start, self._meta[0] - 1 if self._quarter else arch.vmalloc_end
         if call == "ioremap" and arch.ioremap_start:
             start, stop = arch.ioremap_start, arch.ioremap_end
@@ -348,18 +396,18 @@ class Witness:
         self.blind = self.blind or why
 
     def _remove(self, call: str, addr: int) -> None:
-        held = self._holding(addr - addr % self._page if call == "iounmap" else addr) if addr else None
-        if addr % self._page and call != "iounmap":
-            held = None
-        ram = [(held.addr, held.end)] if held and held.call == "vm_map_ram" else [] if held or not addr else self._ram()
-        if any(start <= addr < end for start, end in ram):
-            self._lose_sight(f"{call}() of what vm_map_ram() has mapped")
+        whole = addr - addr % self._page if call == "iounmap" else addr
+        held = None
+        if whole and whole % self._page == 0:
+            held = self._holding(whole)
+            if held.call == "vm_map_ram" if held else self._in_ram(whole):
+                self._lose_sight(f"{call}() of what vm_map_ram() has mapped")
         if held is not None and held.call == "vmalloc" and (call != "vfree" or self._is_nested(held)):
             self._lose_sight(f"{call}() of an area whose pages somebody else has to free")
         gone = [held] if held is not None else []
         if held is not None and call == "vfree":
-            gone += [self._held[nested] for nested in held.nested if nested in self._held]
-        self._ends(call, gone, lambda: getattr(self.kernel, call)(addr))
+            gone += [self._held[nested] for nested in held.nested]
+        self._ends(call, gone, partial(getattr(self.kernel, call), addr))
 
     def _ends(self, call: str, gone: list[Held], run: Callable[[], None]) -> None:
         """A call that returns nothing and ends the areas ``gone``."""
@@ -371,10 +419,11 @@ class Witness:
                 self._lose_sight("the kernel met a BUG()")
                 raise
             gone = []
+        if self.blind:
+            return
         for held in gone:
-            self._held.pop(held.addr, None)
-            if not self.blind:
-                self._exactly(call, self.kernel.log.rows(seen), L_FLUSH_VUNMAP, held.addr, held.end)
+            del self._held[held.addr]
+            self._exactly(call, self.kernel.log.rows(seen), L_FLUSH_VUNMAP, held.addr, held.end)
         self._settle(call, seen)
 
     def _is_nested(self, held: Held) -> bool:
@@ -386,19 +435,26 @@ class Witness:
         bounds = [words[0].split("-") for words in lines if words[-1] == "vm_map_ram"]
         return [(int(start, 16), int(end, 16)) for start, end in bounds]
 
+    def _in_ram(self, addr: int) -> bool:
+        return any(start <= addr < end for start, end in self._ram())
+
     def _into_sparse(self, call: str, area: Any, start: int, given: Ints, run: Callable[[], None]) -> None:
         """A call that refuses what is not inside an area with VM_SPARSE."""
         held = self._holding(area if isinstance(area, int) else area.addr)
         end = start + len(given) * self._page
         limit = self.kernel.total_pages or self.kernel.arch.addressable_pages
-        if held and held.sparse and held.addr <= start and end < held.end and len(given) <= limit:
+        if held and held.sparse and held.addr <= start < end < held.end and len(given) <= limit:
             self._over(call, start, given, run)
             return
         seen = len(self.kernel.log)
+        refused = None
         try:
             run()
-        finally:
-            self._settle(call, seen)
+        except VmapError as error:
+            refused = error
+        self._settle(call, seen)
+        if refused:
+            raise refused
 
     def _over(self, call: str, addr: int, given: Ints, run: Callable[[], None]) -> None:
         """A call that maps or unmaps at given addresses; ``given``: what each page is to become."""
@@ -413,30 +469,35 @@ class Witness:
         there = slice(first, first + len(given))
         before = held.pfns.copy()
         strict = clears or not (before[there] != NOTHING).any()
-        failed = False
+        failed = None
         try:
             run()
         except VmapError as error:
             if error.bug:
                 self._lose_sight("the kernel met a BUG()")
-            failed = True
-            self._counts_metadata = False  # how far KMSAN came is not known
-            raise
-        finally:
-            wanted = before.copy()
-            wanted[there] = given
-            actual = self._look()
-            if failed or clears:
-                wanted = self._partly(actual, held, before, wanted, there, failed)
-            held.pfns = wanted
-            if call != "vmap_page_range":
-                held.metadata[there] = call in WITH_METADATA
-            if clears and self._cuts_group(actual, addr, addr + len(given) * self._page):
-                self._lose_sight(f"{call}() clears part of a group of PTEs")
-            self._settle(call, seen, strict=strict, actual=actual)
-            if not failed and not self.blind and not call.endswith("_noflush"):
-                kind = L_FLUSH_VUNMAP if clears else L_FLUSH_VMAP
-                self._exactly(call, self.kernel.log.rows(seen), kind, addr, addr + len(given) * self._page)
+                raise
+            failed = error
+        wanted = before.copy()
+        wanted[there] = given
+        actual = self._look()
+        if failed or clears:
+            wanted = self._partly(actual, held, before, wanted, there, failed is not None)
+        held.pfns = wanted
+        if call != "vmap_page_range":
+            held.metadata[there] = call in WITH_METADATA
+        if failed and self._quarter:  # how far KMSAN came
+            for number in (0, 1):
+                start = held.addr + (number + 1) * self._quarter
+                found = self._frames(actual, start, start + len(before) * self._page)
+                held.metadata[there, number] = found[there] != NOTHING
+        if clears and self._cuts_group(actual, addr, addr + len(given) * self._page):
+            self._lose_sight(f"{call}() clears part of a group of PTEs")
+        self._settle(call, seen, strict=strict, actual=actual)
+        if failed:
+            raise failed
+        if not self.blind and not call.endswith("_noflush"):
+            kind = L_FLUSH_VUNMAP if clears else L_FLUSH_VMAP
+            self._exactly(call, self.kernel.log.rows(seen), kind, addr, addr + len(given) * self._page)
 
     def _partly(self, now: Walk, held: Held, before: Ints, wanted: Ints, there: slice, failed: bool) -> Ints:
         """What a walker that stopped midway, or that cleared whole leaves, left: each page as before or as wanted."""
@@ -519,12 +580,6 @@ class Witness:
             physes.append((phys[:, None] + cells).ravel())
         return np.concatenate(vas), np.concatenate(physes)
 
-    def _metadata(self, va: U64) -> U64:
-        """Where KMSAN maps shadow and origin of the addresses ``va``."""
-        if not self._quarter:
-            return np.zeros(0, dtype=np.uint64)
-        return np.concatenate([va + np.uint64(self._quarter), va + np.uint64(2 * self._quarter)])
-
     # -- the look after each call ---------------------------------------------------------------------
 
     def _settle(
@@ -546,7 +601,7 @@ class Witness:
         if self.blind or (not len(rows) and mapping is None):
             return
         changes = self._shadow.follow(rows, strict)
-        self._flushed(call, rows, changes.made, changes.cleared)
+        self._flushed(call, rows, changes.made, changes.cleared, undone=mapping is None)
         if mapping is not None:
             self._exactly(call, rows, L_FLUSH_VMAP, mapping.addr, mapping.addr + self._size(mapping.addr))
         self.walk = actual = actual or self._look()
@@ -586,8 +641,8 @@ class Witness:
         if mapping.size > size:
             raise Violation(f"{call}() reports {mapping.size} bytes and has mapped {size}")
 
-    def _flushed(self, call: str, rows: Rows, made: tuple[U64, U64], cleared: tuple[U64, U64]) -> None:
-        """Cache flushes cover each new leaf and each old one."""
+    def _flushed(self, call: str, rows: Rows, made: tuple[U64, U64], cleared: tuple[U64, U64], undone: bool) -> None:
+        """Cache flushes cover each new leaf and each old one; ``undone``: the call may have failed and undone it."""
         for kind, (starts, ends), what in (
             (L_FLUSH_VMAP, made, "mapped without a flush_cache_vmap() over it"),
             (L_FLUSH_VUNMAP, cleared, "unmapped without a flush_cache_vunmap() over it"),
@@ -598,8 +653,8 @@ class Witness:
             for first, last in rows[rows[:, 0] == kind, 1:3].view(np.uint64).tolist():
                 top = np.uint64((last - 1) % (1 << 64))
                 missed &= ~((starts >= np.uint64(first)) & (ends - np.uint64(1) <= top))
-            if kind == L_FLUSH_VMAP:
-                missed &= ~np.isin(starts, cleared[0])  # a call that failed has undone it
+            if kind == L_FLUSH_VMAP and undone:
+                missed &= ~np.isin(starts, cleared[0])
             if call in ("vmap", "vmalloc", "ioremap") and kind == L_FLUSH_VUNMAP and not rows[rows[:, 0] == kind].size:
                 missed[:] = False  # an ioremap() that clears a lower table in the way
             if missed.any():
@@ -627,8 +682,7 @@ class Witness:
         there, to = invariants.spread(actual.entries, granule)
         if self._meta[0] < self._meta[1]:
             meta = (there >= np.uint64(self._meta[0])) & (there < np.uint64(self._meta[1]))
-            wanted = np.sort(self._metadata(self._with_metadata()))
-            if self._counts_metadata and not np.array_equal(there[meta], wanted):
+            if self._quarter and not np.array_equal(there[meta], np.sort(self._metadata())):
                 raise Violation("KMSAN metadata is not mapped for exactly the pages that are mapped")
             self._metadata_apart(there, to)
             there, to = there[~meta], to[~meta]
@@ -648,14 +702,16 @@ class Witness:
             if len(np.unique(np.concatenate(frames))) < sum(map(len, frames)):
                 raise Violation(f"the KMSAN metadata of the area at {held.addr:#x} shares frames with it")
 
-    def _with_metadata(self) -> U64:
-        """The granules for which KMSAN keeps metadata."""
+    def _metadata(self) -> U64:
+        """Where KMSAN maps shadow and origin pages, a granule each."""
         granule = np.uint64(1 << self.form.levels[0][0])
+        cells = np.arange(self._page // int(granule), dtype=np.uint64) * granule
         found = [np.zeros(0, dtype=np.uint64)]
         for held in self._held.values():
-            cells = np.arange(self._page // int(granule), dtype=np.uint64) * granule
-            pages = np.flatnonzero(held.metadata).astype(np.uint64) * np.uint64(self._page)
-            found.append((np.uint64(held.addr) + pages[:, None] + cells).ravel())
+            for number in (0, 1):
+                pages = np.flatnonzero(held.metadata[:, number]).astype(np.uint64) * np.uint64(self._page)
+                start = np.uint64(held.addr + (number + 1) * self._quarter)
+                found.append((start + pages[:, None] + cells).ravel())
         return np.concatenate(found)
 
 

@@ -105,13 +105,13 @@ class Rest:
     def state(self) -> tuple[Any, ...]:
         """What :meth:`restore` needs to come back to this moment."""
         free = {size: list(addresses) for size, addresses in self._free_objects.items()}
-        return dict(self._objects), free, dict(self._caches), self._next_object
+        return dict(self._objects), set(self._nodes), free, dict(self._caches), self._next_object
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Back to a moment before any page was allocated."""
         self.reset()
-        objects, free, caches, self._next_object = state
-        self._objects, self._caches = dict(objects), dict(caches)
+        objects, nodes, free, caches, self._next_object = state
+        self._objects, self._nodes, self._caches = dict(objects), set(nodes), dict(caches)
         self._free_objects = {size: list(addresses) for size, addresses in free.items()}
 
     @property

@@ -98,7 +98,7 @@ class ObjectKernel:
         self.arch: Arch = arches.get(built.target.arch)
         self.boot_args = parse_boot_args(boot_args)
         self.total_pages = total_pages
-        self.cpus = self.spare_objects = operator.index(cpus)
+        self.cpus = operator.index(cpus)
         self._g: Geometry = geometry(  # to read tables: every leaf that the architecture has
             self.arch,
             block_leaves=True,
@@ -448,10 +448,12 @@ class ObjectKernel:
     @property
     def live_objects(self) -> int:
         """Slab objects that the vmalloc code holds now, those that stand for free address space aside."""
-        return self._rest.live_objects - self._cpu.call("vmaplab_free_areas")
+        return self._rest.live_objects - self._cpu.call("vmaplab_free_areas", 0)
 
-    spare_objects: int
-    """How many more of them may stay when everything is unmapped: on each CPU, a vmap_area for the next split."""
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of address space that no area has and that wait for no purge."""
+        return self._cpu.call("vmaplab_free_areas", 1)
 
     @property
     def taken_pages(self) -> int:
@@ -536,11 +538,12 @@ class ObjectKernel:
         try:
             result = cpu.call(function, *arguments)
             self._executed = cpu.counts()  # what it queued is not its own
-            while rest.work:
-                work = next(iter(rest.work))
-                cpu.call("vmaplab_run_work", work, rest.work.pop(work))
-            while rest.callbacks:
-                cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
+            while rest.work or rest.callbacks:
+                if rest.work:
+                    work = next(iter(rest.work))
+                    cpu.call("vmaplab_run_work", work, rest.work.pop(work))
+                else:
+                    cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
         finally:
             self._take_log()
         if self._demanded:

@@ -471,6 +471,17 @@ class AddressSpace:
         return int(self.space.state[BUSY_AREAS] + self.space.state[LAZY_AREAS])
 
     @property
+    def free_bytes(self) -> int:
+        """Bytes of all free blocks, those in the pools included."""
+        blocks = self.space.blocks
+        found = self._list(FREE, len(blocks.row))
+        for block in self.space.pools[:, FIRST].tolist():
+            while block:
+                found.append(block)
+                block = int(blocks.chain[block, NEXT])
+        return int((blocks.row[found, END] - blocks.row[found, START]).sum()) << self.unit
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes that wait for the purge."""
         return int(self.space.state[LAZY]) << self.unit

@@ -2,21 +2,28 @@
 /* Compiled at the end of mm/vmalloc.c: entry points for what is static there. */
 #include <linux/version.h>
 
-unsigned long vmaplab_free_areas(void);
+unsigned long vmaplab_free_areas(bool bytes);
 
-/* How many vmap_areas there are of free address space, those in the nodes' pools included. */
-unsigned long vmaplab_free_areas(void)
+/*
+ * How many vmap_areas there are of free address space: in the tree of all, in the nodes' pools, and those that a CPU keeps
+ * for its next split; or how many bytes they have.
+ */
+unsigned long vmaplab_free_areas(bool bytes)
 {
 	struct vmap_area *va;
 	unsigned long count = 0;
+	int cpu;
 
 	list_for_each_entry(va, &free_vmap_area_list, list)
-		count++;
+		count += bytes ? va->va_end - va->va_start : 1;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
 	for (int node = 0; node < nr_vmap_nodes; node++)
 		for (int pool = 0; pool < MAX_VA_SIZE_PAGES; pool++)
-			count += vmap_nodes[node].pool[pool].len;
+			list_for_each_entry(va, &vmap_nodes[node].pool[pool].head, list)
+				count += bytes ? va->va_end - va->va_start : 1;
 #endif
+	for_each_possible_cpu(cpu)
+		count += !bytes && per_cpu(ne_fit_preload_node, cpu);
 	return count;
 }
 
