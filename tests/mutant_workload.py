@@ -12,7 +12,7 @@ from vmaplab.check.witness import Witness
 from vmaplab.errors import Violation
 from vmaplab.mmu import FORMATS
 from vmaplab.mmu.proof import Prover
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_SPARSE
+from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_FLUSH_RESET_PERMS, VM_NO_GUARD, VM_SPARSE
 
 KERNELS = (
     ("arm64-4k", "mm-unstable", {}, 1),
@@ -214,6 +214,13 @@ def blocks_and_pools(kernel, refused) -> None:
     kernel.vmap(range(0x78001, 0x78001 + 1200))
     kernel.vm_unmap_ram(in_use, 1)
     kernel.vm_unmap_aliases()
+    counts = [1, *[64] * 17, 32, 16, 8, 4, 2, 1]  # more pages than a block has
+    filled = [(kernel.vm_map_ram(range(0x79000, 0x79000 + count)).addr, count) for count in counts]
+    for number, (addr, count) in enumerate(reversed(filled)):
+        kernel.vm_unmap_ram(addr, count)
+        if number == 10:
+            kernel.vm_unmap_aliases()
+    kernel.vm_unmap_aliases()
     refused(kernel.vmap_pfn, [RAM + 5, 0x79000])
     kernel.vunmap(kernel.vmap_pfn([RAM + 5, RAM + 6, RAM + 17]).addr)
     kernel.vmap_pfn([RAM + 0x100])
@@ -229,6 +236,10 @@ def sparse_areas(kernel, refused) -> None:
     refused(kernel.vm_area_map_pages, area, area.addr + 39 * page, [0x7C000, 0x7C001])
     other = kernel.get_vm_area(page)
     refused(kernel.vm_area_map_pages, other, other.addr, [0x7C000])
+    refused(kernel.vm_area_map_pages, kernel.get_vm_area(page, VM_SPARSE), area.addr + page, [0x7C000])
+    for flag in (VM_NO_GUARD, VM_FLUSH_RESET_PERMS):
+        other = kernel.get_vm_area(page, VM_SPARSE | flag)
+        refused(kernel.vm_area_map_pages, other, other.addr, [0x7C000])
     kernel.vm_area_map_pages(area, area.addr + 5 * page, [0x7D000])
 
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -388,6 +389,54 @@ MUTANTS = [
         "self.vunmap_range(start, end)",
         "self.vunmap_range(start, end - self.arch.page_size)",
     ),
+    Mutant(
+        "only the last dirty part of a vmap block is flushed",
+        "vmalloc/block.py",
+        "vb.dirty_max = max(vb.dirty_max, first + (1 << order))",
+        "vb.dirty_max = first + (1 << order)",
+    ),
+    Mutant(
+        "a vmap block is never known to be all dirty",
+        "vmalloc/block.py",
+        "vb.dirty += 1 << order",
+        "vb.dirty += 1",
+    ),
+    Mutant(
+        "a vmap block that is all dirty is not given back",
+        "vmalloc/block.py",
+        "return vb.dirty == self.bits",
+        "return False",
+    ),
+    Mutant(
+        "a vmap block hands out more pages than it has",
+        "vmalloc/block.py",
+        "if vb.free >= count:",
+        "if vb.free:",
+    ),
+    Mutant(
+        "a vmap block that was given back stays in its queue",
+        "vmalloc/block.py",
+        "        self._unqueue(vb)\n        return True",
+        "        vb.free = 64\n        return True",
+    ),
+    Mutant(
+        "areas that leave a pool are not free again",
+        "vmalloc/area.py",
+        "        merge_or_add(blocks, i64(FREE), block)",
+        "        pass",
+    ),
+    Mutant(
+        "vm_area_map_pages() does not look at the area's other flags",
+        "kernel.py",
+        "((VM_FLUSH_RESET_PERMS, True), (VM_NO_GUARD, True), (VM_SPARSE, False))",
+        "((VM_SPARSE, False),)",
+    ),
+    Mutant(
+        "vm_area_map_pages() maps in front of the area",
+        "kernel.py",
+        "if start < found.addr or end > found.end - guard:",
+        "if end > found.end - guard:",
+    ),
 ]
 
 
@@ -420,9 +469,13 @@ def main() -> None:
     import document
 
     rows = [["fault", "file", "the invariants say", "the MMU says"], ["---"] * 4]
-    for mutant in MUTANTS:
+
+    def row(mutant: Mutant) -> list[str]:
         told = [run(mutant, judge).removeprefix("the MMU: ") for judge in ("invariants", "mmu")]
-        rows.append([mutant.fault, mutant.file, *told])
+        return [mutant.fault, mutant.file, *told]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows += pool.map(row, MUTANTS)
     document.publish("\n".join(f"| {' | '.join(row)} |" for row in rows), "mutants")
 
 
