@@ -20,13 +20,13 @@ from vmaplab.check.faults import fail_each
 from vmaplab.check.scenario import Generator, parse
 from vmaplab.check.shadow import Shadow, Spans
 from vmaplab.check.witness import Witness
-from vmaplab.errors import Violation
+from vmaplab.errors import KernelFault, Violation
 from vmaplab.mmu import FORMATS
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pgtable.memory import L_FLUSH_TLB, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
 from vmaplab.release import RELEASES
-from vmaplab.vmalloc.flags import VM_MAP, VM_NO_GUARD
+from vmaplab.vmalloc.flags import VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
@@ -190,6 +190,51 @@ class TestTheModel:
         witness.get_vm_area(4096)
         witness.close()
 
+    def test_a_witness_that_lost_sight_leaves_the_calls_to_the_kernel(self):
+        """Half of an area is given back as if it were all: the addresses of the area are free again, and taken."""
+        witness = Witness(Kernel("x86_64", record=True))
+        addr = witness.vm_map_ram(range(0x100, 0x164)).addr
+        witness.vm_unmap_ram(addr + 50 * 4096, 100)
+        assert witness.blind
+        witness.vm_unmap_aliases()
+        assert witness.vm_map_ram(range(0x200, 0x264)).addr == addr
+        witness.close()
+
+    def test_what_changes_nothing_is_no_reason_to_lose_sight(self):
+        witness = Witness(Kernel("x86_64", record=True))
+        addr = witness.vm_map_ram(range(0x100, 0x164)).addr
+        for call in (lambda: witness.vm_unmap_ram(addr + (1 << 20), 100), lambda: witness.vunmap(addr + 0x123)):
+            call()
+            assert not witness.blind
+        witness.close()
+
+    @pytest.mark.parametrize("call", ["vmap", "vmalloc"])
+    def test_any_area_with_vm_sparse_can_be_unmapped_in_part(self, call):
+        witness = Witness(Kernel("x86_64", record=True))
+        addr = getattr(witness, call)(*(([1, 2, 3], VM_MAP | VM_SPARSE) if call == "vmap" else (12288, VM_SPARSE))).addr
+        witness.vm_area_unmap_pages(addr, addr + 4096, addr + 8192)
+        with pytest.raises(VmapError):
+            witness.vmalloc_to_pfn(addr + 4096)
+        witness.close()
+
+    def test_bad_arguments_leave_the_expectations_alone(self):
+        witness = Witness(Kernel("x86_64", record=True))
+        area = witness.get_vm_area(20 * 4096, VM_SPARSE)
+        for pfns, behind in ([[1, 2], 1], [[], 0]):
+            with pytest.raises(InputError):
+                witness.vm_area_map_pages(area, area.addr + behind, pfns)
+        witness.vm_area_map_pages(area, area.addr, [1, 2])
+        assert not witness.blind
+        witness.close()
+
+    def test_an_err_ptr_is_no_address(self, monkeypatch):
+        witness = Witness(Kernel("x86_64", record=True))
+        mapping = witness.kernel.vmap([1])
+        mapping.addr = (1 << 64) - 12
+        monkeypatch.setattr(witness.kernel, "vmap", lambda *_: mapping)
+        with pytest.raises(Violation, match=r"returns ERR_PTR\(-ENOMEM\) instead of NULL"):
+            witness.vmap([1])
+
     def test_prot_given_by_the_caller_is_the_callers(self):
         witness = Witness(Kernel("x86_64", record=True), mmu=True)
         witness.vmap([5], prot=0x8000000000000161)  # PAGE_KERNEL_RO
@@ -222,8 +267,19 @@ class TestTheKernelsOwnCode:
         witness = Witness(ObjectKernel(object_of("arm64-4k")))
         addr = witness.vm_map_ram([1, 2, 3]).addr
         witness.kernel.vunmap(addr)
-        with pytest.raises(Violation, match="objects are still allocated"):
+        with pytest.raises(Violation, match="4194304 bytes of address space are missing"):
             witness.close()
+
+    def test_pages_that_are_not_the_kernels_cannot_be_freed(self):
+        witness = Witness(ObjectKernel(object_of("arm64-4k")))
+        addr = witness.vmap([0x1000, 0x1001], VM_MAP | VM_MAP_PUT_PAGES).addr
+        with pytest.raises(KernelFault, match="frees page frame 0x1000, which it does not own"):
+            witness.vfree(addr)
+
+    def test_a_bug_after_which_nothing_is_judged_is_no_finding(self):
+        plan = Plan(object_of("arm64-4k"), None, RELEASES["linux-6.12"], {}, seed=1, faults=True)
+        verdict = check_one(plan, parse("vmalloc 512; unmap_ram @0 9"))
+        assert verdict.word == "holds" and verdict.partly == 2
 
     def test_allocations_fail(self):
         plan = Plan(object_of("riscv64-sv48"), None, RELEASES["linux-6.12"], {}, seed=3, pages=32, faults=True)

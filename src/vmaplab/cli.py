@@ -333,6 +333,9 @@ def check_command(
         from vmaplab.report import tables
 
         tables.verdicts(found, commands)
+        if call and not (release or base) and any(verdict.difference for verdict in found):
+            own = plans[0].release.name
+            print(f"\n{call}() was compared with {own}, the tree's own version; --release names another")
     if any(verdict.difference for verdict in found):
         raise typer.Exit(1)
 

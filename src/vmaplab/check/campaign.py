@@ -16,7 +16,7 @@ from vmaplab.arch import Arch
 from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare, compared
 from vmaplab.check.faults import Failures, fail_each
 from vmaplab.check.scenario import Generator, Scenario, shrink
-from vmaplab.errors import InputError
+from vmaplab.errors import BREAKS, InputError
 from vmaplab.object.build import Built
 from vmaplab.release import Release
 
@@ -129,6 +129,13 @@ class Verdict:
     translated: int = 0
     failures: int = 0
     partly: int = 0
+
+    @property
+    def word(self) -> str:
+        """``same``, ``same, and holds``, ``holds``, ``DIFFERENT`` or ``VIOLATION``."""
+        if self.difference:
+            return "VIOLATION" if BREAKS in self.difference else "DIFFERENT"
+        return "holds" if self.plan.faults else "same, and holds" if self.plan.verify else "same"
 
 
 def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[], None] = lambda: None) -> Verdict:

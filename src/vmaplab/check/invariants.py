@@ -111,6 +111,18 @@ def rights(entries: Entries, form: Format, areas: list[tuple[int, int, int | Non
 _RIGHTS = ((WRITE, "written"), (EXEC, "executed"), (USER, "used from user mode"), (USER_EXEC, "executed in user mode"))
 
 
+def as_built(entries: Entries, page: int) -> NDArray[Any]:
+    """As :func:`leaves`, but the entries of a group that is not complete stand alone."""
+    entries = entries.copy()
+    inside = _inside(entries)
+    start = entries["va"] & ~inside
+    begins = np.concatenate([[True], start[1:] != start[:-1]])[: len(entries)]
+    number = np.cumsum(begins) - 1
+    whole = np.bincount(number)[number] * entries["size"] > inside if len(entries) else begins
+    entries["group"][~whole] = 0
+    return leaves(entries, page)
+
+
 def leaves(entries: Entries, page: int) -> NDArray[Any]:
     """The leaves as the MMU sees them: ``LEAF_DTYPE``, a group being one; ``page``: bytes of a page."""
     inside = _inside(entries)

@@ -18,6 +18,7 @@ the words: kinds of events, flags, the bounds of an architecture's address space
 
 from __future__ import annotations
 
+import errno
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 NOTHING = -1
+MAX_ADDR = (1 << 64) - 4096
+"""Above it are no addresses but negative errnos."""
 WITH_METADATA = ("vmap", "vmalloc", "vm_map_ram", "vmap_pages_range_noflush", "vm_area_map_pages")
 """Calls for whose pages KMSAN maps shadow and origin."""
 
@@ -379,6 +382,8 @@ class Witness:
         start, stop = arch.vmalloc_start, self._meta[0] - 1 if self._quarter else arch.vmalloc_end
         if call == "ioremap" and arch.ioremap_start:
             start, stop = arch.ioremap_start, arch.ioremap_end
+        if addr > MAX_ADDR:
+            raise Violation(f"{call}() returns ERR_PTR(-{errno.errorcode.get((1 << 64) - addr)}) instead of NULL")
         if addr % self._page or not start <= addr < end <= stop + 1:
             raise Violation(f"{call}() takes [{addr:#x}, {end:#x}), outside [{start:#x}, {stop:#x})")
         for other in self._held.values():
@@ -601,17 +606,16 @@ class Witness:
         if self.blind or (not len(rows) and mapping is None):
             return
         changes = self._shadow.follow(rows, strict)
-        self._flushed(call, rows, changes.made, changes.cleared, undone=mapping is None)
-        if mapping is not None:
-            self._exactly(call, rows, L_FLUSH_VMAP, mapping.addr, mapping.addr + self._size(mapping.addr))
         self.walk = actual = actual or self._look()
         va, phys = expected = self._expected()
         invariants.groups(actual.entries, self.form)
         invariants.alignment(actual.entries)
         self._places(actual, expected)
-        self._bounded(call, rows)
+        self._flushed(call, rows, changes.made, changes.cleared, undone=mapping is None)
         if mapping is not None:
+            self._exactly(call, rows, L_FLUSH_VMAP, mapping.addr, mapping.addr + self._size(mapping.addr))
             self._reported(call, mapping)
+        self._bounded(call, rows, mapping is None)
         reached, used = actual.tables.keys(), self._shadow.tables
         for table in used - reached:
             raise Violation(f"the table at {table:#x} is allocated, but no entry leads to it")
@@ -667,14 +671,15 @@ class Witness:
             told = ", ".join(f"[{first:#x}, {last:#x})" for first, last in flushes) or "nothing"
             raise Violation(f"{call}() flushes {told} from the cache instead of [{start:#x}, {end:#x})")
 
-    def _bounded(self, call: str, rows: Rows) -> None:
-        """No cache flush reaches beyond an area: in use, or given up in this call."""
+    def _bounded(self, call: str, rows: Rows, failed: bool) -> None:
+        """No cache flush reaches beyond an area: in use, or given up in this call; ``failed``: it may have failed."""
         areas = [(held.addr, held.end) for held in self._held.values()]
         areas += rows[rows[:, 0] == L_FLUSH_VUNMAP, 1:3].view(np.uint64).tolist()
         for first, last in rows[rows[:, 0] == L_FLUSH_VMAP, 1:3].view(np.uint64).tolist():
             meta = self._quarter and not self.kernel.arch.vmalloc_start <= first < self._meta[0]
             if not meta and not any(start <= first and last <= end for start, end in areas):
-                raise Violation(f"{call}() calls flush_cache_vmap() for [{first:#x}, {last:#x}), which is no area")
+                why = "which is no area that is in use or was given up" if failed else "which is no area"
+                raise Violation(f"{call}() calls flush_cache_vmap() for [{first:#x}, {last:#x}), {why}")
 
     def _places(self, actual: Walk, expected: tuple[U64, U64]) -> None:
         """Each page where it should be, with the right rights, and nothing else."""

@@ -319,7 +319,7 @@ class Rest:
         phys = pfn << self._arch.page_shift
         if phys in self._tables:
             self._free_table(phys)
-        elif self.buddy is not None:
+        elif self.buddy is not None and self.buddy.spans(pfn, 1 << order):
             self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
         else:
             raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which it does not own")

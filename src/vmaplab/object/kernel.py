@@ -544,11 +544,19 @@ class ObjectKernel:
                     cpu.call("vmaplab_run_work", work, rest.work.pop(work))
                 else:
                     cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
+        except KernelFault as fault:
+            raise KernelFault(f"{fault}{self._behind(str(fault))}") from None
         finally:
             self._take_log()
         if self._demanded:
             self._drop(lambda address: translate(self._tables(), self._g, signed(address)) < 0)
         return result
+
+    def _behind(self, fault: str) -> str:
+        """What lies in front of the address that ``fault`` names, if that tells something."""
+        match = re.search(r" (0x[0-9a-f]+), where no memory is$", fault)
+        distance = int(match[1], 16) - (self._cpu.base + _INPUT + len(self._input)) if match else -1
+        return f": word {distance // 8} behind the page array" if 0 <= distance < self.arch.page_size else ""
 
     def _take_log(self) -> None:
         rows, texts = self._cpu.take_log()

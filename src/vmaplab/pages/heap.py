@@ -226,6 +226,11 @@ class Buddy:
             self.handed.append(pages)
         return pages
 
+    def spans(self, pfn: int, count: int) -> bool:
+        """Whether ``count`` pages from ``pfn`` on lie in the zone."""
+        first = int(self.zone.first)
+        return first <= pfn and pfn + count <= first + len(self.zone.order)
+
     def free_pages(self, pfns: NDArray[np.uint64]) -> None:
         """Free ``pfns`` page by page, as ``vfree()`` does."""
         free_pages(self.zone, pfns.view(np.int64))

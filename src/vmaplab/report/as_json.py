@@ -123,6 +123,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
             "translated": verdict.translated,
             "injected": verdict.failures,
             "judged_in_part": verdict.partly,
+            "verdict": verdict.word,
             "difference": verdict.difference or None,
             "scenario": str(verdict.scenario) if verdict.scenario else None,
             "command": command or None,

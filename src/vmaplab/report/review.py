@@ -45,9 +45,10 @@ def as_mail(review: Review) -> str:
     """The review as the body of a mail: 72 columns, long commands with a backslash at each line's end."""
     count = len(review.findings)
     intro = (
-        f"vmaplab {__version__} reviewed vmap() in {review.subject} by experiment and has {count} "
-        f"remark{'s' if count != 1 else ''}, each with the smallest array found that shows it, what was built for it, "
-        "what that is compared with, and the command that repeats it."
+        f"vmaplab {__version__} reviewed vmap() in {review.subject} by experiment and has "
+        + (f"{count} remark{'s' if count != 1 else ''}, each with" if count else "no remark. One would come with")
+        + " the smallest array found that shows it, what was built for it, what that is compared with, and the command "
+        "that repeats it."
     )
     return "\n".join([*_wrapped(intro, MAIL_WIDTH), "", as_text(review, MAIL_WIDTH)])
 

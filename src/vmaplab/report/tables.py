@@ -14,7 +14,6 @@ from rich.table import Table
 
 from vmaplab.arch import ARCHES, Arch
 from vmaplab.config import settings
-from vmaplab.errors import BREAKS
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, RELEASES
 
@@ -131,7 +130,8 @@ def _proof(console: Console, proof: Proof) -> None:
     else:
         table.add_row("MMU", f"not proved by an MMU: {proof.cpu}")
     table.add_row("tables", f"{proof.tables} walked as in {proof.manual}: every page, and nothing else, is mapped")
-    groups = f"{proof.groups} groups of PTEs complete and alike" if proof.groups else "no groups of PTEs"
+    number = f"{proof.groups} group{'s' * (proof.groups != 1)} of PTEs complete and alike"
+    groups = number if proof.groups else "no groups of PTEs"
     closed = "executable: the architecture's PAGE_KERNEL is" if proof.executable else "no page executable"
     table.add_row("", f"leaves aligned, {groups}, {closed}, none open to user mode")
     table.add_row("events", "break-before-make; flush_cache_vmap() covers the area, no more and no less")
@@ -333,7 +333,6 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
     other = "and" if plan.faults else "against"
     table = _table("arch", "object", other, "scenarios", "calls", *watched, "", left=3)
     table.columns[-1].justify = "left"
-    good = "holds" if plan.faults else "same, and holds" if plan.verify else "same"
     for verdict in found:
         plan = verdict.plan
         counts = [verdict.translated] * plan.verify + [verdict.failures] * plan.faults
@@ -345,7 +344,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
             str(verdict.cases),
             str(verdict.calls),
             *map(str, counts),
-            "VIOLATION" if BREAKS in verdict.difference else "DIFFERENT" if verdict.difference else good,
+            verdict.word,
         )
     _print(console, table)
     for verdict, command in zip(found, commands, strict=True):

@@ -13,12 +13,14 @@ import numpy as np
 
 from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
+from vmaplab.check.invariants import as_built
 from vmaplab.check.optimum import best_address, optimum
 from vmaplab.check.scenario import Scenario, shrink
 from vmaplab.check.witness import Witness
 from vmaplab.errors import KernelFault, Misplaced, Violation, VmapError
 from vmaplab.mapping import LEAF_DTYPE
 from vmaplab.mmu import FORMATS
+from vmaplab.mmu.walker import walk
 from vmaplab.pages.array import size_text
 from vmaplab.pages.runs import runs, runs_text
 from vmaplab.review.findings import Finding
@@ -430,7 +432,11 @@ def contract(subject: Subject, arch: str) -> Iterator[Finding]:
         ("chunks contiguous and aligned", 0, lambda chunk: joined(run(chunk), run(chunk, 0, 3))),
         ("frames of a chunk not aligned", 0, lambda chunk: joined(run(chunk, 1), run(chunk, 1, 3))),
         ("address not aligned", 1, lambda chunk: joined(run(chunk), run(chunk, 0, 3))),
-        ("frames of a chunk not contiguous", 0, lambda chunk: scattered(2 * chunk)),
+        (
+            "only the first frame of a chunk in place",
+            0,
+            lambda chunk: joined(run(1), scattered(chunk - 1), run(1, 0, 3), scattered(2 * chunk)[: chunk - 1]),
+        ),
         ("last frame of a chunk elsewhere", 0, lambda chunk: joined(run(2 * chunk - 1), scattered(1))),
     ]
     rows = [("array, by page_shift", *map(str, shifts))]
@@ -543,12 +549,9 @@ def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
     if not told.fault:  # a fault of the kernel's code can take seconds to show
         pfns = _smallest(shown, lambda smaller: broken(smaller).text != "")
         told = broken(pfns)
-    try:
-        ours = subject.map(arch, pfns)
-    except (VmapError, KernelFault):
-        ours = Table(target.vmalloc_start, np.zeros(0, dtype=LEAF_DTYPE))
-        subject.restart()
-    cost = f"found by {'the invariants and ' + FORMATS[arch].cpu if FORMATS[arch].machine else 'the invariants'}"
+    ours = _as_built(subject, arch, pfns)
+    finder = FORMATS[arch].cpu if told.text.startswith("the MMU: ") else "the invariants"
+    cost = "found when the kernel's code ran" if told.fault else f"found by {finder}"
     command = (*_map(subject, arch, pfns), "--verify")
     if told.failing >= 0:
         cost = f"when allocation {told.failing} (from 0) fails; the tables show what is built when none fails"
@@ -569,6 +572,22 @@ def invariants(subject: Subject, arch: str) -> Iterator[Finding]:
         cost,
         (command,),
     )
+
+
+def _as_built(subject: Subject, arch: str, pfns: Pfns) -> Table:
+    """What the tables hold after ``vmap(pfns)``, in the area and a little around it, as the walker lists it."""
+    target = subject.arch(arch)
+    try:
+        kernel = subject.boot(arch, ())
+        addr = kernel.vmap(pfns).addr
+        found = walk(kernel.live_tables(), target.table_base, kernel.table_root, FORMATS[arch]).entries
+    except (VmapError, KernelFault):
+        subject.restart()
+        return Table(target.vmalloc_start, np.zeros(0, dtype=LEAF_DTYPE))
+    around, page = np.uint64(64 * target.page_size), np.uint64(target.page_size)
+    end = np.uint64(addr) + np.uint64(len(pfns)) * page
+    near = found[(found["va"] + around >= np.uint64(addr)) & (found["va"] < end + around)]
+    return Table(addr, as_built(near, target.page_size))
 
 
 class Broken(NamedTuple):
