@@ -339,7 +339,7 @@ class Witness:
                 raise Violation(f"when everything is unmapped, [{start:#x}, {end:#x}) of vm_map_ram() is still in use")
         pages = {(end - start) // self._page for start, end in kept}
         if len(kept) > self.kernel.cpus and min(pages) // 4 >= self.kernel.arch.bits_per_long:
-            raise Violation(f"when everything is unmapped, {len(kept)} vmap blocks stay, of {self.kernel.cpus} CPUs")
+            raise Violation(f"when everything is unmapped, {len(kept)} vmap blocks stay, more than one per CPU")
         return kept
 
     def _maps(
