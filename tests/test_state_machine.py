@@ -67,9 +67,8 @@ class Calls(RuleBasedStateMachine):
     )
     def boot(self, arch, name, boot, kmsan, cpus) -> None:
         self.frames = min(1 << 18, ARCHES[arch].addressable_pages >> 2)  # KMSAN's metadata lies in the rest
-        config = {"KMSAN": kmsan}
-        kernel = Kernel(arch, name, boot, config=config, record=True, total_pages=self.frames, cpus=cpus, debug=True)
-        self.kernel = Witness(kernel, mmu=True)
+        more = {"config": {"KMSAN": kmsan}, "total_pages": self.frames, "cpus": cpus, "debug": cpus > 1}
+        self.kernel = Witness(Kernel(arch, name, boot, record=True, **more), mmu=True)
 
     def call(self, failing, name, *arguments):
         """What the call returns, or None where it fails."""
