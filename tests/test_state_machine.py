@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = int(os.environ.get("VMAPLAB_STEPS", "200000"))
 PER_MACHINE = 50
-LIVE = 5
+LIVE = 4
 """Areas in use at most: each is looked at after each call."""
 PARTS = 8
 """Test functions, so that several CPUs share them."""
