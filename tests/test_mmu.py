@@ -106,6 +106,19 @@ _MORE_THAN_THE_EMULATOR = {"RISC-V": {6, 7, *range(54, 64)}, "Power": {bit ^ 56 
 POWER10 sets R and C (8 and 7; ``^ 56``: of a big-endian entry) and does not look at 15 to 12, below a page's frame."""
 
 
+def test_an_incomplete_group_is_built_entry_by_entry():
+    kernel = Kernel("arm64-4k")
+    kernel.vmap(range(0x1000, 0x1020))
+    entries = walk(kernel.live_tables(), kernel.arch.table_base, kernel.table_root, FORMATS["arm64-4k"]).entries
+    assert (
+        invariants.as_built(entries, 4096)["size"].tolist()
+        == invariants.leaves(entries, 4096)["size"].tolist()
+        == [65536] * 2
+    )
+    assert invariants.as_built(entries[1:], 4096)["size"].tolist() == [4096] * 15 + [65536]
+    assert not len(invariants.as_built(entries[:0], 4096))
+
+
 class TestTheWalker:
     def test_a_table_that_two_entries_lead_to_is_a_complaint(self):
         kernel = Kernel("x86_64")

@@ -91,6 +91,11 @@ class TestTheReleases:
         assert header[1:3] == ("12", "13") and {row[0] for row in rows} >= {"only the first frame of a chunk in place"}
         assert all(set(row[1:]) <= {"right", "-"} for row in rows if row[0] == "chunks contiguous and aligned")
 
+    @pytest.mark.parametrize("name", ["linux-6.12", "mm-unstable"])
+    def test_frames_behind_an_aligned_one_are_taken_for_its_neighbours(self, name):
+        _, *rows = found(reviewed(name), "contract").evidence
+        assert "wrong" in next(row for row in rows if row[0] == "only the first frame of a chunk in place")
+
 
 def subject_of(kernel_type, arches=FEW) -> Subject:
     """The review's subject: a kernel that is not in the list of releases."""

@@ -276,6 +276,14 @@ class TestTheKernelsOwnCode:
         with pytest.raises(KernelFault, match="frees page frame 0x1000, which it does not own"):
             witness.vfree(addr)
 
+    def test_vzalloc_goes_on_when_sight_is_lost(self):
+        witness = Witness(ObjectKernel(object_of("arm64-4k")))
+        witness.vzalloc(4096)
+        witness.vunmap(witness.vm_map_ram([1]).addr)
+        assert witness.blind and witness.vzalloc(4096).addr
+        with pytest.raises(InputError, match="there is no NUMA node 1"):
+            witness.vzalloc(4096, node=1)
+
     def test_a_bug_after_which_nothing_is_judged_is_no_finding(self):
         plan = Plan(object_of("arm64-4k"), None, RELEASES["linux-6.12"], {}, seed=1, faults=True)
         verdict = check_one(plan, parse("vmalloc 512; unmap_ram @0 9"))

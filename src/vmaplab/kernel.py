@@ -238,8 +238,7 @@ class Kernel:
         :raises VmapError: ENOMEM, or EINVAL for a size of 0.
         :raises InputError: for a node that the machine does not have.
         """
-        if node not in (NUMA_NO_NODE, 0):
-            raise InputError(f"there is no NUMA node {node}: this machine has node 0, or -1 for any")
+        check_node(node)
         seen, flags = self._begin(), self._flags(flags)
         size = self._unsigned_long(size)
         if not size:
@@ -837,6 +836,15 @@ def check_chunks(arch: Arch, pages: int, shift: int | None) -> int:
     if shift < arch.page_shift or pages % (1 << min(shift - arch.page_shift, 63)):
         raise InputError(f"{pages} pages are no whole chunks of page_shift {shift} on {arch.name}")
     return shift
+
+
+def check_node(node: int) -> None:
+    """The NUMA node that vmalloc() is to prefer.
+
+    :raises InputError: if the machine does not have it.
+    """
+    if node not in (NUMA_NO_NODE, 0):
+        raise InputError(f"there is no NUMA node {node}: this machine has node 0, or -1 for any")
 
 
 def zone_of(arch: Arch, total_pages: int | None) -> heap.Buddy:

@@ -273,11 +273,8 @@ def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, in
     """As :func:`compare`; if the sides are watched, how many pages an MMU translated, and runs judged in part."""
     words = isinstance(ours, ObjectSide) and isinstance(theirs, ObjectSide)
     runs = ours.run(scenario, words), theirs.run(scenario, words)
-    return difference(scenario, *runs, (ours.name, theirs.name)), *_sums(runs)
-
-
-def _sums(runs: tuple[Run, Run]) -> tuple[int, int]:
-    return sum(one.translated for one in runs), sum(one.blind != "" for one in runs)
+    told = difference(scenario, *runs, (ours.name, theirs.name))
+    return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs)
 
 
 def _kind_of(text: str) -> int:

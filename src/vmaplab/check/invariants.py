@@ -36,6 +36,12 @@ def _inside(entries: Entries) -> U64:
     return inside
 
 
+def _stretches(start: U64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each stretch of equal values begins, and per value the number of its stretch."""
+    begins = np.concatenate([[True], start[1:] != start[:-1]])[: len(start)]
+    return np.flatnonzero(begins), np.cumsum(begins) - 1
+
+
 def alignment(entries: Entries) -> None:
     """A leaf is aligned to its size, virtually and physically."""
     crooked = np.flatnonzero((entries["va"] | entries["phys"]) & (entries["size"] - np.uint64(1)))
@@ -56,8 +62,7 @@ def groups(entries: Entries, form: Format) -> None:
     if not own.all():
         bad = entries[np.flatnonzero(~own)[0]]
         raise Violation(f"the entry for {int(bad['va']):#x} is in a group, and its frame is not aligned as its address")
-    begins = np.concatenate([[True], start[1:] != start[:-1]])
-    number, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
+    first, number = _stretches(start)
     counts, wanted = np.bincount(number), (inside[first] + np.uint64(1)) // entries["size"][first]
     if len(short := np.flatnonzero(counts != wanted)):
         bad = int(short[0])
@@ -115,11 +120,8 @@ def as_built(entries: Entries, page: int) -> NDArray[Any]:
     """As :func:`leaves`, but the entries of a group that is not complete stand alone."""
     entries = entries.copy()
     inside = _inside(entries)
-    start = entries["va"] & ~inside
-    begins = np.concatenate([[True], start[1:] != start[:-1]])[: len(entries)]
-    number = np.cumsum(begins) - 1
-    whole = np.bincount(number)[number] * entries["size"] > inside if len(entries) else begins
-    entries["group"][~whole] = 0
+    _, number = _stretches(entries["va"] & ~inside)
+    entries["group"][np.bincount(number)[number] * entries["size"] <= inside] = 0
     return leaves(entries, page)
 
 
@@ -128,7 +130,7 @@ def leaves(entries: Entries, page: int) -> NDArray[Any]:
     inside = _inside(entries)
     single = entries["size"] - np.uint64(1) | np.uint64(page - 1) | inside
     start = entries["va"] & ~single
-    first = np.flatnonzero(np.concatenate([[True], start[1:] != start[:-1]])[: len(entries)])
+    first, _ = _stretches(start)
     found = np.zeros(len(first), dtype=LEAF_DTYPE)
     found["va"], found["size"] = start[first], single[first] + np.uint64(1)
     found["pfn"] = (entries["phys"] & ~single)[first] // np.uint64(page)

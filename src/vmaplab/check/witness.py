@@ -153,10 +153,8 @@ class Witness:
     @_watched
     def vmalloc(self, size: int, flags: int = 0, node: int = NUMA_NO_NODE) -> Mapping:
         """``__vmalloc_node_range()``."""
-        if node not in (NUMA_NO_NODE, 0):
-            raise InputError(f"there is no NUMA node {node}: a machine that is watched has node 0, or -1 for any")
         seen = len(self.kernel.log)
-        mapping = self._made("vmalloc", lambda: self.kernel.vmalloc(size, flags))
+        mapping = self._made("vmalloc", lambda: self.kernel.vmalloc(size, flags, node))
         count = -(-size // self._page)
         handed = np.concatenate([np.zeros(0, dtype=np.uint64), *self._handed]).astype(np.int64)
         actual = self._look()

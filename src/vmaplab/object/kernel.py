@@ -19,7 +19,7 @@ from vmaplab.arch import Arch
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, VmapError
-from vmaplab.kernel import NUMA_NO_NODE, check_chunks, zone_of
+from vmaplab.kernel import NUMA_NO_NODE, check_chunks, check_node, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
 from vmaplab.object.answers import HEAP_BYTES, Rest
 from vmaplab.object.build import Built
@@ -292,8 +292,12 @@ class ObjectKernel:
         self._see(addr)
         self._call("vfree", addr)
 
-    def vmalloc(self, size: int, flags: int = 0) -> Mapping:
-        """``__vmalloc_node_range(size, 1, VMALLOC_START, VMALLOC_END, GFP_KERNEL, PAGE_KERNEL, flags, ...)``."""
+    def vmalloc(self, size: int, flags: int = 0, node: int = NUMA_NO_NODE) -> Mapping:
+        """``__vmalloc_node_range(size, 1, VMALLOC_START, VMALLOC_END, GFP_KERNEL, PAGE_KERNEL, flags, ...)``.
+
+        :raises InputError: for a node that the machine does not have.
+        """
+        check_node(node)
         seen = len(self.log)
         addr = self._call("vmaplab_vmalloc", size, flags)
         if not addr:
