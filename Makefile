@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-long check check-calls lint bench mutants lock kernel-tools clean
+.PHONY: run test test-long check check-calls check-trees lint bench mutants lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
@@ -26,6 +26,11 @@ check-calls: .venv/.ready kernel-tools
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED)
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 4
 SEQUENCED := arm64-4k,x86_64,riscv64-sv48
+
+# Kernel trees on each of the eight formats: one table, put into docs/trees.md. Debian's 6.1 and 6.12, or TREES="DIR DIR".
+TREES :=
+check-trees: .venv/.ready kernel-tools
+	$(PYTHON) tools/check_trees.py --write $(TREES)
 
 # What building the kernel's own code needs: installed by apt where root, named otherwise.
 kernel-tools:

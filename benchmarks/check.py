@@ -82,7 +82,7 @@ def one_call() -> str:
 
 
 def builds() -> str:
-    tree = build.default_tree()
+    tree = build.tree_of()
     kept = os.environ.get("XDG_CACHE_HOME")
     rows = []
     for arch in ARCHES:

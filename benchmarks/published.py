@@ -1,14 +1,16 @@
 """What the series gives to three calls on arm64, counted, beside what its authors measured.
 
-    python benchmarks/published.py [FILE]
+    python benchmarks/published.py [FILE] [TREE]
 
-Prints Markdown; with FILE, puts it there between the lines "<!-- published -->" and "<!-- /published -->".
-Counters are the model's, instructions those of compiled C in the emulator: Linux 6.12 as it is, and
-examples/batched_ranges.c for what 6.16 and the series do. Every call is the second at its addresses: the tables exist.
+Prints Markdown; with FILE, puts it there between the lines "<!-- published -->" and "<!-- /published -->" ("-": prints
+only). Counters are the model's, instructions those of compiled C in the emulator: Debian's 6.12 as it is, and
+examples/batched_ranges.c for what later kernels and the series do; with TREE, a kernel that has contiguous PTEs by
+itself, its own code is what the series is held against. Every call is the second at its addresses: the tables exist.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +20,12 @@ from numpy.typing import NDArray
 
 import document
 from document import table
-from vmaplab import Kernel
+from vmaplab import InputError, Kernel
+from vmaplab.changes import Change
 from vmaplab.cost import Cost
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
+from vmaplab.release import of_version
 from vmaplab.vmalloc.batch import vm_shift
 from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
 
@@ -34,7 +38,7 @@ LOG_LINES = 1 << 18
 
 INSTEAD: dict[str, dict[str, str]] = {
     "linux-6.12": {},
-    "linux-6.16": {
+    "linux-6.18": {
         "ioremap": "ranges_ioremap_before",
         "vmap_pages_range_noflush": "ranges_pages_before",
         "vmap": "ranges_vmap_before",
@@ -47,7 +51,7 @@ INSTEAD: dict[str, dict[str, str]] = {
 }
 """By release, which C functions stand for it."""
 
-BASE, SERIES = "linux-6.16", "mm-unstable"
+BASE, SERIES = "linux-6.18", "mm-unstable"
 """What the authors measured before and after."""
 
 
@@ -127,11 +131,12 @@ class Workload:
     def published(self) -> float:
         return self.before / self.after
 
-    def cost(self, release: str) -> Cost:
+    def cost(self, release: str, tree: Path | None = None) -> Cost:
         """The model's counters and the code's instructions; they must agree where both count."""
         model = self.model(Kernel(ARCH, release))
-        built = build.build(targets.get(ARCH), snippet=SNIPPET if INSTEAD[release] else None)
-        kernel = ObjectKernel(built, count=True, log_lines=LOG_LINES, instead=INSTEAD[release])
+        instead = instead_in(tree)[release]
+        built = build.build(targets.get(ARCH), tree, snippet=SNIPPET if instead else None)
+        kernel = ObjectKernel(built, count=True, log_lines=LOG_LINES, instead=instead)
         code = self.code(kernel, release)
         assert (model.leaves, model.entries_stored) == (code.leaves, code.entries_stored)
         return replace(
@@ -166,9 +171,19 @@ COLUMNS = {
 }
 
 
-def costs() -> dict[str, dict[str, Cost]]:
+def instead_in(tree: Path | None) -> dict[str, dict[str, str]]:
+    """By release, which C functions stand for it in ``tree``: its own row by none."""
+    if tree is None:
+        return INSTEAD
+    row = of_version(build.check_tree(tree))
+    if not row.has(Change.ARM64_CONT_PTE):
+        raise InputError(f"{tree} has no contiguous PTEs for vmalloc by itself")
+    return {row.name: {}, SERIES: INSTEAD[SERIES]}
+
+
+def costs(tree: Path | None = None) -> dict[str, dict[str, Cost]]:
     """By workload and release."""
-    return {work.name: {release: work.cost(release) for release in INSTEAD} for work in WORKLOADS}
+    return {work.name: {release: work.cost(release, tree) for release in instead_in(tree)} for work in WORKLOADS}
 
 
 def counters(found: dict[str, dict[str, Cost]]) -> str:
@@ -183,7 +198,8 @@ def counters(found: dict[str, dict[str, Cost]]) -> str:
 def ratios(found: dict[str, dict[str, Cost]]) -> str:
     rows = []
     for work in WORKLOADS:
-        old, base, series = (found[work.name][release] for release in ("linux-6.12", BASE, SERIES))
+        *_, before, _ = found[work.name]  # the last row before the series
+        old, base, series = (found[work.name].get(release) for release in ("linux-6.12", before, SERIES))
         rows.append(
             [
                 work.name,
@@ -193,7 +209,7 @@ def ratios(found: dict[str, dict[str, Cost]]) -> str:
                     f"{ns / cost['instructions']:.2f}" for ns, cost in zip(work.ns, (base, series), strict=True)
                 ),
                 f"{base['instructions'] / series['instructions']:.2f}x",
-                f"{old['instructions'] / series['instructions']:.2f}x",
+                f"{old['instructions'] / series['instructions']:.2f}x" if old else "-",
                 f"{(base['loads'] + base['stores']) / (series['loads'] + series['stores']):.2f}x",
                 f"{base['pte_set_calls'] / series['pte_set_calls']:.0f}x",
                 f"{base['walker_calls'] / series['walker_calls']:.0f}x",
@@ -204,7 +220,9 @@ def ratios(found: dict[str, dict[str, Cost]]) -> str:
 
 
 def main() -> None:
-    found = costs()
+    file, tree = [*sys.argv[1:], "-", ""][:2] if len(sys.argv) > 1 else ["-", ""]
+    found = costs(Path(tree) if tree else None)
+    sys.argv[1:] = [] if file == "-" else [file]
     document.publish("\n\n".join([ratios(found), counters(found)]), "published")
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import document
 from document import table
 from vmaplab import Kernel
-from vmaplab.arch import ARCHES
+from vmaplab.release import DEFAULT, get
 
 PAGES = 4 << 20
 ROUNDS = 15
@@ -96,7 +96,7 @@ def growth() -> str:
 def memory() -> str:
     rows = []
     for arch in ("arm64-4k", "powerpc-8xx"):
-        pages = PAGES if ARCHES[arch].entry_bytes == 8 else 200 << 10
+        pages = PAGES if get(DEFAULT).on(arch).entry_bytes == 8 else 200 << 10
         for index, name in enumerate(SHAPES):
             command = [sys.executable, __file__, "--memory", arch, str(index), str(pages)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * ioremap(), the mapping of a huge vmalloc() and vmap() on arm64, before the series and after it, for a 6.12 tree.
+ * ioremap(), the mapping of a huge vmalloc() and vmap() on arm64, before the series and after it.
  *
- * Compiled at the end of mm/vmalloc.c. "Before" is what 6.16 does, on which the series was measured, and 6.12 does
- * not yet: groups of contiguous PTEs, one at a time, and entries without a barrier each. "After" is the series:
- * many groups in a store, and one descent for all chunks of a page array.
+ * Compiled at the end of mm/vmalloc.c. "Before" is what trees from 6.18 on do by themselves, and older ones do not
+ * yet: groups of contiguous PTEs, one at a time, and entries without a barrier each. "After" is the series: many
+ * groups in a store, and one descent for all chunks of a page array.
  *
  *	before			after
  *	ranges_ioremap_before	ranges_ioremap		as vmaplab_ioremap(): a new area for a physical range
@@ -16,6 +16,10 @@
 #error "groups of contiguous PTEs: arm64 alone"
 #endif
 
+#ifdef TREE_HAS_ARM64_PTE_BARRIERS
+/* The tree stores entries as its own vmap() does: one barrier for all in the lazy part. */
+#include "batched_vmap.c"
+#else
 /* 6.12 has nothing at these bits. */
 #define SPAN_LAZY 40
 #define SPAN_PENDING 41
@@ -54,6 +58,12 @@ static __always_inline void span_leave(void)
 	clear_thread_flag(SPAN_LAZY);
 }
 
+#ifndef TREE_HAS_ARM64_SET_PTES	/* 6.1 has these under no name; kernel mappings need no cache or tag maintenance */
+#define __sync_cache_and_tags(pte, nr) do { } while (0)
+#define __set_pte_nosync(ptep, pte) WRITE_ONCE(*(ptep), pte)
+#define pte_advance_pfn(pte, nr) pfn_pte(pte_pfn(pte) + (nr), pte_pgprot(pte))
+#endif
+
 static __always_inline void span_set_one(pte_t *ptep, pte_t pte)
 {
 	__sync_cache_and_tags(pte, 1);
@@ -83,13 +93,14 @@ static __always_inline void span_set(pte_t *ptep, pte_t pte, unsigned int nr)
 }
 
 /* The batching of vmap() and its walker, with these stores. */
-#undef arch_enter_lazy_mmu_mode
-#undef arch_leave_lazy_mmu_mode
-#define arch_enter_lazy_mmu_mode span_enter
-#define arch_leave_lazy_mmu_mode span_leave
+#undef lazy_mmu_mode_enable
+#undef lazy_mmu_mode_disable
+#define lazy_mmu_mode_enable span_enter
+#define lazy_mmu_mode_disable span_leave
 #undef __set_ptes
 #define __set_ptes(mm, addr, ptep, pte, nr) span_set(ptep, pte, nr)
 #include "batched_vmap.c"
+#endif
 
 /* What is mapped: one physical range, or an array of pages. */
 struct span {
@@ -121,7 +132,7 @@ static __always_inline int span_ptes(struct span *r, pmd_t *pmd, unsigned long a
 
 	if (!pte)
 		return -ENOMEM;
-	arch_enter_lazy_mmu_mode();
+	lazy_mmu_mode_enable();
 	for (; addr < end; addr += size, pte += size >> PAGE_SHIFT) {
 		unsigned long pfn = PHYS_PFN(span_phys(r, addr));
 
@@ -132,7 +143,7 @@ static __always_inline int span_ptes(struct span *r, pmd_t *pmd, unsigned long a
 		else
 			batch_set(addr, pte, pfn, r->prot, size >> PAGE_SHIFT);
 	}
-	arch_leave_lazy_mmu_mode();
+	lazy_mmu_mode_disable();
 	r->mask |= PGTBL_PTE_MODIFIED;
 	return 0;
 }
@@ -145,14 +156,14 @@ static __always_inline int span_page_ptes(struct span *r, pmd_t *pmd, unsigned l
 
 	if (!pte)
 		return -ENOMEM;
-	arch_enter_lazy_mmu_mode();
+	lazy_mmu_mode_enable();
 	for (; addr < end; addr += PAGE_SIZE, pte++, page++) {
 		err = WARN_ON(!pte_none(ptep_get(pte))) ? -EBUSY : batch_check_page(*page);
 		if (err)
 			break;
 		set_pte_at(&init_mm, addr, pte, mk_pte(*page, r->prot));
 	}
-	arch_leave_lazy_mmu_mode();
+	lazy_mmu_mode_disable();
 	r->mask |= PGTBL_PTE_MODIFIED;
 	return err;
 }

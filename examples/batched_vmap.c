@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vmap() with batched mapping, as queued for mm-unstable in August 2026, for a 6.12 tree.
+ * vmap() with batched mapping, as queued for mm-unstable in August 2026, for any tree from 6.1 on.
  *
  * Compiled at the end of mm/vmalloc.c:
  *
@@ -84,7 +84,7 @@ static int batch_ptes(struct batch *b, pmd_t *pmd, unsigned long addr, unsigned 
 
 	if (!pte)
 		return -ENOMEM;
-	arch_enter_lazy_mmu_mode();
+	lazy_mmu_mode_enable();
 	for (; addr < end; addr += size, pte += size >> PAGE_SHIFT) {
 		struct page *page = batch_page(b, addr);
 		unsigned long stop = min(end, addr + chunk - ((addr - b->base) & (chunk - 1)));
@@ -99,7 +99,7 @@ static int batch_ptes(struct batch *b, pmd_t *pmd, unsigned long addr, unsigned 
 			batch_set(addr, pte, page_to_pfn(page), b->prot, size >> PAGE_SHIFT);
 		b->mask |= PGTBL_PTE_MODIFIED;
 	}
-	arch_leave_lazy_mmu_mode();
+	lazy_mmu_mode_disable();
 	return err;
 }
 

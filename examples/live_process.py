@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from vmaplab import InputError, pages
-from vmaplab.arch import ARCHES
 from vmaplab.pages import pid
+from vmaplab.release import DEFAULT, get
 
 SIZE = 24 << 20
 HUGE = 2 << 20
@@ -38,7 +38,7 @@ def vmaplab(*words: str) -> None:
 
 def main() -> None:
     """Capture, map, compare."""
-    same = [name for name, arch in ARCHES.items() if arch.page_size == mmap.PAGESIZE]
+    same = [name for name, arch in get(DEFAULT).arches.items() if arch.page_size == mmap.PAGESIZE]
     arch = same[0]
     same = [name for name in same if name in ("x86_64", "riscv64-sv48")]
     child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -187,8 +187,8 @@ MUTANTS = [
     Mutant(
         "a lower table is freed while the entry leads to it",
         "pgtable/walk.py",
-        "    if not pmds_first:\n        clear_and_flush(tables, g, level, word, addr)",
-        "    if not pmds_first:\n        pass",
+        "    if clears != CLEARS_TABLES_BEFORE:\n        clear_and_flush(tables, g, level, word, addr)",
+        "    if clears != CLEARS_TABLES_BEFORE:\n        pass",
     ),
     Mutant(
         "a lower table is freed without a TLB flush",

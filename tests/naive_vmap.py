@@ -23,6 +23,12 @@ ARCHES = {
     "powerpc-8xx-16k": (14, (22,), False, (19,), 0xC9000000),
     "loongarch64": (14, (25, 36), False, (), 0xFFFF800082008000),
 }
+OLD_STARTS = {  # of 6.1
+    "arm64-4k": 0xFFFF800008000000,
+    "arm64-16k": 0xFFFF800008000000,
+    "arm64-64k": 0xFFFF800008000000,
+    "riscv64-sv39": 0xFFFFFFC800000000,
+}
 COUNTERS = (
     "pages",
     "leaves",
@@ -46,12 +52,15 @@ class Result:
 class Naive:
     def __init__(self, arch: str, release: str, nohugeiomap: bool = False, huge_vmap: bool = True) -> None:
         self.page, self.levels, self.pmd_leaf, groups, self.start = ARCHES[arch]
+        if release == "linux-6.1":
+            self.start = OLD_STARTS.get(arch, self.start)
+            huge_vmap = huge_vmap and not arch.startswith("riscv")
         self.release = release
         self.nohugeiomap = nohugeiomap
         self.huge_vmap = huge_vmap and arch != "loongarch64"
         if not self.huge_vmap:
             self.pmd_leaf, groups = False, ()
-        if arch.startswith("arm64") and release == "linux-6.12":
+        if arch.startswith("arm64") and release in ("linux-6.1", "linux-6.12"):
             groups = ()
         self.groups = groups
         self.multi = arch.startswith("arm64") and release in BATCHING

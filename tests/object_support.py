@@ -9,7 +9,7 @@ import pytest
 
 from vmaplab.errors import InputError
 from vmaplab.object import targets
-from vmaplab.object.build import Built, Tools, build, default_archive
+from vmaplab.object.build import Built, Tools, archive_of, build
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "batched_vmap.c"
 
@@ -19,7 +19,7 @@ def missing() -> str:
     try:
         for target in targets.TARGETS.values():
             Tools(target.family)
-        default_archive()
+        archive_of()
     except InputError as error:
         return str(error)
     return ""

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from facts import ARCHES
 from object_support import needs_kernel, object_of
 from vmaplab import InputError, Kernel, VmapError
 from vmaplab import release as releases
-from vmaplab.arch import ARCHES
 from vmaplab.check.campaign import Plan, check
 from vmaplab.check.replay import replay
 from vmaplab.check.scenario import Generator
@@ -285,7 +285,7 @@ class TestSetMemory:
         assert (hazard.va, hazard.size, hazard.pages) == (addr, 2 << 20, 3)
 
     def test_arm64_refuses_vmap_and_from_6_16_every_huge_vmalloc(self):
-        kernel = Kernel("arm64-4k", "linux-6.16")
+        kernel = Kernel("arm64-4k", "linux-6.18")
         assert kernel.set_memory(kernel.vmap(PAGES).addr, 2).errno == errno.EINVAL
         small = kernel.vmalloc(4 * 4096, VM_ALLOW_HUGE_VMAP)
         assert kernel.set_memory(small.addr, 1).errno == errno.EINVAL

@@ -11,7 +11,7 @@ from vmaplab import Kernel, VmapError
 from vmaplab.release import RELEASES
 
 K, M = 1 << 10, 1 << 20
-BATCHING = [name for name, release in RELEASES.items() if release.batches]
+BATCHING = [name for name, release in RELEASES.items() if release.rules.batches]
 
 
 def run(first: int, pages: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_v3_cuts_at_the_section_boundary_what_it_would_otherwise_refuse_as_misal
 
 
 def test_ptdump_forbids_block_leaves_on_arm64_6_12_only():
-    for release, leaf in (("linux-6.12", 4 * K), ("linux-6.16", 2 * M)):
+    for release, leaf in (("linux-6.12", 4 * K), ("linux-6.18", 2 * M)):
         kernel = Kernel("arm64-4k", release, config={"PTDUMP_DEBUGFS": True})
         sizes = set(kernel.ioremap(0x4000_0000, 2 * M).leaves["size"].tolist())
         assert sizes == {leaf}
@@ -106,7 +106,7 @@ def test_flush_after_failure_covers_the_whole_area():
 
 
 def test_areas_are_aligned_from_the_series_on():
-    for release, aligned in (("linux-6.16", False), ("series-v3", True)):
+    for release, aligned in (("linux-6.18", False), ("series-v3", True)):
         kernel = Kernel("arm64-4k", release)
         kernel.vmap([1])
         assert (kernel.vmap(run(0x1000, 512)).addr % (2 * M) == 0) is aligned

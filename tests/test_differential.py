@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import page_arrays
+from facts import ARCHES
 from naive_translate import Ram, translate
 from naive_vmap import ARCHES as NAIVE_ARCHES
 from naive_vmap import Naive
 from vmaplab import Kernel
-from vmaplab.arch import ARCHES
 from vmaplab.release import RELEASES
 
 arches = st.sampled_from(sorted(ARCHES))

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
+from facts import ARCHES
 from vmaplab import Kernel
-from vmaplab.arch import ARCHES
 
 PAGE, TABLE, CONT = 0x00E8_0000_0000_0703, 0x1000_0000_0000_0003, 1 << 52
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import page_arrays
+from facts import ARCHES
 from vmaplab import InputError, Kernel, VmapError
-from vmaplab.arch import ARCHES
 from vmaplab.release import RELEASES
 from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP_PUT_PAGES, VM_NO_GUARD
 
@@ -71,7 +71,7 @@ def test_a_bad_page_stops_every_release_and_is_named(release, pfns, where, what)
         kernel.vmap_page_range(start + where * 4096, start + (where + 1) * 4096, 0x5000)
     else:
         array[where] = 2**64 - 1 if what == "null" else (1 << 30) + 3
-    old = not RELEASES[release].inner_errors
+    old = not RELEASES[release].rules.unified_walker
     wanted = {"null": errno.ENOMEM, "invalid": errno.EINVAL, "busy": errno.EBUSY}[what]
     try:
         mapping = kernel.vmap(array)
@@ -95,7 +95,7 @@ def test_more_pages_than_the_machine_has_is_enomem():
 
 
 @pytest.mark.parametrize("arch", sorted(ARCHES))
-@pytest.mark.parametrize("release", ["linux-6.16", "mm-unstable"])
+@pytest.mark.parametrize("release", ["linux-6.18", "mm-unstable"])
 def test_more_ram_than_the_architecture_can_address_makes_no_pfn_valid(arch, release):
     widest = ARCHES[arch].addressable_pages
     kernel = Kernel(arch, release, total_pages=2**63)

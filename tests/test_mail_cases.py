@@ -7,13 +7,13 @@ import errno
 import numpy as np
 import pytest
 
+from facts import ARCHES
 from naive_translate import Ram, translate
 from vmaplab import Kernel, VmapError
-from vmaplab.arch import ARCHES
 from vmaplab.release import RELEASES
 
 K, M = 1 << 10, 1 << 20
-OLD = ("linux-6.12", "linux-6.16")
+OLD = ("linux-6.1", "linux-6.12", "linux-6.18", "linux-6.19", "linux-7.1")
 NEW = ("series-v3", "review", "series-v4", "mm-unstable")
 X86_RISCV = ("x86_64", "x86_64-la57", "riscv64-sv39", "riscv64-sv48", "riscv64-sv57")
 NULL = 2**64 - 1

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrays import page_arrays
+from facts import ARCHES
 from vmaplab import Kernel, VmapError, release
-from vmaplab.arch import ARCHES
 from vmaplab.check import invariants
 from vmaplab.errors import Violation
 from vmaplab.mmu import FORMATS

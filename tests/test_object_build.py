@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from object_support import EXAMPLE, needs_kernel, object_of
 from vmaplab.check.campaign import Plan, check
 from vmaplab.errors import InputError
-from vmaplab.object import build, targets
+from vmaplab.object import build, kbuild, targets
 from vmaplab.release import RELEASES
 
 ARM64 = targets.get("arm64-4k")
@@ -29,7 +30,7 @@ def patched(tmp_path_factory):
 
     def of(right: str, wrong: str) -> Path:
         tree = tmp_path_factory.mktemp("tree")
-        original = build.default_tree()
+        original = build.tree_of()
         for entry in original.iterdir():
             if entry.name != "mm":
                 (tree / entry.name).symlink_to(entry)
@@ -57,7 +58,7 @@ class TestCache:
     def test_a_changed_source_is_compiled_and_does_what_it_says(self, patched):
         """--base says what the change changes."""
         tree = patched("size += PAGE_SIZE;", "size += 2 * PAGE_SIZE;")
-        done = vmaplab("check", "--tree", str(tree), "--base", str(build.default_tree()), "--json")
+        done = vmaplab("check", "--tree", str(tree), "--base", str(build.tree_of()), "--json")
         (verdict,) = json.loads(done.stdout)
         assert done.returncode == 1
         assert verdict["scenario"].count(";") <= 1 and "the base" in verdict["difference"]
@@ -97,7 +98,7 @@ class TestCache:
 @needs_kernel
 class TestBadInput:
     def test_an_error_in_the_kernel_is_shown(self, patched):
-        with pytest.raises(InputError, match=r"the kernel's build failed: .*mm/vmalloc.c:\d+:\d+: error"):
+        with pytest.raises(InputError, match=r"^tree: mm/vmalloc.c:\d+:\d+: error"):
             build.build(ARM64, patched("void vunmap(const void *addr)\n{", "void vunmap(const void *addr)\n{ oops;"))
 
     def test_an_option_that_does_not_hold_is_named(self):
@@ -105,16 +106,33 @@ class TestBadInput:
             build.build(ARM64, config=["NO_SUCH_THING=y"])
 
     @pytest.mark.slow
+    def test_data_that_nobody_defines_and_nobody_knows_ends_the_build_with_its_name(self, patched):
+        tree = patched(
+            "void vunmap(const void *addr)\n{",
+            "extern int nobodys_data;\nvoid vunmap(const void *addr)\n{\n\tif (nobodys_data)\n\t\treturn;",
+        )
+        with pytest.raises(
+            InputError, match=r"^tree: nobodys_data \(in \.text\.vunmap\) is data that nothing here defines"
+        ):
+            build.build(ARM64, tree)
+
+    @pytest.mark.slow
+    def test_an_option_of_ours_that_a_tree_lacks_is_a_guess_that_is_said(self):
+        wanting = replace(targets.get("riscv64-sv39"), config=("AN_OPTION_OF_NEXT_YEAR=y",))
+        done = build.build(wanting)
+        assert [guess for guess in done.guessed if "CONFIG_AN_OPTION_OF_NEXT_YEAR" in guess]
+
+    @pytest.mark.slow
     def test_a_source_that_changes_while_it_is_built_is_no_entry_of_the_cache(self, patched, monkeypatch):
         tree = patched("#include <linux/mm.h>\n", "#include <linux/mm.h>\n\n")
-        link = build._KernelBuild._link
+        link = kbuild.KernelBuild._link
 
         def edit_and_link(self, *arguments):
             source = tree / "mm" / "vmalloc.c"
             source.write_text(source.read_text() + "\n")
             return link(self, *arguments)
 
-        monkeypatch.setattr(build._KernelBuild, "_link", edit_and_link)
+        monkeypatch.setattr(kbuild.KernelBuild, "_link", edit_and_link)
         with pytest.raises(InputError, match=r"mm/vmalloc.c changed while it was built"):
             build.build(ARM64, tree)
 
@@ -132,10 +150,9 @@ def test_no_tree_is_said_so(tmp_path):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_a_missing_package_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(build, "DEFAULT_PACKAGE", "linux-source-9.9")
+def test_a_missing_package_says_how_to_get_it():
     with pytest.raises(InputError, match=r"apt-get install linux-source-9\.9, or name a kernel tree with --tree"):
-        build.default_tree()
+        build.tree_of("linux-source-9.9")
 
 
 def test_missing_tools_say_how_to_get_them(monkeypatch):
@@ -147,7 +164,7 @@ def test_missing_tools_say_how_to_get_them(monkeypatch):
 def test_flags_of_the_environment_do_not_reach_the_build(monkeypatch, tmp_path):
     """They are no part of the cache's key."""
     monkeypatch.setenv("KCFLAGS", "-DPOISON")
-    build._run(["sh", "-c", 'test -z "$KCFLAGS"'], tmp_path, "a look at the environment")
+    assert kbuild.run(["sh", "-c", 'test -z "$KCFLAGS"'], tmp_path).returncode == 0
 
 
 def test_a_half_written_image_is_passed_over(tmp_path):

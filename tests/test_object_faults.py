@@ -10,7 +10,7 @@ from object_support import needs_kernel, object_of
 from vmaplab.check.campaign import Plan, check_one
 from vmaplab.check.differential import compare
 from vmaplab.check.scenario import parse
-from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.release import RELEASES
 
@@ -25,7 +25,6 @@ FAULTS = {
     "BUG();": "BUG at .*wrong.c:[0-9]+ wrong_vmap",
     "kfree(pages);": "wrong_vmap frees .*, which is no object in use",
     "{ void *p = kmalloc(count, GFP_KERNEL); kfree(p); kfree(p); }": "frees .*, which is no object in use",
-    'return filp_open("/etc/passwd", 0, 0);': r"wrong_vmap calls filp_open\(\), which vmaplab does not provide",
     "return wrong_vmap(pages, count + 1, flags, prot) + 1;": "wrong_vmap.* overflows the stack of 64 KiB",
     "pages[count] = pages[0];": "writes to .*, where no memory is",
     'panic("no more of %d", 7);': "panic in wrong_vmap: no more of 7",
@@ -52,6 +51,15 @@ def wrong(tmp_path):
         return object_of.__wrapped__(arch, snippet, "wrong_vmap")
 
     return of
+
+
+def test_a_function_that_nobody_answers_cannot_be_run_and_is_no_finding(wrong):
+    built = wrong('return filp_open("/etc/passwd", 0, 0);')
+    told = r"^vmaplab: wrong_vmap\(\) calls filp_open\(\), which vmaplab does not answer$"
+    with pytest.raises(Unprovided, match=told):
+        ObjectKernel(built).vmap([1])
+    with pytest.raises(InputError, match=told):
+        check_one(Plan(built, None, RELEASES["linux-6.12"], {}, 1), parse("vmap 0x1"))
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from facts import ARCHES
 from vmaplab import Kernel, VmapError, release
-from vmaplab.arch import ARCHES
 from vmaplab.check.witness import Witness
 from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_SPARSE
 

@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 
+from facts import ARCHES
 from object_support import needs_kernel, object_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
-from vmaplab.arch import ARCHES
 from vmaplab.check.campaign import Plan, check, check_one
 from vmaplab.check.differential import ModelSide
 from vmaplab.check.faults import fail_each
@@ -313,7 +313,7 @@ class TestTheKernelsOwnCode:
         ids=["a failed vmap() does not unmap", "the purge does not flush", "a failed allocation leaks the vm_struct"],
     )
     def test_broken_trees_are_found(self, tmp_path, right, wrong, told):
-        tree, original = tmp_path / "tree", build.default_tree()
+        tree, original = tmp_path / "tree", build.tree_of()
         tree.mkdir()
         for entry in original.iterdir():
             if entry.name != "mm":

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch, Group, Level, arm64
 from vmaplab.mmu.arm64 import vmsav8
+from vmaplab.release import get
 
 PGD_BITS = 17
 START = 0xFFFF << 48
-_ARM64 = arm64.ARCHES[0]
+_ARM64 = get("mm-unstable").on("arm64-4k")
 _BITS = arm64.VALID | arm64.TABLE | arm64.TABLE_UXN
 
 TINY: Arch = replace(
@@ -31,7 +32,6 @@ TINY: Arch = replace(
     vmalloc_end=START + (1 << 18 + PGD_BITS),
     table_mask=((1 << 48) - 1) & ~((1 << 6) - 1),
     groups=(Group(shift=14, bits=arm64.CONT),),
-    group_change="",
     ioremap_max_order=18,
 )
 FORMAT = vmsav8(((12, 3), (15, 3), (18, PGD_BITS)), {15}, {12: 4}, machine=False)

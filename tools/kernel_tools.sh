@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building the kernel's own code needs: Debian's linux-source-6.12, cross compilers, kbuild's tools.
+# Installs what building the kernel's own code needs: Debian's linux-source-6.12 and -6.1, cross compilers, kbuild's tools.
 set -euo pipefail
 
 declare -A needed=(
@@ -17,6 +17,7 @@ done
 [ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
 [ -e /usr/include/gelf.h ] || packages+=(libelf-dev)
 [ -e /usr/src/linux-source-6.12.tar.xz ] || packages+=(linux-source-6.12)
+[ -e /usr/src/linux-source-6.1.tar.xz ] || packages+=(linux-source-6.1)
 if [ "${#packages[@]}" -eq 0 ]; then
     exit 0
 fi

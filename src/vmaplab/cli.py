@@ -9,13 +9,14 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vmaplab import __version__
-from vmaplab.arch import ARCHES
+from vmaplab.arch import NAMES
 from vmaplab.errors import InputError, KernelFault, Violation, VmapError
 from vmaplab.release import DEFAULT, RELEASES
 from vmaplab.report.progress import progress
@@ -53,7 +54,9 @@ ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, 
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", "-r", help=f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")
 ]
-BootArgs = Annotated[str, typer.Option("--boot-args", help="nohugeiomap, nohugevmalloc; several in quotes.")]
+BootArgs = Annotated[
+    str, typer.Option("--boot-args", help="nohugeiomap, nohugevmalloc, kpti=1 (arm64); several in quotes.")
+]
 Config = Annotated[
     list[str] | None, typer.Option("--config", metavar="KEY=y|n", help="Kernel configuration, e.g. HUGETLB_PAGE=n.")
 ]
@@ -100,7 +103,7 @@ def _number(text: str | None) -> int | None:
     return None if text is None else parse_size(text)
 
 
-def _names(text: str, known: dict[str, Any], what: str) -> list[str]:
+def _names(text: str, known: Collection[str], what: str) -> list[str]:
     names = list(known) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -277,7 +280,7 @@ def check_command(
         raise InputError("--faults judges by itself and compares nothing; leave out --verify")
     if base and (release or snippet):
         raise InputError("--base compares two trees; --release and --snippet are for the model")
-    from vmaplab.release import get, of_version
+    from vmaplab.release import get
 
     wanted = None if release is None else get(release)
     names = _targets(arch)
@@ -290,23 +293,28 @@ def check_command(
     bases = _build(names, base, config, None, None) if base else [None] * len(built)
     from vmaplab.check import campaign
     from vmaplab.check.scenario import parse
-    from vmaplab.config import CONFIG
+    from vmaplab.check.tree import between, facts_of, model_config
 
     one = None if scenario is None else parse(scenario)
-    model_config = {key: on for key, on in _switches(config).items() if key in CONFIG}
+    with progress("asking the tree (the first run compiles, once)", len(built)) as step:
+        facts = []
+        for ours in built:
+            facts.append(facts_of(ours))
+            step()
     plans = [
         campaign.Plan(
             ours,
             other,
-            wanted or of_version(ours.version),
-            model_config,
+            told.under(wanted) if wanted else told.release,
+            model_config(ours),
             seed,
             verify=verify,
             faults=faults,
             calls=calls,
             cpus=cpus,
+            notes=(tuple(between(told, facts_of(other), ours.target.arch)) if other else () if wanted else told.notes),
         )
-        for ours, other in zip(built, bases, strict=True)
+        for ours, other, told in zip(built, bases, facts, strict=True)
     ]
     cases = cases or (20 if faults else 2000)
     chunks = -(-cases // plans[0].chunk) * len(plans)
@@ -445,7 +453,7 @@ def review_command(
         raise InputError("--mail and --json exclude each other")
     chosen = [] if only is None else [name.strip() for name in only.split(",")]
     built = _build(_targets(arch), tree, config, snippet, call) if own_code else []
-    names = [] if own_code else _names(arch, ARCHES, "architecture")
+    names = [] if own_code else _names(arch, NAMES, "architecture")
     from vmaplab.release import get
     from vmaplab.review.experiments import EXPERIMENTS
     from vmaplab.review.run import review
@@ -492,6 +500,31 @@ def object_build_command(
         tables.built(built)
 
 
+@object_app.command("survey")
+def object_survey_command(
+    tree: Tree = None,
+    arch: ArchesOption = "all",
+    config: KernelConfig = None,
+    as_json: Json = False,
+) -> None:
+    """Look at a new tree: builds, boots, maps, equals which row; what is not there, what was guessed."""
+    names = _targets(arch)
+    with progress("surveying (a build takes half a minute for each family)", len(names)) as step:
+        from vmaplab.check.survey import survey
+
+        found = survey(tree, names, config or (), step)
+    if as_json:
+        from vmaplab.report import as_json as to_json
+
+        _print_json(to_json.surveyed(found))
+    else:
+        from vmaplab.report import tables
+
+        tables.surveyed(found)
+    if not all(one.understood for one in found):
+        raise typer.Exit(1)
+
+
 @app.command("compare")
 def compare_command(
     source: Source,
@@ -504,7 +537,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Map SOURCE on several releases and architectures, beside linux-6.12."""
-    arches, releases = _names(arch, ARCHES, "architecture"), _names(release, RELEASES, "release")
+    arches, releases = _names(arch, NAMES, "architecture"), _names(release, RELEASES, "release")
     _start(source, len(arches) * len(releases))
     with progress("comparing", total=len(arches) * len(releases)) as advance:
         from vmaplab.compare import compare

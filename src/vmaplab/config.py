@@ -1,4 +1,4 @@
-"""Where architecture, release, boot arguments and configuration meet: what they make of one kernel."""
+"""Where architecture, boot arguments and configuration meet: what they make of one kernel."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from functools import lru_cache
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import Geometry, geometry
-from vmaplab.release import Release
 
 BOOT_ARGS = ("nohugeiomap", "nohugevmalloc")
+"""Boot arguments of every architecture; an architecture has more (``Arch.boot_args``)."""
 CONFIG: dict[str, bool | None] = {
     "HAVE_ARCH_HUGE_VMAP": None,  # None: as the architecture selects it
     "HAVE_ARCH_HUGE_VMALLOC": None,
@@ -21,19 +21,28 @@ CONFIG: dict[str, bool | None] = {
 }
 
 
-def parse_boot_args(given: str | Iterable[str]) -> tuple[str, ...]:
+def parse_boot_args(arch: Arch, given: str | Iterable[str]) -> tuple[str, ...]:
     """The boot arguments in ``given``, each once.
 
-    :raises InputError: for one that is not known.
+    :raises InputError: for one that is not known, or not on ``arch``.
     """
+    known = [*BOOT_ARGS, *arch.boot_args]
     try:
         words = given.split() if isinstance(given, str) else [word for arg in given for word in arg.split()]
     except (TypeError, AttributeError):
         raise InputError(f"boot arguments are a string or several, not {given!r}") from None
     for word in words:
-        if word not in BOOT_ARGS:
-            raise InputError(f"unknown boot argument '{word}'; known: {', '.join(BOOT_ARGS)}")
+        if word not in known:
+            raise InputError(f"unknown boot argument '{word}' on {arch.name}; known there: {', '.join(known)}")
     return tuple(dict.fromkeys(words))
+
+
+def booted(arch: Arch, boot_args: Iterable[str]) -> Arch:
+    """``arch`` after boot with these arguments."""
+    for word in boot_args:
+        if word in arch.boot_args:
+            arch = arch.boot_args[word](arch)
+    return arch
 
 
 def settings(boot_args: Iterable[str], config: Mapping[str, bool]) -> list[str]:
@@ -61,24 +70,24 @@ def complete_config(arch: Arch, given: Mapping[str, bool] | None) -> dict[str, b
     return chosen
 
 
-def geometry_of(arch: Arch, release: Release, config: Mapping[str, bool], total_pages: int | None) -> Geometry:
+def geometry_of(arch: Arch, config: Mapping[str, bool], total_pages: int | None) -> Geometry:
     """The page-table format of this kernel, with the hooks that its tree and configuration have.
 
     :param total_pages: PFNs from there on are not valid; None for what the architecture can address.
     """
-    return _geometry(arch, release, tuple(config.items()), total_pages)
+    return _geometry(arch, tuple(config.items()), total_pages)
 
 
 @lru_cache(maxsize=64)
-def _geometry(arch: Arch, release: Release, options: tuple[tuple[str, bool], ...], total_pages: int | None) -> Geometry:
+def _geometry(arch: Arch, options: tuple[tuple[str, bool], ...], total_pages: int | None) -> Geometry:
     config = dict(options)
     huge = config["HAVE_ARCH_HUGE_VMAP"]
-    blocked = any(config[option] and change not in release.merged for option, change in arch.leaf_blockers.items())
+    blocked = any(config[option] for option in arch.leaf_blockers)
     return geometry(
         arch,
         block_leaves=huge and not blocked,
-        group_hooks=huge and (not arch.group_change or arch.group_change in release.merged),
+        group_hooks=huge and arch.group_hooks,
         group_maps=config["HUGETLB_PAGE"],
-        group_multi=bool(arch.multi_change) and arch.multi_change in release.merged,
+        group_multi=arch.group_multi,
         pfn_limit=min(total_pages or arch.addressable_pages, arch.addressable_pages),
     )

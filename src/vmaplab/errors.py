@@ -10,16 +10,21 @@ class InputError(ValueError):
     """The caller asked for something that cannot be: one line that says what is wrong and what to do."""
 
 
+class Unprovided(InputError):  # noqa: N818 - not the caller's fault, nor the kernel's
+    """The kernel's own code needs something that vmaplab does not have: it cannot be run here; no finding."""
+
+
 class VmapError(OSError):
     """The kernel would have refused: ``.errno`` is what its functions return, positive.
 
     Where the kernel returns NULL without an errno, ENOMEM stands for "no memory, no address space, more
     pages than the machine has" and EINVAL for arguments that it refuses. ``.bug``: the kernel has a BUG() there.
+    ``.undefined``: what it does depends on what is in memory that is no page table; nothing after it can be told.
     """
 
-    def __init__(self, errno: int, reason: str, bug: bool = False) -> None:
+    def __init__(self, errno: int, reason: str, bug: bool = False, undefined: bool = False) -> None:
         super().__init__(errno, f"{_errno.errorcode[errno]} ({os.strerror(errno)}): {reason}")
-        self.bug = bug
+        self.bug, self.undefined = bug, undefined
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -30,6 +35,10 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, no err
 
     A BUG(), an endless loop, a jump to where no code is, an access outside its memory, a double free.
     """
+
+
+class Undefined(KernelFault):
+    """The kernel's own code takes a page that a leaf maps for a page table: what it does then is not defined."""
 
 
 BREAKS = "breaks an invariant: "

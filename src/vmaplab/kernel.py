@@ -13,10 +13,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vmaplab import arch as arches
 from vmaplab import release as releases
 from vmaplab.arch import Arch
-from vmaplab.config import complete_config, parse_boot_args
+from vmaplab.changes import Change
+from vmaplab.config import booted, complete_config, parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
@@ -25,7 +25,17 @@ from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Ints, signed
 from vmaplab.pgtable.memory import C_LEAVES, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, TableMemory
 from vmaplab.release import Release
-from vmaplab.vmalloc.area import BEYOND, MAX_NODES, NO_ROOM, NO_VM, VMAP_BLOCK, VMAP_RAM, AddressSpace, VmArea
+from vmaplab.vmalloc.area import (
+    BEYOND,
+    MAX_NODES,
+    NO_ROOM,
+    NO_VM,
+    NOTHING_FREE,
+    VMAP_BLOCK,
+    VMAP_RAM,
+    AddressSpace,
+    VmArea,
+)
 from vmaplab.vmalloc.batch import arch_vmap_pte_supported_shift, vm_shift
 from vmaplab.vmalloc.block import VmapBlock, VmapBlocks
 from vmaplab.vmalloc.calls import NO_TABLES, OTHER, free_unmap_vmap_area, map_area, remove_vm_area, run, vmap
@@ -69,6 +79,7 @@ def _entry(method: Callable[Concatenate[Kernel, P], T]) -> Callable[Concatenate[
         try:
             return method(self, *args, **keywords)
         finally:
+            self._cleanup_failed()
             if self._space.drain_queued:
                 self._purge()
             if self._debug:
@@ -88,7 +99,7 @@ class Kernel:
 
     :param arch: name of an architecture, see ``vmaplab arches``; or an ``Arch``.
     :param release: name of a release or patch version, see ``vmaplab releases``; or a ``Release``.
-    :param boot_args: ``nohugeiomap``, ``nohugevmalloc``; a string or several.
+    :param boot_args: ``nohugeiomap``, ``nohugevmalloc``, on arm64 ``kpti=1``; a string or several.
     :param total_pages: pages of RAM: PFNs from there on are not valid, larger arrays are refused.
     :param config: ``{"KMSAN": True, "HUGETLB_PAGE": False, ...}``, without ``CONFIG_``.
     :param record: keep the events of each call.
@@ -113,9 +124,10 @@ class Kernel:
         cpus: int = 1,
         debug: bool = False,
     ) -> None:
-        self.arch: Arch = arch if isinstance(arch, Arch) else arches.get(arch)
         self.release: Release = release if isinstance(release, Release) else releases.get(release)
-        self.boot_args = parse_boot_args(boot_args)
+        as_configured = arch if isinstance(arch, Arch) else self.release.on(arch)
+        self.boot_args = parse_boot_args(as_configured, boot_args)
+        self.arch: Arch = booted(as_configured, self.boot_args)
         self.config = complete_config(self.arch, config)
         self.total_pages = total_pages = _at_least("total_pages", total_pages, 1)
         max_tables = _at_least("max_tables", max_tables, 0)
@@ -124,8 +136,11 @@ class Kernel:
         self.cpus = _at_least("cpus", cpus, 1) or 1
         self._cpu, self._debug = 0, debug
         self._vmalloc_range = self._mapper.vmalloc_range
-        nodes = MAX_NODES if self.arch.bits_per_long == 64 else 1
-        self._space = AddressSpace(self.arch.page_shift, self._vmalloc_range, self.cpus, nodes)
+        nodes = MAX_NODES if self.arch.bits_per_long == 64 and self.release.has(Change.VMAP_NODES) else 1
+        quarter = self.release.has(Change.DECAY_QUARTER)
+        self._space = AddressSpace(self.arch.page_shift, self._vmalloc_range, self.cpus, nodes, quarter)
+        self._refuses_reset_perms = self.release.has(Change.VMAP_REFUSES_RESET_PERMS)
+        self._failed: list[int] = []  # areas of vmalloc()s that failed, which wait for cleanup_vm_area_work()
         self._blocks = VmapBlocks(self.arch, self.arch.vmalloc_start, self.cpus)
         self._ioremap_range = self._vmalloc_range
         if self.arch.ioremap_start:
@@ -157,7 +172,7 @@ class Kernel:
         array = page_array(pfns)
         check_page_size(pfns, self.arch)
         seen, flags = self._begin(), self._flags(flags)
-        if flags & VM_FLUSH_RESET_PERMS:
+        if flags & VM_FLUSH_RESET_PERMS and self._refuses_reset_perms:
             self._mapper.warn("vmap() does not take VM_FLUSH_RESET_PERMS")
             raise VmapError(errno.EINVAL, "vmap() does not take VM_FLUSH_RESET_PERMS")
         if flags & VM_NO_GUARD:
@@ -170,8 +185,8 @@ class Kernel:
         mapper, space = self._mapper, self._space
         ints, prots, meta = array.view(np.int64), mapper.prots(prot), mapper.prots(None)
         size = len(array) << self.arch.page_shift
-        tables = mapper.tables(size)
-        while True:
+        tables, err = mapper.tables(size), NOTHING_FREE
+        while space.given is None:
             err, block = vmap(mapper.setup, tables, space.space, ints, self._cpu, flags, prots, meta)
             if err >= 0:
                 break
@@ -180,11 +195,12 @@ class Kernel:
             elif err == NO_ROOM:
                 space.grow()
             else:  # no such area at once: purge, align less
-                block = self._vmap_block(size, flags)
-                tables = mapper.tables_for(size)
-                err = map_area(mapper.setup, tables, space.space, block, ints, prots, meta)
                 break
             tables = mapper.tables(size)
+        if err < 0:
+            block = self._vmap_block(size, flags)
+            tables = mapper.tables_for(size)
+            err = map_area(mapper.setup, tables, space.space, block, ints, prots, meta)
         mapper.finish(tables)
         if err:
             raise VmapError(mapper.returned(err), mapper.why(tables, ints))
@@ -205,7 +221,9 @@ class Kernel:
 
     def _vunmap(self, addr: int) -> None:
         if addr:
-            self._remove_area(addr, "vunmap")
+            area = self._remove_area(addr, "vunmap")
+            if area.flags & VM_FLUSH_RESET_PERMS and not self._refuses_reset_perms:
+                self._vm_unmap_aliases()
 
     @_entry
     def vfree(self, addr: int) -> None:
@@ -271,18 +289,51 @@ class Kernel:
             elif not self._mapper.memory.attempt():
                 raise VmapError(errno.ENOMEM, "no memory for the page array")
         except (VmapError, InputError):
-            self._vunmap(addr)
+            self._give_up(addr)
             raise
         try:
-            pages = self._page_allocator().alloc_pages(order, count if self._mapper.memory.attempt() else 0)
+            pages = self._vm_area_alloc_pages(order, count)
             self._space.own(addr, pages=pages, order=order)
             if len(pages) < count:
                 raise VmapError(errno.ENOMEM, f"no pages of order {order} left")
             counters = self._mapper.map_array(addr, size, pages.view(np.int64), None, shift)
         except (VmapError, InputError):
-            self._vfree(addr)
+            self._give_up(addr)
             raise
         return self._mapping(addr, size, counters, seen)
+
+    def _vm_area_alloc_pages(self, order: int, count: int) -> NDArray[np.uint64]:
+        """``vm_area_alloc_pages()``: ``count`` pages in chunks of ``order``, fewer if there are no more."""
+        if not self._mapper.memory.attempt():
+            return np.zeros(0, dtype=np.uint64)
+        buddy, pages, left = self._page_allocator(), [np.zeros(0, dtype=np.uint64)], count
+        if self.release.has(Change.LARGE_ORDERS_FIRST):
+            most, large = self.arch.max_page_order, min(count.bit_length() - 1, self.arch.max_page_order)
+            while large > order and left:
+                chunk = buddy.alloc_pages(large, 1 << large)
+                if not len(chunk):
+                    most = large = large - 1
+                    continue
+                pages.append(chunk)
+                left -= len(chunk)
+                large = min(most, left.bit_length() - 1)
+        return np.concatenate([*pages, buddy.alloc_pages(order, left)])
+
+    def _give_up(self, addr: int) -> None:
+        """What a failed vmalloc() does with its area: at once, or ``defer_vm_area_cleanup()``."""
+        self._failed.append(addr)
+        if not self.release.has(Change.DEFERRED_CLEANUP):
+            self._cleanup_failed()
+
+    def _cleanup_failed(self) -> None:
+        """``cleanup_vm_area_work()``: the newest first; an area without a page array owns no pages yet."""
+        while self._failed:
+            addr = self._failed.pop()
+            area = self.find_vm_area(addr)
+            if area is not None and area.pages is None:
+                self._vunmap(addr)
+            else:
+                self._vfree(addr)
 
     def vzalloc(self, size: int, node: int = NUMA_NO_NODE) -> Mapping:
         """``vzalloc_node(size, node)``: as :meth:`vmalloc`. The pages are zeroed; the model keeps no contents."""
@@ -466,10 +517,12 @@ class Kernel:
     def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
         """``vmap_page_range()``: map a physical range at given addresses, without an area.
 
-        :raises VmapError: EBUSY if an entry is set already (a BUG() in the kernel), ENOMEM.
+        :param end: from 6.19 on a range that does not end at a page is EINVAL; before, nobody looks.
+        :raises VmapError: EBUSY if an entry is set already (a BUG() in the kernel), ENOMEM, EINVAL; ``undefined``
+            where the walker goes through a leaf or past the end.
         :raises InputError: if an address is not page-aligned or the range is empty.
         """
-        self._check_range(addr, end)
+        self._check_range(addr, -(-end // self.arch.page_size) * self.arch.page_size)
         if phys < 0 or phys & (self.arch.page_size - 1):
             raise InputError(f"{phys:#x} is no page-aligned physical address")
         value = self.arch.page_kernel if prot is None else prot
@@ -659,6 +712,10 @@ class Kernel:
         if not self._purge(start, end) and spans:
             self._mapper.flush(L_FLUSH_TLB, start, end)
 
+    def place_areas(self, addresses: list[int]) -> None:
+        """Let the next areas have these addresses, in order, as another allocator chose them."""
+        self._space.given = addresses
+
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` page tables exist from now on."""
         self._mapper.memory.set_limit(max_tables)
@@ -719,7 +776,7 @@ class Kernel:
     def _vmap_block(self, size: int, flags: int) -> int:
         """An area for vmap(): aligned so that batching can work, if the release cares for that."""
         aligns = [1]
-        if self.release.aligns_area:
+        if self.release.rules.aligns_area:
             aligns = [1 << vm_shift(self._g, size), 1 << arch_vmap_pte_supported_shift(self._g, size), 1]
         for align in aligns[:-1]:
             try:
@@ -773,7 +830,8 @@ class Kernel:
         mapper, space = self._mapper, self._space
         if addr & (self.arch.page_size - 1):
             mapper.warn(f"Trying to vfree() bad address ({addr:#x})")
-            mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
+            if self.release.has(Change.VMAP_NODES):  # the same rewrite has vunmap() and vfree() complain, too
+                mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"{addr:#x} is not page-aligned")
         size = self._look_back(addr) if self.records or self._mappings else 0
         tables = mapper.tables(size, maps=False)

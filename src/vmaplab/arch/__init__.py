@@ -1,25 +1,23 @@
-"""The architectures, by name. Adding one is one file with its ``ARCHES`` and a line here."""
+"""The architectures, by name, as a kernel tree has them. Adding one is one file with its ``arches()`` and a line here.
+
+What an architecture is depends on the tree: ask a release, ``release.on(name)``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vmaplab.arch import arm64, loongarch, powerpc, riscv, x86
-from vmaplab.arch.base import Arch, Group, Level
-from vmaplab.errors import InputError
-
-ARCHES: dict[str, Arch] = {
-    arch.name: arch for family in (arm64, x86, riscv, powerpc, loongarch) for arch in family.ARCHES
-}
+from vmaplab.arch.base import Arch, Group, Level, Told
+from vmaplab.changes import Change
 
 
-def get(name: str) -> Arch:
-    """The architecture called ``name``.
-
-    :raises InputError: if there is none.
-    """
-    try:
-        return ARCHES[name]
-    except KeyError:
-        raise InputError(f"unknown architecture '{name}'; known: {', '.join(ARCHES)}") from None
+def of(has: Callable[[Change], bool]) -> dict[str, Arch]:
+    """All architectures, by name, in a tree that has the changes for which ``has`` is true."""
+    return {arch.name: arch for family in (arm64, x86, riscv, powerpc, loongarch) for arch in family.arches(has)}
 
 
-__all__ = ["ARCHES", "Arch", "Group", "Level", "get"]
+NAMES = tuple(of(lambda _: True))
+"""All of them."""
+
+__all__ = ["NAMES", "Arch", "Group", "Level", "Told", "of"]

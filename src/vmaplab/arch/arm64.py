@@ -1,17 +1,22 @@
-"""arm64 with 4, 16 and 64 KiB granules, 48-bit VA, no KASLR, no KPTI (kernel mappings global).
+"""arm64 with 4, 16 and 64 KiB granules, 48-bit VA; kernel mappings are global, not global with kpti=1 (or KASLR).
 
 Bits: Arm ARM D8.3 (VMSAv8-64 descriptor formats); values as arch/arm64/include/asm/pgtable-prot.h,
-pgtable-hwdef.h and memory.h of 6.12 define them.
+pgtable-hwdef.h, pgalloc.h and memory.h define them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from vmaplab.arch.base import Arch, Group, Level, SetMemory
+from vmaplab.changes import Change
 
 VALID = 1 << 0
 TABLE = 1 << 1  # bit 1: table above the last level, page at the last level, 0 in a block
 AF = 1 << 10
 SH_INNER = 3 << 8
+NG = 1 << 11  # PTE_NG
 DBM = 1 << 51  # PTE_WRITE
 CONT = 1 << 52
 PXN = 1 << 53
@@ -26,8 +31,8 @@ PAGE_KERNEL = _PROT_DEFAULT | PXN | UXN | DBM | MT_NORMAL << 2 | DIRTY
 PROT_DEVICE_nGnRE = _PROT_DEFAULT | PXN | UXN | DBM | MT_DEVICE_nGnRE << 2
 
 VA_BITS = 48
-VMALLOC_START = 0xFFFF_8000_8000_0000  # MODULES_END: the middle of the kernel half plus 2 GiB of modules
-VMEMMAP_END = -(1 << 30)
+MODULES_VADDR = 0xFFFF_8000_0000_0000  # the middle of the kernel half
+STRUCT_PAGE = 64  # bytes
 
 
 def _leaf_prot(prot: int, level: int) -> int:
@@ -35,7 +40,21 @@ def _leaf_prot(prot: int, level: int) -> int:
     return prot if level == 0 else (prot & ~TABLE) | VALID
 
 
-def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool) -> Arch:
+def _kpti(arch: Arch) -> Arch:
+    """``arm64_use_ng_mappings``: PTE_MAYBE_NG is in every protection; tables are made without it (asm/pgalloc.h)."""
+    return replace(arch, page_kernel=arch.page_kernel | NG, ioremap_prot=arch.ioremap_prot | NG)
+
+
+def _vmalloc_space(page_shift: int, large_modules: bool) -> tuple[int, int]:
+    """VMALLOC_START, behind the modules, and VMALLOC_END, before the struct pages."""
+    if not large_modules:
+        vmemmap = (1 << 64) - (1 << (VA_BITS - (page_shift - STRUCT_PAGE.bit_length() + 1)))
+        return MODULES_VADDR + (128 << 20), vmemmap - (256 << 20)
+    vmemmap_size = ((1 << (VA_BITS - 1)) >> page_shift) * STRUCT_PAGE
+    return MODULES_VADDR + (2 << 30), (1 << 64) - (1 << 30) - vmemmap_size - (8 << 20)
+
+
+def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool, has: Callable[[Change], bool]) -> Arch:
     bits = page_shift - 3
     shifts = list(range(page_shift, VA_BITS, bits))
     names = [*["PTE", "PMD", "PUD"][: len(shifts) - 1], "PGD"]
@@ -44,21 +63,20 @@ def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool) -> Arch:
             name=level_name,
             shift=shift,
             bits=min(bits, VA_BITS - shift),
-            table_bits=VALID | TABLE | TABLE_UXN,
+            table_bits=VALID | TABLE | TABLE_UXN | (AF if has(Change.ARM64_TABLE_AF) else 0),
             leaf=level_name == "PMD" or (level_name == "PUD" and pud_leaf),
         )
         for level_name, shift in zip(names, shifts, strict=True)
     )
-    vmemmap_size = ((1 << (VA_BITS - 1)) >> page_shift) * 64  # sizeof(struct page)
-    vmalloc_end = (VMEMMAP_END - vmemmap_size - (8 << 20)) % (1 << 64)
+    vmalloc_start, vmalloc_end = _vmalloc_space(page_shift, has(Change.ARM64_MODULES_2G))
     return Arch(
         name=name,
         family="arm64",
         page_shift=page_shift,
         levels=levels,
-        vmalloc_start=VMALLOC_START,
+        vmalloc_start=vmalloc_start,
         vmalloc_end=vmalloc_end,
-        page_kernel=PAGE_KERNEL,
+        page_kernel=PAGE_KERNEL & ~DIRTY if has(Change.ARM64_CLEAN_PAGE_KERNEL) else PAGE_KERNEL,
         pte_special=1 << 56,
         pfn_shift=page_shift,
         table_mask=((1 << 48) - 1) & ~((1 << 12) - 1),
@@ -68,25 +86,26 @@ def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool) -> Arch:
         ioremap_prot=PROT_DEVICE_nGnRE,
         groups=(Group(shift=cont, bits=CONT),),
         group_mask=CONT,
-        group_change="arm64: contiguous PTEs for huge vmalloc",
-        multi_change="arm64: several contiguous-PTE groups in one store",
+        group_hooks=has(Change.ARM64_CONT_PTE),
+        group_multi=has(Change.ARM64_MULTI_CONT_PTE),
         group_unmap=True,
-        leaf_blockers={"PTDUMP_DEBUGFS": "arm64: block leaves for vmap with ptdump"},
+        leaf_blockers=() if has(Change.ARM64_BLOCKS_WITH_PTDUMP) else ("PTDUMP_DEBUGFS",),
+        boot_args={"kpti=1": _kpti},
         section_shift=29 if page_shift == 16 else 27,
         ioremap_max_order=30 if page_shift == 12 else levels[1].shift,
-        free_clears_pmds=True,
-        set_memory=SetMemory(
-            block="refused", needs_alloc=True, huge_change="arm64: set_memory_*() refuses VM_ALLOW_HUGE_VMAP"
-        ),
+        free_clears_pmds="tables behind" if has(Change.ARM64_PUD_FIRST) else "tables before",
+        set_memory=SetMemory(block="refused", needs_alloc=True, refuses_huge=has(Change.ARM64_SET_MEMORY_REFUSES_HUGE)),
         free_flush_per_table=True,
         free_flush_span=lambda shift: 0,
         max_page_order={12: 10, 14: 11, 16: 13}[page_shift],
-        note="48-bit VA; nG clear, as without KPTI",
+        note="48-bit VA; nG clear: set with kpti=1",
     )
 
 
-ARCHES = (
-    _arm64("arm64-4k", page_shift=12, cont=16, pud_leaf=True),
-    _arm64("arm64-16k", page_shift=14, cont=21, pud_leaf=False),
-    _arm64("arm64-64k", page_shift=16, cont=21, pud_leaf=False),
-)
+def arches(has: Callable[[Change], bool]) -> tuple[Arch, ...]:
+    """The three granules, in a tree that has the changes for which ``has`` is true."""
+    return (
+        _arm64("arm64-4k", page_shift=12, cont=16, pud_leaf=True, has=has),
+        _arm64("arm64-16k", page_shift=14, cont=21, pud_leaf=False, has=has),
+        _arm64("arm64-64k", page_shift=16, cont=21, pud_leaf=False, has=has),
+    )

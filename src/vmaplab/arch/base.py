@@ -1,14 +1,14 @@
 """What an architecture supplies: geometry, entry bits and vmap hooks, as data plus small functions.
 
-Everything here is fixed by the architecture and its page size. What also depends on the kernel
-release or its configuration (is the contiguous-PTE hook merged, is CONFIG_HAVE_ARCH_HUGE_VMAP on)
-is decided where all three meet, in :mod:`vmaplab.kernel`.
+Each architecture is made for a kernel tree, by the changes that the tree has. What also depends on the configuration
+(is CONFIG_HAVE_ARCH_HUGE_VMAP on) is decided where both meet, in :mod:`vmaplab.config`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,30 @@ class Group:
     bits: int
 
 
+class Told(NamedTuple):
+    """What a tree's own code says of an architecture, fields of :class:`Arch` but for the last.
+
+    :param table_bits: per level, from the PTE level up, what surrounds the address of the next lower table.
+    """
+
+    page_kernel: int
+    ioremap_prot: int
+    vmalloc_start: int
+    vmalloc_end: int
+    ioremap_max_order: int
+    huge_vmap: bool
+    table_bits: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class SetMemory:
-    """How ``set_memory_*()`` treats vmalloc space, in 6.12.
+    """How ``set_memory_*()`` treats vmalloc space.
 
     :param block: what becomes of a block that the range cuts: ``split``, ``refused`` or ``whole``. One that it covers
         changes as a whole, unless it is refused.
     :param group: what becomes of a group of PTEs that it cuts: ``torn`` or ``refused``.
     :param needs_alloc: the range must be inside one area of vmalloc().
-    :param huge_change: name of the change that refuses areas with VM_ALLOW_HUGE_VMAP, or "".
+    :param refuses_huge: areas with VM_ALLOW_HUGE_VMAP are refused.
     :param needs_pages: the area must own its pages; nobody looks whether it does.
     :param refuses_order: a vmalloc area with pages of a larger order is refused.
     :param hole_errno: what a page that is not mapped returns; 0 if it is passed over.
@@ -58,7 +73,7 @@ class SetMemory:
     block: str = "whole"
     group: str = "torn"
     needs_alloc: bool = False
-    huge_change: str = ""
+    refuses_huge: bool = False
     needs_pages: bool = False
     refuses_order: bool = False
     hole_errno: int = 0
@@ -94,9 +109,10 @@ class Arch:
     :param ioremap_end: the end of that.
     :param groups: sizes that ``arch_vmap_pte_range_map_size()`` knows, largest first.
     :param group_mask: the entry bits that tell a group's size.
-    :param group_change: name of the change that brought the PTE-level hooks, or "" if 6.12 has them.
-    :param multi_change: name of the change that lets one store cover several groups, or "".
-    :param leaf_blockers: configuration option -> change from which it no longer forbids block leaves.
+    :param group_hooks: whether the kernel has PTE-level hooks that make groups; the MMU knows them in any case.
+    :param group_multi: whether one store may cover several groups.
+    :param leaf_blockers: configuration options that forbid block leaves.
+    :param boot_args: what boot arguments of this architecture make of it.
     :param group_unmap: whether vunmap clears a group as a whole (``arch_vmap_pte_range_unmap_size()``).
     :param huge_vmap: whether the architecture selects CONFIG_HAVE_ARCH_HUGE_VMAP and _HUGE_VMALLOC.
     :param section_shift: SECTION_SIZE_BITS, or None where there is no SPARSEMEM.
@@ -106,7 +122,8 @@ class Arch:
     :param max_physmem_bits: MAX_PHYSMEM_BITS, to where ``pfn_valid()`` can hold; 0 if that is ``phys_bits``.
     :param ram_base: where this project lets RAM start, for arrays made by the buddy allocator.
     :param table_base: physical address where this project lets table memory start.
-    :param free_clears_pmds: ``pud_free_pmd_page()`` clears each PMD entry before it frees.
+    :param free_clears_pmds: which PMD entries ``pud_free_pmd_page()`` clears, and when: ``all before`` the PUD entry
+        (blocks too), ``tables before`` it, ``tables behind`` it, or "" if none.
     :param free_flush_per_table: it also flushes once per PTE table that it frees.
     :param free_flush_span: ``level shift -> bytes`` that freeing a lower table flushes.
     :param set_memory: what set_memory_ro() and its like do with vmalloc space.
@@ -139,9 +156,10 @@ class Arch:
     ioremap_end: int = 0
     groups: tuple[Group, ...] = ()
     group_mask: int = 0
-    group_change: str = ""
-    multi_change: str = ""
-    leaf_blockers: Mapping[str, str] = field(default_factory=dict)
+    group_hooks: bool = True
+    group_multi: bool = False
+    leaf_blockers: tuple[str, ...] = ()
+    boot_args: Mapping[str, Callable[[Arch], Arch]] = field(default_factory=dict)
     group_unmap: bool = False
     huge_vmap: bool = True
     section_shift: int | None = 27
@@ -151,12 +169,25 @@ class Arch:
     max_physmem_bits: int = 0
     ram_base: int = 1 << 32
     table_base: int = 1 << 39
-    free_clears_pmds: bool = False
+    free_clears_pmds: str = ""
     free_flush_per_table: bool = False
     free_flush_span: Callable[[int], int] = lambda shift: 1 << shift
     pud_free_needs_page: bool = False
     set_memory: SetMemory = field(default_factory=SetMemory)
     note: str = ""
+
+    @property
+    def telling(self) -> Told:
+        """The values that a tree's own code can tell, as they are here."""
+        values = {name: getattr(self, name) for name in Told._fields[:-1]}
+        return Told(**values, table_bits=tuple(level.table_bits for level in self.levels))
+
+    def as_told(self, told: Told) -> Arch:
+        """The same with what a tree's own code says."""
+        levels = tuple(
+            replace(level, table_bits=bits) for level, bits in zip(self.levels, told.table_bits, strict=True)
+        )
+        return replace(self, levels=levels, **{name: getattr(told, name) for name in Told._fields[:-1]})
 
     def is_group(self, size: int) -> bool:
         """Whether a leaf of ``size`` bytes is a group of PTEs."""

@@ -6,14 +6,17 @@ and page.h of 6.12 define them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vmaplab.arch.base import Arch, Level, SetMemory
+from vmaplab.changes import Change
 
 V, R, W, G, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 X = 1 << 3
 PAGE_KERNEL = V | R | W | G | A | D
 
 
-def _riscv(name: str, level_names: tuple[str, ...], page_offset: int) -> Arch:
+def _riscv(name: str, level_names: tuple[str, ...], page_offset: int, huge: bool) -> Arch:
     levels = tuple(
         Level(
             name=level_name,
@@ -42,15 +45,20 @@ def _riscv(name: str, level_names: tuple[str, ...], page_offset: int) -> Arch:
         nx=(X, 0),
         ioremap_prot=PAGE_KERNEL,
         section_shift=27,
-        ioremap_max_order=30,
+        huge_vmap=huge,
+        ioremap_max_order=30 if huge else 19,  # PUD_SHIFT; else 7 + PAGE_SHIFT, the generic one
         phys_bits=56,
         free_flush_span=lambda shift: 1 << shift,
         note="without Svpbmt and without Svnapot",
     )
 
 
-ARCHES = (
-    _riscv("riscv64-sv39", ("PTE", "PMD", "PGD"), page_offset=0xFFFF_FFD6_0000_0000),
-    _riscv("riscv64-sv48", ("PTE", "PMD", "PUD", "PGD"), page_offset=0xFFFF_AF80_0000_0000),
-    _riscv("riscv64-sv57", ("PTE", "PMD", "PUD", "P4D", "PGD"), page_offset=0xFF60_0000_0000_0000),
-)
+def arches(has: Callable[[Change], bool]) -> tuple[Arch, ...]:
+    """The three modes, in a tree that has the changes for which ``has`` is true."""
+    huge = has(Change.RISCV_HUGE_VMAP)
+    sv39 = 0xFFFF_FFD6_0000_0000 if has(Change.RISCV_SV39_LOWER) else 0xFFFF_FFD8_0000_0000
+    return (
+        _riscv("riscv64-sv39", ("PTE", "PMD", "PGD"), sv39, huge),
+        _riscv("riscv64-sv48", ("PTE", "PMD", "PUD", "PGD"), 0xFFFF_AF80_0000_0000, huge),
+        _riscv("riscv64-sv57", ("PTE", "PMD", "PUD", "P4D", "PGD"), 0xFF60_0000_0000_0000, huge),
+    )

@@ -7,8 +7,10 @@ define them.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from vmaplab.arch.base import Arch, Level, SetMemory
+from vmaplab.changes import Change
 
 P, RW, US, PCD, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 5, 1 << 6
 PAT_4K = PS = 1 << 7  # bit 7 is PAT in a PTE and PS (page size) above
@@ -57,7 +59,7 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
         ioremap_max_order=30,
         phys_bits=52,
         max_physmem_bits=max_physmem_bits,
-        free_clears_pmds=True,
+        free_clears_pmds="all before",
         free_flush_span=lambda shift: (1 << 12) - 1,
         pud_free_needs_page=True,
         set_memory=SetMemory(block="split", hole_errno=errno.EFAULT),
@@ -65,9 +67,10 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
     )
 
 
-ARCHES = (
-    _x86("x86_64", ("PTE", "PMD", "PUD", "PGD"), 0xFFFF_C900_0000_0000, vmalloc_tb=32, max_physmem_bits=46),
-    _x86(
-        "x86_64-la57", ("PTE", "PMD", "PUD", "P4D", "PGD"), 0xFFA0_0000_0000_0000, vmalloc_tb=12800, max_physmem_bits=52
-    ),
-)
+def arches(_: Callable[[Change], bool]) -> tuple[Arch, ...]:
+    """4 and 5 levels, alike in all trees."""
+    four, five = ("PTE", "PMD", "PUD", "PGD"), ("PTE", "PMD", "PUD", "P4D", "PGD")
+    return (
+        _x86("x86_64", four, 0xFFFF_C900_0000_0000, vmalloc_tb=32, max_physmem_bits=46),
+        _x86("x86_64-la57", five, 0xFFA0_0000_0000_0000, vmalloc_tb=12800, max_physmem_bits=52),
+    )

@@ -8,19 +8,23 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from vmaplab import arch as arches
 from vmaplab.arch import Arch
+from vmaplab.changes import Change
 from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare, compared
 from vmaplab.check.faults import Failures, fail_each
-from vmaplab.check.scenario import Generator, Scenario, shrink
+from vmaplab.check.scenario import UNALIGNED, Generator, Scenario, shrink
+from vmaplab.check.seen import Seen
 from vmaplab.errors import BREAKS, InputError
 from vmaplab.object.build import Built
 from vmaplab.release import Release
 
 CHUNK = 200
+OLD_ALLOCATOR = frozenset({"map_ram", "unmap_ram", "map_pages", "unmap_pages", "vread", "info"})
+"""Calls that are not compared on trees before ``struct vmap_node`` (6.9): the model does not have their forms of that
+time."""
 
 
 class Result(NamedTuple):
@@ -33,6 +37,7 @@ class Result(NamedTuple):
     :param partly: watched runs of which not all steps could be judged.
     :param number: the first scenario that differed or broke an invariant, or None.
     :param told: how.
+    :param seen: what their side built.
     """
 
     cases: int
@@ -42,6 +47,7 @@ class Result(NamedTuple):
     partly: int = 0
     number: int | None = None
     told: str = ""
+    seen: Seen = Seen()  # always another one
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class Plan:
 
     :param built: the object.
     :param base: the object that it is compared with; None for the model.
-    :param release: the model's release.
+    :param release: the model's release, or what the object's tree is taken for.
+    :param notes: what a reader must know of that.
     :param config: the model's configuration, ``KEY -> bool``.
     :param seed: of the scenarios.
     :param pages: of a usual page array.
@@ -70,11 +77,12 @@ class Plan:
     faults: bool = False
     calls: int = 0
     cpus: int = 1
+    notes: tuple[str, ...] = ()
 
     @property
     def arch(self) -> Arch:
         """The architecture."""
-        return arches.get(self.built.target.arch)
+        return self.release.on(self.built.target.arch)
 
     @property
     def chunk(self) -> int:
@@ -94,7 +102,8 @@ class Plan:
     def sides(self) -> tuple[Side, Side]:
         """What to compare: the model or the base tree, and the object."""
         if self.base is None:
-            model = ModelSide(self.arch, self.release, self.config, verify=self.verify, cpus=self.cpus)
+            guided = not self.built.has_nodes
+            model = ModelSide(self.arch, self.release, self.config, verify=self.verify, cpus=self.cpus, guided=guided)
             return model, ObjectSide(self.built, verify=self.verify, cpus=self.cpus)
         base = ObjectSide(self.base, "the base", self.verify, self.cpus)
         return base, ObjectSide(self.built, "the tree", self.verify, self.cpus)
@@ -102,7 +111,10 @@ class Plan:
     def generator(self) -> Generator:
         """Where the scenarios come from."""
         only_vmap = self.built.call != "vmap"
-        return Generator(self.arch, self.seed, self.pages, only_vmap, self.calls, self.cpus)
+        without = frozenset[str]() if self.built.has_nodes else OLD_ALLOCATOR
+        if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
+            without |= {UNALIGNED}
+        return Generator(self.arch, self.seed, self.pages, only_vmap, self.calls, self.cpus, without)
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,7 @@ class Verdict:
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
     :param partly: watched runs of which not all steps could be judged.
+    :param seen: what their side built.
     """
 
     plan: Plan
@@ -129,6 +142,7 @@ class Verdict:
     translated: int = 0
     failures: int = 0
     partly: int = 0
+    seen: Seen = field(default_factory=Seen)
 
     @property
     def word(self) -> str:
@@ -150,11 +164,14 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
         results.append(result)
         advance()
     found = [(result.number, result.told) for result in results if result.number is not None]
+    seen = Seen()
+    for result in results:
+        seen.add(result.seen)
     if found:
-        return _shrunk(plan, *min(found))
+        return replace(_shrunk(plan, *min(found)), seen=seen)
     sums = (sum(column) for column in zip(*(result[:5] for result in results), strict=True))
     cases, calls, translated, failures, partly = sums
-    return Verdict(plan, cases, calls, translated=translated, failures=failures, partly=partly)
+    return Verdict(plan, cases, calls, translated=translated, failures=failures, partly=partly, seen=seen)
 
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:
@@ -184,8 +201,8 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
         told = f"{side.name}: {found.finding}" if side else ""
         shown = found.scenario or scenario
         return Verdict(plan, 1, len(scenario.steps), None, shown, told, failures=found.runs, partly=found.partly)
-    told, translated, partly = compared(scenario, ours, theirs)
-    return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated, partly=partly)
+    told, translated, partly, seen = compared(scenario, ours, theirs)
+    return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated, partly=partly, seen=seen)
 
 
 def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[Side | None, Failures]:
@@ -266,6 +283,7 @@ def _run(start: int, end: int) -> Result:
     ours, theirs = _state["sides"]
     generator: Generator = _state["generator"]
     steps = translated = failures = partly = 0
+    seen = Seen()
     for number in range(start, end):
         scenario = generator.scenario(number)
         steps += len(scenario.steps)
@@ -275,9 +293,10 @@ def _run(start: int, end: int) -> Result:
             failures += found.runs
             partly += found.partly
         else:
-            told, pages, unjudged = compared(scenario, ours, theirs)
+            told, pages, unjudged, there = compared(scenario, ours, theirs)
+            seen.add(there)
             translated += pages
             partly += unjudged
         if told:
-            return Result(number - start + 1, steps, translated, failures, partly, number, told)
-    return Result(end - start, steps, translated, failures, partly)
+            return Result(number - start + 1, steps, translated, failures, partly, number, told, seen)
+    return Result(end - start, steps, translated, failures, partly, seen=seen)

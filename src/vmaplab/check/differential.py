@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.check.scenario import Scenario
+from vmaplab.check.seen import Seen, built
 from vmaplab.check.witness import Witness
-from vmaplab.errors import BREAKS, KernelFault, Violation, VmapError
+from vmaplab.errors import BREAKS, KernelFault, Undefined, Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.mapping import EventLog
+from vmaplab.mmu import FORMATS
 from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pgtable.geometry import Ints, unsigned
@@ -42,12 +45,18 @@ _WARNINGS = tuple(
             r"RB_EMPTY_NODE",
             r"WARN_ON\(size == 0\)|of no pages",
             r"WARN_ON_ONCE\(!va\)|where no area is",
+            r"!IS_ALIGNED\(addr, size\)|from its middle on",
+            r"end - addr < size|whose end is outside",
+            r"next - addr < P[MU]D_SIZE|of which part is outside",
+            r"!PAGE_ALIGNED\(end - addr\)|whose end is not page-aligned",
         )
     )
 )
 """The same WARN() in the model's words and in the kernel's source line."""
 
 BUG = "BUG()"
+UNDEFINED = "goes through a leaf"
+"""What a call came to that takes a page which a leaf maps for a table: from there on there is nothing to compare."""
 _DEAD = re.compile(r"^BUG at|(?:reads from|writes to) 0x[0-9a-f]{1,3}, where no memory is$")
 """A BUG(), or a NULL pointer that was followed."""
 _LINE = re.compile(r"(?<=\.[ch]):\d+")
@@ -66,6 +75,8 @@ class Run(NamedTuple):
     :param translated: pages that an MMU translated; of a watched run, as the next.
     :param allocations: how many the steps tried.
     :param blind: why not all steps could be judged.
+    :param seen: what it built.
+    :param areas: addresses of the areas that it took, where the object tells them.
     """
 
     results: list[int | str]
@@ -77,6 +88,8 @@ class Run(NamedTuple):
     translated: int = 0
     allocations: int = 0
     blind: str = ""
+    seen: Seen = Seen()  # always another one
+    areas: tuple[int, ...] = ()
 
 
 def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
@@ -97,22 +110,24 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
             addr = value
         except VmapError as error:
             results.append(_refused(step, error))
+        except Undefined:
+            results.append(UNDEFINED)
         except (KernelFault, Violation) as error:
             fault = _told(error)
             results.append(BUG if _DEAD.search(fault) else fault)
         addresses.append(addr)
-        if results[-1] == BUG or fault:
+        if results[-1] in (BUG, UNDEFINED) or fault:
             break
     rows, memory = kernel.log.rows(), kernel.live_tables()
     try:
-        if isinstance(kernel, Witness) and not fault and BUG not in results:
+        if isinstance(kernel, Witness) and not fault and not {BUG, UNDEFINED} & set(results):
             memory = memory.copy()
             kernel.close()
-        if not fault:
+        if not fault and UNDEFINED not in results:
             kernel.check_heap()
     except (KernelFault, Violation, VmapError) as error:
         fault = results[-1] = _told(error)
-    if BUG in results and not words:
+    if UNDEFINED in results or (BUG in results and not words):
         rows = rows[: starts[-1]]  # the model does not say what came before its BUG() in the same step
     warned = np.flatnonzero(rows[:, 0] == L_WARN)
     if len(warned):
@@ -123,7 +138,11 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
     watched: tuple[int, int, str] = (0, 0, "")
     if isinstance(kernel, Witness):
         watched = kernel.translated, kernel.allocations_tried, kernel.blind
-    return Run(results, starts, rows, kernel.log, memory, fault, *watched)
+    seen = built(rows, FORMATS[kernel.arch.name], kernel.table_root)
+    seen.undefined = int(UNDEFINED in results)
+    inner = kernel.kernel if isinstance(kernel, Witness) else kernel
+    areas = tuple(inner.areas_taken) if isinstance(inner, ObjectKernel) else ()
+    return Run(results, starts, rows, kernel.log, memory, fault, *watched, seen, areas)
 
 
 def _told(error: Exception) -> str:
@@ -137,8 +156,13 @@ def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str
         width = max(map(len, names)) + 1
         return f"{where}\n  {names[0] + ':':{width}} {mine}\n  {names[1] + ':':{width}} {other}"
 
+    ours, theirs = _defined(ours, theirs)
     for number, (mine, other) in enumerate(zip(ours.results, theirs.results, strict=False)):
-        if mine != other or (isinstance(mine, str) and mine not in (BUG, "NULL")) or _other_bug(mine, ours, theirs):
+        if (
+            mine != other
+            or (isinstance(mine, str) and mine not in (BUG, UNDEFINED, "NULL"))
+            or _other_bug(mine, ours, theirs)
+        ):
             where = f"step {number} ({Scenario((scenario.steps[number],)).short()})"
             return told(where, _number(mine, ours), _number(other, theirs))
     if not np.array_equal(ours.rows, theirs.rows):
@@ -151,9 +175,22 @@ def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str
             ours.rows[at : at + 1], theirs.rows[at : at + 1]
         )
     both = bool(ours.fault and theirs.fault)
-    if (both or BUG not in ours.results) and not _same_memory(ours.memory, theirs.memory):
+    if (both or not {BUG, UNDEFINED} & set(ours.results)) and not _same_memory(ours.memory, theirs.memory):
         return told("the page tables after all steps", *_memories(ours.memory, theirs.memory))
     return ""
+
+
+def _defined(ours: Run, theirs: Run) -> tuple[Run, Run]:
+    """Both runs up to where the model's side says that what follows is not defined.
+
+    The object may then go on for a while, or go wrong in any way. Where the object alone says so, it stays.
+    """
+    at = len(ours.results) - 1
+    if ours.results[at:] != [UNDEFINED] or len(theirs.results) <= at:
+        return ours, theirs
+    start = theirs.starts[at]
+    results: list[int | str] = [*theirs.results[:at], UNDEFINED]
+    return ours, theirs._replace(results=results, rows=theirs.rows[:start], fault="")
 
 
 def _other_bug(result: int | str, ours: Run, theirs: Run) -> bool:
@@ -189,18 +226,23 @@ class Side(ABC):
 
     :ivar name: what a difference calls it.
     :ivar verify: watch every call of every run.
+    :ivar guided: its areas lie where the other side's do: it has not that tree's allocator.
     """
 
     name: str
     verify: bool
+    guided: bool = False
 
     @abstractmethod
     def boot(self, scenario: Scenario) -> Kernel | ObjectKernel:
         """The kernel that ``scenario`` runs on, as after boot."""
 
-    def run(self, scenario: Scenario, words: bool = False) -> Run:
-        """Run ``scenario`` from boot."""
-        return self._play(self.boot(scenario), self.verify, scenario, words)
+    def run(self, scenario: Scenario, words: bool = False, areas: Sequence[int] = ()) -> Run:
+        """Run ``scenario`` from boot; ``areas``: where its areas lie, if it is guided."""
+        kernel = self.boot(scenario)
+        if self.guided and isinstance(kernel, Kernel):
+            kernel.place_areas(list(areas))
+        return self._play(kernel, self.verify, scenario, words)
 
     def watch(self, scenario: Scenario) -> Run:
         """The same, watched; a BUG() after which nothing is judged is no fault."""
@@ -221,11 +263,12 @@ class ModelSide(Side):
     name: str = "the model"
     verify: bool = False
     cpus: int = 1
+    guided: bool = False
 
     def boot(self, scenario: Scenario) -> Kernel:
         """The kernel that ``scenario`` runs on."""
         return Kernel(
-            self.arch.name,
+            self.arch,
             self.release,
             scenario.boot_args,
             total_pages=scenario.total_pages,
@@ -269,12 +312,18 @@ def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:
     return compared(scenario, ours, theirs)[0]
 
 
-def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, int]:
-    """As :func:`compare`; if the sides are watched, how many pages an MMU translated, and runs judged in part."""
+def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, int, Seen]:
+    """As :func:`compare`; if the sides are watched, how many pages an MMU translated, and runs judged in part.
+
+    Last, what their side built.
+    """
     words = isinstance(ours, ObjectSide) and isinstance(theirs, ObjectSide)
-    runs = ours.run(scenario, words), theirs.run(scenario, words)
+    their_run = theirs.run(scenario, words)
+    runs = ours.run(scenario, words, their_run.areas), their_run
     told = difference(scenario, *runs, (ours.name, theirs.name))
-    return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs)
+    their_run.seen.guided = int(ours.guided)
+    their_run.seen.undefined |= runs[0].seen.undefined
+    return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs), their_run.seen
 
 
 def _kind_of(text: str) -> int:
@@ -307,7 +356,7 @@ def _event(which: Run, at: int) -> str:
 
 def _refused(operation: Operation, error: VmapError) -> int | str:
     """How the kernel's caller sees a failure: NULL, an errno, nothing of a void function, or a BUG()."""
-    if error.bug:
-        return BUG
+    if error.bug or error.undefined:
+        return BUG if error.bug else UNDEFINED
     value = refusal(operation, error)
     return "NULL" if value is None else value

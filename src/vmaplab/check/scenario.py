@@ -11,7 +11,7 @@ Steps are separated by semicolons; ``@N`` is the address that step N (from 0) re
     area 512                  get_vm_area() of 512 pages; flags=0x1000 (VM_SPARSE) may follow
     vmap 0x100+16,null,0x7    vmap() of 16 pages from PFN 0x100 on, a NULL page and PFN 7; flags=0x40 may follow
     map @0+3 0x100+16 12      vmap_pages_range_noflush() 3 pages behind @0 with page_shift 12
-    range @0+0 16 0x200       vmap_page_range() of 16 pages from PFN 0x200 on
+    range @0+0 16 0x200       vmap_page_range() of 16 pages from PFN 0x200 on; +512 may follow: 512 bytes more
     unrange @0+1 2            vunmap_range() of 2 pages
     vmalloc 512 huge          __vmalloc_node_range() of 512 pages, with VM_ALLOW_HUGE_VMAP
     ioremap 0x80000+512       ioremap() of 512 pages from PFN 0x80000 on
@@ -43,13 +43,17 @@ import numpy as np
 
 from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
+from vmaplab.config import BOOT_ARGS
 from vmaplab.errors import InputError
 from vmaplab.pages.runs import Pfns, array_of, frame_number, page_count, parse_runs, runs, runs_text
+from vmaplab.review.shapes import Shapes
 from vmaplab.vmalloc.area import LAZY_MAX_BYTES
 from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
 from vmaplab.vmalloc.operation import Operation
 
 NULL = NULL_PFN
+UNALIGNED = "range to no page"
+"""Among the calls that a generator can be without: vmap_page_range() whose end is not page-aligned."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def _text(step: Operation) -> str:
         "unmap_pages": lambda: f"unmap_pages {ref} {step.pages}",
         "vread": lambda: f"vread {ref} {step.pages}",
         "set_memory": lambda: f"set_memory {ref} {step.pages}",
-        "range": lambda: f"range {ref} {step.pages} {step.pfn:#x}",
+        "range": lambda: f"range {ref} {step.pages} {step.pfn:#x}" + (f" +{step.flags}" if step.flags else ""),
         "unrange": lambda: f"unrange {ref} {step.pages}",
         "vmalloc": lambda: f"vmalloc {step.pages}" + (" huge" if step.flags else ""),
         "ioremap": lambda: f"ioremap {step.pfn:#x}+{step.pages}",
@@ -226,8 +230,10 @@ def _parse_step(call: str, words: list[str], number: int) -> Operation:
         only(2)
         return Operation(call, ref, offset, pfns=parse_runs(words[1]), addr=addr)
     if call == "range":
+        more = page_count(words.pop()[1:]) if len(words) == 4 and words[3].startswith("+") else 0
         only(3)
-        return Operation(call, ref, offset, pages=page_count(words[1]), pfn=frame_number(words[2]), addr=addr)
+        pages, pfn = page_count(words[1]), frame_number(words[2])
+        return Operation(call, ref, offset, pages=pages, pfn=pfn, flags=more, addr=addr)
     if call in ("unrange", "unmap_ram", "unmap_pages", "vread", "set_memory"):
         only(2)
         return Operation(call, ref, offset, pages=page_count(words[1]), addr=addr)
@@ -250,6 +256,7 @@ class Generator:
     :param only_vmap: no calls but vmap() and those that prepare and undo it.
     :param calls: so many calls of all kinds, as a machine makes them that runs for a while; 0 for short scenarios.
     :param cpus: the CPUs that make them in turn.
+    :param without: calls that are not made.
     """
 
     arch: Arch
@@ -258,6 +265,9 @@ class Generator:
     only_vmap: bool = False
     calls: int = 0
     cpus: int = 1
+    without: frozenset[str] = frozenset()
+    _corpus: list[Pfns] = field(init=False)
+    _boot_args: tuple[str, ...] = field(init=False)
     _limit: int = field(init=False)
     _pmd: int = field(init=False)
     _lazy: int = field(init=False)
@@ -266,13 +276,20 @@ class Generator:
         self._limit = self.arch.addressable_pages
         self._pmd = 1 << (self.arch.levels[1].shift - self.arch.page_shift)
         self._lazy = LAZY_MAX_BYTES >> self.arch.page_shift
+        self._corpus = [] if self.calls else Shapes(self.arch).corpus()
+        self._boot_args = (*(BOOT_ARGS if self.arch.huge_vmap else ("",)), *self.arch.boot_args)
 
     def scenario(self, number: int) -> Scenario:
-        """Scenario ``number``."""
+        """Scenario ``number``: first the arrays that tell policies apart, then random ones."""
+        if number < len(self._corpus):
+            mapped = Operation("vmap", pfns=self._corpus[number], flags=VM_MAP), Operation("vunmap", 0)
+            return Scenario(mapped if self.only_vmap else (*mapped, Operation("aliases")))
         rng = random.Random(self.seed << 40 | number)
         if self.calls:
             return self._mixed(rng)
-        boot_args = rng.choice(("nohugeiomap", "nohugevmalloc")) if rng.random() < 0.1 else ""
+        if not self.only_vmap and rng.random() < 0.12:
+            return self._over_tables(rng)
+        boot_args = rng.choice(self._boot_args) if rng.random() < 0.1 else ""
         total_pages = 1 << 18 if rng.random() < 0.3 else None
         steps: list[Operation] = []
         kinds: list[str] = []  # what each step returned: its call while it is mapped, "" otherwise
@@ -340,7 +357,7 @@ class Generator:
 
     def _mixed(self, rng: random.Random) -> Scenario:
         """Calls of all kinds, of which up to a dozen mappings stay at a time."""
-        boot_args = rng.choice(("nohugeiomap", "nohugevmalloc")) if rng.random() < 0.1 else ""
+        boot_args = rng.choice(self._boot_args) if rng.random() < 0.1 else ""
         total_pages = 1 << 18
         steps: list[Operation] = []
         live: dict[int, str] = {}
@@ -363,14 +380,50 @@ class Generator:
             elif roll < 0.44:
                 steps.append(self._wrong(rng, [] if careful else gone))
             elif roll < 0.49:
-                steps.append(rng.choice((Operation("aliases"), Operation("info"))))
+                steps.append(rng.choice((Operation("aliases"), Operation("aliases" if self.without else "info"))))
             elif roll < 0.5:  # memory is short for a while
                 steps.append(Operation("tables", pages=rng.choice((rng.randrange(30), 1 << 20, 1 << 20))))
             else:
                 call, step = self._begin(rng, total_pages, careful)
-                live[len(steps)] = call
-                steps.append(step)
+                if call not in self.without:
+                    live[len(steps)] = call
+                    steps.append(step)
         return Scenario(tuple(steps), boot_args, total_pages)
+
+    def _over_tables(self, rng: random.Random) -> Scenario:
+        """A range of a whole block over tables that are there already, and unmapping that cuts it.
+
+        The first area lies at the start of the address space, so that it is known what is aligned there.
+        """
+        page = self.arch.page_size
+        blocks = [level.shift for level in self.arch.levels[1:3] if level.leaf and level.shift <= 30]
+        shift = rng.choice(blocks or [self.arch.levels[1].shift])
+        span = 1 << shift - self.arch.page_shift
+        first = -self.arch.vmalloc_start % (1 << shift) // page  # pages to where it is aligned
+        room = first + span * rng.choice((1, 1, 2)) + rng.randrange(3)
+        steps = [Operation("area", pages=room, flags=VM_MAP)]
+        inner = [1, 2, self._pmd >> 4 or 1, *([self._pmd] if shift > self.arch.levels[1].shift else [])]
+        for _ in range(rng.randrange(1, 4)):
+            pages = rng.choice(inner)
+            at = first + (rng.randrange(span - pages + 1) & -pages)
+            steps.append(Operation("range", 0, at, pages=pages, pfn=self._block(rng, pages)))
+            if rng.random() < 0.95:
+                steps.append(Operation("unrange", 0, at, pages=pages))
+        steps.append(Operation("range", 0, first, pages=span, pfn=self._block(rng, span)))
+        for _ in range(rng.randrange(3)):
+            at = rng.randrange(span)
+            pages = rng.choice((1, 2, span - at, rng.randrange(1, span - at + 1)))
+            steps.append(Operation("unrange", 0, first + at, pages=min(pages, span - at)))
+        if rng.random() < 0.1 and UNALIGNED not in self.without:
+            steps.append(Operation("range", 0, first, pages=rng.randrange(1, span), pfn=1 << 16, flags=page >> 1))
+        steps.append(Operation("vunmap", 0))
+        return Scenario(tuple(steps))
+
+    def _block(self, rng: random.Random, pages: int) -> int:
+        """A page frame that is, most times, aligned to ``pages``, or else to what keeps the entries few."""
+        first = (1 << 18) + rng.randrange(1 << 20)
+        align = pages if rng.random() < 0.9 else self._pmd if pages > self._pmd else 1
+        return first & -(1 << (align - 1).bit_length())
 
     def _begin(self, rng: random.Random, limit: int, large: bool) -> tuple[str, Operation]:
         """A call that takes address space; ``large``: also a vmalloc() whose page array is vmalloc'ed."""
@@ -411,6 +464,8 @@ class Generator:
         number = rng.choice(list(live))
         step = steps[number]
         if live[number] == "area":
+            if "map_pages" in self.without:
+                return [Operation("lookup", number, rng.randrange(step.pages))]
             offset = rng.randrange(step.pages)
             pages = rng.randint(1, min(step.pages - offset, 64) + (rng.random() < 0.1))
             if rng.random() < 0.3:
@@ -418,7 +473,7 @@ class Generator:
             return [Operation("map_pages", number, offset, pfns=self.array(rng, limit)[:pages])]
         pages = len(step.pfns) if step.pfns is not None else step.pages
         offset = rng.randrange(pages + 1)
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 or "vread" in self.without:
             return [Operation("lookup", number, offset)]
         return [Operation("vread", number, offset, pages=rng.randrange(1, 2 * self.pages))]
 
@@ -479,6 +534,8 @@ class Generator:
 
     def array(self, rng: random.Random, limit: int) -> Pfns:
         """A page array shaped like real ones."""
+        if self._pmd <= 2048 and rng.random() < 0.12:
+            return self._spoil(rng, self._leafy(rng, limit), limit)
         want = self.pages if rng.random() < 0.7 else self._some_pages(rng)
         shape = rng.random()
         if shape < 0.2:  # every page alone
@@ -501,6 +558,19 @@ class Generator:
             parts.append((min(first, max(limit - count, 0)), min(count, limit)))
             left -= count
         return self._spoil(rng, array_of(parts), limit)
+
+    def _leafy(self, rng: random.Random, limit: int) -> Pfns:
+        """Runs around the sizes of the leaves: block-sized ones at aligned places, some a page more or less."""
+        leaves = [1 << group.shift - self.arch.page_shift for group in self.arch.groups if group.shift > 12] or [16]
+        large = rng.random() < 0.5
+        parts = []
+        for _ in range(rng.randrange(1, 4)):
+            pages = self._pmd if large else rng.choice(leaves) * rng.choice((1, 1, 2, 3))
+            first = self._pfn(rng, max(limit - 2 * pages, 1)) & -pages
+            if rng.random() < 0.25:
+                first, pages = first + rng.randrange(2), max(pages + rng.randrange(-1, 2), 1)
+            parts.append((min(first, max(limit - pages, 0)), min(pages, limit)))
+        return array_of(parts)
 
     def _spoil(self, rng: random.Random, pfns: Pfns, limit: int) -> Pfns:
         """Now and then a page that no kernel maps."""

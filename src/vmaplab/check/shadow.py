@@ -171,7 +171,7 @@ class Shadow:
         for table in self._cut:
             va = self._va[table]
             span = 1 << self._form.levels[self._tables[table][0] + 1][0]
-            self._cut[table] |= start < va + span and va < max(end, start + 1)
+            self._cut[table] |= self._form.any_flush or (start < va + span and va < max(end, start + 1))
 
     def _stores(self, where: U64, values: U64, strict: bool) -> None:
         """Stores without anything between them."""

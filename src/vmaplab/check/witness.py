@@ -109,7 +109,7 @@ class Witness:
         if not kernel.records:
             raise InputError("a kernel that is watched keeps its events: Kernel(..., record=True)")
         self.kernel = kernel
-        self.form = form = form or FORMATS[kernel.arch.name]
+        self.form = form = form or FORMATS[kernel.arch.name].booted(kernel.boot_args)
         self._page = kernel.arch.page_size
         arch = kernel.arch
         self._quarter = 0  # from an address to its KMSAN shadow, and from there to its origin
@@ -240,6 +240,8 @@ class Witness:
     def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
         """``vmap_page_range()``."""
         given = phys // self._page + np.arange((end - addr) // self._page, dtype=np.int64)
+        if (end - addr) % self._page:
+            self._lose_sight("vmap_page_range() of a range that does not end at a page")
         self._over("vmap_page_range", addr, given, lambda: self.kernel.vmap_page_range(addr, end, phys, prot))
 
     @_watched
@@ -418,8 +420,8 @@ class Witness:
         try:
             run()
         except VmapError as error:
-            if error.bug:
-                self._lose_sight("the kernel met a BUG()")
+            if error.bug or error.undefined:
+                self._lose_sight("the kernel met a BUG()" if error.bug else "what the kernel does is not defined")
                 raise
             gone = []
         if self.blind:
@@ -469,6 +471,7 @@ class Witness:
             run()
             return
         clears = call in ("vunmap_range", "vm_area_unmap_pages")
+        cuts = clears and self._cuts_block(addr, addr + len(given) * self._page)
         there = slice(first, first + len(given))
         before = held.pfns.copy()
         strict = clears or not (before[there] != NOTHING).any()
@@ -476,8 +479,8 @@ class Witness:
         try:
             run()
         except VmapError as error:
-            if error.bug:
-                self._lose_sight("the kernel met a BUG()")
+            if error.bug or error.undefined:
+                self._lose_sight("the kernel met a BUG()" if error.bug else "what the kernel does is not defined")
                 raise
             failed = error
         wanted = before.copy()
@@ -495,6 +498,8 @@ class Witness:
                 held.metadata[there, number] = found[there] != NOTHING
         if clears and self._cuts_group(actual, addr, addr + len(given) * self._page):
             self._lose_sight(f"{call}() clears part of a group of PTEs")
+        if cuts:  # it goes as a whole, and only the range is flushed
+            self._lose_sight(f"{call}() clears part of a block")
         self._settle(call, seen, strict=strict, actual=actual)
         if failed:
             raise failed
@@ -518,6 +523,14 @@ class Witness:
         """Whether a range begins or ends within a group of PTEs of which it cleared the rest."""
         before, behind = self._leaf_of(left, start - self._page), self._leaf_of(left, end)
         return (before is not None and start < before[1]) or (behind is not None and behind[0] < end)
+
+    def _cuts_block(self, start: int, end: int) -> bool:
+        """Whether a range begins or ends within a block."""
+        small = 1 << self.form.levels[1][0]
+        ends = self._leaf_of(self.walk, start), self._leaf_of(self.walk, end - self._page)
+        return any(
+            leaf is not None and leaf[1] - leaf[0] >= small and (leaf[0] < start or end < leaf[1]) for leaf in ends
+        )
 
     @staticmethod
     def _leaf_of(before: Walk, va: int) -> tuple[int, int] | None:

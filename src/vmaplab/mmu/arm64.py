@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,15 @@ def vmsav8(
     blocks: set[int],
     contiguous: dict[int, int],
     machine: bool = True,
+    private: bool = False,
+    boot: Mapping[str, Format] | None = None,
 ) -> Format:
     """A format with these levels, last first.
 
     :param blocks: shifts at which a block descriptor is allowed.
     :param contiguous: shift -> entries of a contiguous group.
+    :param private: nG is set in the kernel's leaves: with KPTI, or KASLR, the user's half has other tables.
+    :param boot: the same with boot arguments.
     """
     page_shift = levels[0][0]
 
@@ -57,13 +62,13 @@ def vmsav8(
             (NOT_ACCESSED, leaf & ~bit(entries, 10)),
         )
         # A table: APTable[1] (bit 62) takes the right to write, PXNTable (59) to execute, APTable[0] (61) and UXNTable
-        # (60) the user's. Ordinary memory: AttrIndx 0 (Linux's MAIR_EL1), inner shareable, nG clear.
+        # (60) the user's. Ordinary memory: AttrIndx 0 (Linux's MAIR_EL1), inner shareable, nG as it has to be.
         write = np.where(leaf, ~bit(entries, 7), ~bit(entries, 62))
         execute = np.where(leaf, ~bit(entries, 53), ~bit(entries, 59))
         user = np.where(leaf, bit(entries, 6), ~bit(entries, 61))
         user_execute = np.where(leaf, ~bit(entries, 54), ~bit(entries, 60))
         kind = np.uint64(0b111 << 2 | 0b11 << 8 | 1 << 11)
-        normal = ~leaf | (entries & kind == np.uint64(0b11 << 8))
+        normal = ~leaf | (entries & kind == np.uint64(0b11 << 8 | private << 11))
         rights = rights_of(write, execute, user, user_execute, normal)
         size = contiguous.get(shift, 1)
         group = np.where(leaf & bit(entries, 52) & (size > 1), shift + size.bit_length() - 1, 0)
@@ -96,13 +101,15 @@ def vmsav8(
         cpu="Unicorn's arm64 CPU",
         machine=start if machine else None,
         machine_bits=48,
+        boot=boot or {},
     )
 
 
 def _granule(page_shift: int) -> Format:
     bits = page_shift - 3
     levels = tuple((shift, min(bits, 48 - shift)) for shift in range(page_shift, 48, bits))
-    return vmsav8(levels, _BLOCKS[page_shift], _CONTIGUOUS[page_shift])
+    blocks, contiguous = _BLOCKS[page_shift], _CONTIGUOUS[page_shift]
+    return vmsav8(levels, blocks, contiguous, boot={"kpti=1": vmsav8(levels, blocks, contiguous, private=True)})
 
 
 FORMATS = {"arm64-4k": _granule(12), "arm64-16k": _granule(14), "arm64-64k": _granule(16)}

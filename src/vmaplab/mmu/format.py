@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -64,6 +65,8 @@ class Format:
     :param data_rights: what the kernel gives its data: no execution, where it can refuse it (``pgprot_nx()``).
     :param device_rights: what ``ioremap()`` gives.
     :param zero_counts: an upper entry of 0 is not invalid.
+    :param any_flush: flushing any address empties the paging-structure caches: no cached entry leads to a table then.
+    :param boot: boot argument -> the format with it, where it changes what the kernel gives its mappings.
     :param alike: log2 of the group whose entries all hold the group's address, not each its own; 0 if there is none.
     """
 
@@ -79,6 +82,12 @@ class Format:
     device_rights: int = WRITE
     zero_counts: bool = False
     alike: int = 0
+    any_flush: bool = False
+    boot: Mapping[str, Format] = dataclasses.field(default_factory=dict, compare=False)
+
+    def booted(self, boot_args: Iterable[str]) -> Format:
+        """The format of a kernel with these boot arguments."""
+        return next((self.boot[word] for word in boot_args if word in self.boot), self)
 
 
 def field(entries: U64, high: int, low: int) -> U64:

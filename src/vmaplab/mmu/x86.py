@@ -59,6 +59,7 @@ def _paging(levels: int) -> Format:
         cpu="Unicorn's x86_64 CPU (Icelake-Server)",
         machine=_start(levels),
         machine_bits=40,
+        any_flush=True,  # 4.10.4.1: INVLPG invalidates all entries of the paging-structure caches, whatever its operand
     )
 
 

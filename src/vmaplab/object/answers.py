@@ -1,19 +1,22 @@
 """What the rest of the kernel answers when the vmalloc code calls it: slab, page allocator, printk, workqueues.
 
-Names are the kernel's, without the ``_noprof`` that allocation profiling appends since 6.10.
+A stand-in declares the C prototype that it stands for, and gets the arguments by the names in it. Where trees differ
+in the prototype, there is one stand-in for each, and the tree's own declaration chooses (:mod:`.kbuild`). Names are
+the kernel's, without the ``_noprof`` that allocation profiling appends since 6.10.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
-from vmaplab.errors import KernelFault
+from vmaplab.errors import KernelFault, Undefined
+from vmaplab.object.prototype import Prototype, parse
 from vmaplab.pages import heap
 from vmaplab.pgtable.memory import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_TABLE_ALLOC, L_TABLE_FREE
 
@@ -26,13 +29,14 @@ preempt_schedule preempt_schedule_notrace preempt_count_add preempt_count_sub __
 trace_hardirqs_on trace_hardirqs_off lockdep_rcu_suspicious debug_lockdep_rcu_enabled __preempt_count_dec_and_test
 __this_cpu_preempt_check
 mutex_lock mutex_lock_nested mutex_unlock mutex_init __mutex_init down_read up_read down_write up_write
-_raw_spin_lock _raw_spin_unlock _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
+_raw_spin_lock _raw_spin_unlock _raw_spin_lock_irq _raw_spin_unlock_irq
+_raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
 _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
 queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched __cond_resched_lock
 synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock
 schedule_timeout_uninterruptible blocking_notifier_call_chain
 shrinker_register split_page arch_sync_kernel_mappings dump_page mod_node_page_state
-debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
+flush_tlb_all debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
 _printk set_direct_map_default set_direct_map_invalid set_direct_map_default_noflush
 set_direct_map_invalid_noflush
 """
@@ -42,10 +46,47 @@ SILENT = frozenset(_SILENT.split())
 TABLE_LEVELS = {"__pte_alloc_kernel": 0, "__pmd_alloc": 1, "__pud_alloc": 2, "__p4d_alloc": 3}
 """Which level of table a function of mm/memory.c allocates, 0 being the PTE level."""
 
+_FREE_TABLES = ("pmd_free_pte_page", "__pmd_free_pte_page", "pud_free_pmd_page")
+"""Functions that free what an entry points to, without a look at whether that is a table."""
+
 HEAP_BYTES = 1 << 26
+SPARE_PAGES = 16
+"""Pages behind the table memory that can be had as something else than a table, at a time."""
 _ALIGN = 64
 _NEW, _FREED, _RED = b"\x5a", b"\x6b", b"\xbb"  # slab's POISON_INUSE, POISON_FREE, SLUB_RED_INACTIVE
 _FORMAT = re.compile(r"%(?:[-+ #0]*\d*(?:\.\d+)?)(?:hh|h|ll|l|z)?([a-zA-Z%])[A-Za-z]?")
+
+
+class StandIn(NamedTuple):
+    """One stand-in.
+
+    :param prototype: of the function that it stands for.
+    :param method: of :class:`Rest`.
+    :param order: number of the C argument that each parameter of the method takes, and how it is read.
+    :param trees: the kernels that declare it so, as far as vmaplab has seen them.
+    """
+
+    prototype: Prototype
+    method: str
+    order: tuple[int, ...]
+    trees: str
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+_declared: list[tuple[Prototype, str, tuple[int, ...], str]] = []
+
+
+def stands_for(text: str, trees: str = "all") -> Callable[[F], F]:
+    """Declare what a method of :class:`Rest` stands for; its parameters are among those of the prototype ``text``."""
+    prototype = parse(text)
+
+    def declare(method: F) -> F:
+        code = method.__code__
+        order = tuple(prototype.names.index(name) for name in code.co_varnames[1 : code.co_argcount])
+        _declared.append((prototype, method.__name__, order, trees))
+        return method
+
+    return declare
 
 
 class Rest:
@@ -57,6 +98,7 @@ class Rest:
     :ivar limit: how many page tables can exist.
     :ivar work: work that waits to be run, in order: address of the ``struct work_struct`` -> CPU asked for.
     :ivar callbacks: of ``call_rcu()``, in order: addresses of the ``struct rcu_head`` and of the function.
+    :ivar areas: addresses of the areas taken, in order, where the object tells them.
     :ivar messages: what was printed with a WARN() since the owner last looked.
     :ivar copied: what vread_iter() copied: page struct, offset and bytes.
     :ivar text: what was printed to a seq_file, without the names of callers.
@@ -69,7 +111,6 @@ class Rest:
         self.heap_start = 0
         self.heap = memoryview(bytearray())
         self.gfp_zero = 0
-        self.bulk_array = 0
         self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
         self.first_table = 0  # physical address of the first table after the PGD
         self.page_of: Callable[[int], int] = lambda pfn: 0
@@ -81,15 +122,26 @@ class Rest:
         self.attempts = 0
         self._failing: frozenset[int] = frozenset()
         self._caches: dict[int, int] = {}
+        self.bugs: dict[int, tuple[Callable[[str], None], int]] = {}  # struct bug_entry -> what WARN() does, its format
         self._answers: dict[str, Callable[[], int | None]] = {}
-        for name in ANSWERED:
-            self._answers[name] = self._answers[f"{name}_noprof"] = getattr(self, f"_do_{name}")
         self.reset()
+
+    def choose(self, answers: Mapping[str, int]) -> None:
+        """Answer these functions, each with the stand-in of this number."""
+        for name, number in answers.items():
+            one = STAND_INS[name.removesuffix("_noprof")][number]
+            self._answers[name] = self._answer_of(one)
+
+    def _answer_of(self, one: StandIn) -> Callable[[], int | None]:
+        method = getattr(self, one.method)
+        reads = [(number, one.prototype.types[number].read) for number in one.order]
+        return lambda: method(*(read(self.cpu.argument(number)) for number, read in reads))
 
     def reset(self) -> None:
         """Forget everything that was allocated."""
         self.work: dict[int, int] = {}
         self.callbacks: list[tuple[int, int]] = []
+        self.areas: list[int] = []
         self.messages: list[str] = []
         self.copied: list[tuple[int, int, int]] = []
         self.text: list[str] = []
@@ -98,6 +150,7 @@ class Rest:
         self._free_objects: dict[int, list[int]] = {}
         self._next_object = 0
         self._next_table = self.first_table
+        self._spares = 0
         self._tables: dict[int, int] = {}  # physical address -> level, -1 for a spare page
         self._free_tables: dict[int, list[int]] = {}
         self.buddy = None
@@ -214,50 +267,60 @@ class Rest:
         for address, size in self._objects.items():
             self._intact(address, size)
 
-    def _do___kmem_cache_create_args(self) -> int:
+    @stands_for(
+        "struct kmem_cache *kmem_cache_create(const char *name, unsigned int size, unsigned int align, "
+        "slab_flags_t flags, void (*ctor)(void *))",
+        "6.1 to 6.11",
+    )
+    @stands_for(
+        "struct kmem_cache *__kmem_cache_create_args(const char *name, unsigned int size, "
+        "struct kmem_cache_args *args, slab_flags_t flags)",
+        "6.12 on",
+    )
+    def _kmem_cache_create(self, size: int) -> int:
         cache = self._alloc(_ALIGN, self.gfp_zero)
-        self._caches[cache] = self.cpu.argument(1)
+        self._caches[cache] = size
         return cache
 
-    _do_kmem_cache_create = _do___kmem_cache_create_args  # until 6.11
-
-    def _do_kmem_cache_alloc(self) -> int:
-        cache, gfp = self.cpu.argument(0), self.cpu.argument(1)
+    @stands_for("void *kmem_cache_alloc(struct kmem_cache *cache, gfp_t gfp)")
+    @stands_for("void *kmem_cache_alloc_node(struct kmem_cache *cache, gfp_t gfp, int node)")
+    def _kmem_cache_alloc(self, cache: int, gfp: int) -> int:
         if cache not in self._caches:
             raise KernelFault(f"{self.cpu.caller()} allocates from {cache:#x}, which is no kmem_cache")
         return self._alloc(self._caches[cache], gfp)
 
-    _do_kmem_cache_alloc_node = _do_kmem_cache_alloc
-
-    def _do_kmem_cache_alloc_lru(self) -> int:
+    @stands_for("void *kmem_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru, gfp_t gfp)")
+    def _kmem_cache_alloc_lru(self) -> int:
         node = self._alloc(1024, self.gfp_zero)  # an xarray node, from a cache that boot made; its constructor zeroes
         if node:
             self._nodes.add(node)
         return node
 
-    def _do_kmem_cache_free(self) -> None:
-        self._free(self.cpu.argument(1))
+    @stands_for("void kmem_cache_free(struct kmem_cache *cache, void *object)")
+    @stands_for("void kfree(const void *object)")
+    def _kfree(self, object: int) -> None:  # noqa: A002 - as the prototype has it
+        self._free(object)
 
-    def _do_kfree(self) -> None:
-        self._free(self.cpu.argument(0))
+    @stands_for("void kvfree_call_rcu(struct callback_head *head, void *object)", "6.5 on")
+    def _kvfree_call_rcu(self, object: int) -> None:  # noqa: A002 - as the prototype has it
+        self._free(object)
 
-    def _do_kvfree_call_rcu(self) -> None:
-        self._free(self.cpu.argument(1))
+    @stands_for("void kvfree_call_rcu(struct callback_head *head, rcu_callback_t offset)", "6.1 to 6.4")
+    def _kvfree_call_rcu_by_offset(self, head: int, offset: int) -> None:
+        self._free(head - offset if head else offset)
 
-    def _do___kmalloc(self) -> int:
-        return self._alloc(self.cpu.argument(0), self.cpu.argument(1))
+    @stands_for("void *__kmalloc(size_t size, gfp_t gfp)")
+    @stands_for("void *__kmalloc_node(size_t size, gfp_t gfp, int node)")
+    @stands_for("void *__kmalloc_node(size_t size, kmem_buckets *buckets, gfp_t gfp, int node)", "with SLAB_BUCKETS=y")
+    @stands_for("void *__kmalloc_cache(struct kmem_cache *cache, gfp_t gfp, size_t size)", "6.11 on")
+    @stands_for("void *__kmalloc_cache_node(struct kmem_cache *cache, gfp_t gfp, int node, size_t size)", "6.11 on")
+    @stands_for("void *kmalloc_trace(struct kmem_cache *cache, gfp_t gfp, size_t size)", "6.1 to 6.10")
+    @stands_for("void *kmalloc_node_trace(struct kmem_cache *cache, gfp_t gfp, int node, size_t size)", "6.1 to 6.10")
+    def _kmalloc(self, size: int, gfp: int) -> int:
+        return self._alloc(size, gfp)
 
-    _do___kmalloc_node = _do___kmalloc
-
-    def _do___kmalloc_cache(self) -> int:
-        return self._alloc(self.cpu.argument(2), self.cpu.argument(1))
-
-    def _do___kmalloc_cache_node(self) -> int:
-        return self._alloc(self.cpu.argument(3), self.cpu.argument(1))
-
-    _do_kmalloc_trace, _do_kmalloc_node_trace = _do___kmalloc_cache, _do___kmalloc_cache_node  # until 6.10
-
-    def _do_shrinker_alloc(self) -> int:
+    @stands_for("struct shrinker *shrinker_alloc(unsigned int flags, const char *fmt, ...)", "6.7 on")
+    def _shrinker_alloc(self) -> int:
         return self._alloc(4096, self.gfp_zero)
 
     # -- pages --------------------------------------------------------------------------------------
@@ -268,8 +331,14 @@ class Rest:
             return 0
         size = self._arch.page_size
         free = self._free_tables.get(level)
-        phys = free.pop() if free else self._next_table
-        if not free and phys == self._next_table:
+        if level < 0 and not free:
+            phys = self._memory_end + self._spares * size
+            if self._spares == SPARE_PAGES:
+                return 0
+            self._spares += 1
+        else:
+            phys = free.pop() if free else self._next_table
+        if phys == self._next_table:
             if phys + size > self._memory_end:
                 return 0
             self._next_table += size
@@ -285,12 +354,13 @@ class Rest:
         if level >= 0:
             self.cpu.log(L_TABLE_FREE, phys, self._arch.levels[level].shift, self._arch.page_size)
 
-    def _do___alloc_pages(self) -> int:
+    @stands_for("struct page *__alloc_pages(gfp_t gfp, unsigned int order, int node, nodemask_t *nodes)")
+    @stands_for("struct page *alloc_pages(gfp_t gfp, unsigned int order)")
+    def _alloc_pages(self, order: int) -> int:
         level = TABLE_LEVELS.get(self.cpu.caller())
         if level is not None:
             phys = self._table(level)
             return self.page_of(phys >> self._arch.page_shift) if phys else 0
-        order = self.cpu.argument(1)
         pages = self._buddy().alloc_pages(order, 0 if self._refuses() else 1 << order)
         return self.page_of(int(pages[0])) if len(pages) else 0
 
@@ -299,21 +369,40 @@ class Rest:
             self.buddy = self.make_buddy()
         return self.buddy
 
-    _do_alloc_pages = _do___alloc_pages
-
-    def _do_alloc_pages_bulk(self) -> int:
-        count = 0 if self._refuses() else self.cpu.argument(3)
-        pages = self._buddy().alloc_pages(0, count)
-        self.cpu.write(self.cpu.argument(self.bulk_array), self.pages_of(pages).tobytes())
+    @stands_for(
+        "unsigned long __alloc_pages_bulk(gfp_t gfp, int node, nodemask_t *nodes, int nr_pages, "
+        "struct list_head *page_list, struct page **page_array)",
+        "6.1 to 6.9",
+    )
+    @stands_for(
+        "unsigned long alloc_pages_bulk(gfp_t gfp, int node, nodemask_t *nodes, int nr_pages, "
+        "struct list_head *page_list, struct page **page_array)",
+        "6.10 to 6.13",
+    )
+    @stands_for(
+        "unsigned long alloc_pages_bulk(gfp_t gfp, int node, nodemask_t *nodes, int nr_pages, "
+        "struct page **page_array)",
+        "6.14 on",
+    )
+    @stands_for(
+        "unsigned long alloc_pages_bulk_array_mempolicy(gfp_t gfp, unsigned long nr_pages, struct page **page_array)",
+        "6.1 to 6.13, with NUMA=y",
+    )
+    @stands_for(
+        "unsigned long alloc_pages_bulk_mempolicy(gfp_t gfp, unsigned long nr_pages, struct page **page_array)",
+        "6.14 on, with NUMA=y",
+    )
+    def _alloc_pages_bulk(self, nr_pages: int, page_array: int) -> int:
+        pages = self._buddy().alloc_pages(0, 0 if self._refuses() else nr_pages)
+        self.cpu.write(page_array, self.pages_of(pages).tobytes())
         return len(pages)
 
-    _do___alloc_pages_bulk = _do_alloc_pages_bulk  # until 6.9
-
-    def _do_get_free_pages(self) -> int:
+    @stands_for("unsigned long __get_free_pages(gfp_t gfp, unsigned int order)", "6.1 to 6.9")
+    @stands_for("unsigned long get_free_pages(gfp_t gfp, unsigned int order)", "6.10 on")
+    @stands_for("unsigned long get_zeroed_page(gfp_t gfp)")
+    def _get_free_page(self) -> int:
         phys = self._table(TABLE_LEVELS.get(self.cpu.caller(), -1))
-        return self.virt_of(phys) if phys else 0
-
-    _do_get_zeroed_page = _do___get_free_pages = _do_get_free_pages  # every page is zeroed; __ until 6.9
+        return self.virt_of(phys) if phys else 0  # every page is zeroed
 
     def _give_back(self, pfn: int, order: int) -> None:
         phys = pfn << self._arch.page_shift
@@ -321,48 +410,68 @@ class Rest:
             self._free_table(phys)
         elif self.buddy is not None and self.buddy.spans(pfn, 1 << order):
             self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
+        elif self.cpu.caller() in _FREE_TABLES:
+            raise Undefined(
+                f"{self.cpu.caller()} goes through a leaf: it frees page frame {pfn:#x} as if it were a table"
+            )
         else:
             raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which it does not own")
 
-    def _do___free_pages(self) -> None:
-        self._give_back(self.pfn_of(self.cpu.argument(0)), self.cpu.argument(1) & 0xFF)
+    @stands_for("void __free_pages(struct page *page, unsigned int order)")
+    def _free_pages_of(self, page: int, order: int) -> None:
+        self._give_back(self.pfn_of(page), order)
 
-    def _do_free_pages(self) -> None:
-        address = self.cpu.argument(0)
-        phys = (address - self.virt_of(0)) % (1 << 64)
-        if address:
-            self._give_back(phys >> self._arch.page_shift, self.cpu.argument(1) & 0xFF)
+    @stands_for("void free_pages(unsigned long addr, unsigned int order)")
+    def _free_pages_at(self, addr: int, order: int) -> None:
+        if addr:
+            self._give_back((addr - self.virt_of(0)) % (1 << 64) >> self._arch.page_shift, order)
 
     # -- what is seen -------------------------------------------------------------------------------
 
-    def _range(self, kind: int) -> None:
-        start, end = self.cpu.argument(0), self.cpu.argument(1)
+    def _range(self, kind: int, start: int, end: int) -> None:
         self.cpu.log(kind, start, end, end - start)
 
-    def _do_flush_tlb_kernel_range(self) -> None:
-        self._range(L_FLUSH_TLB)
+    @stands_for("void flush_tlb_kernel_range(unsigned long start, unsigned long end)")
+    @stands_for("void vmaplab_flush_tlb_kernel_range(unsigned long start, unsigned long end)")
+    def _flush_tlb_kernel_range(self, start: int, end: int) -> None:
+        self._range(L_FLUSH_TLB, start, end)
 
-    _do_vmaplab_flush_tlb_kernel_range = _do_flush_tlb_kernel_range
+    @stands_for("void vmaplab___flush_tlb_kernel_pgtable(unsigned long start)")
+    def _flush_tlb_kernel_pgtable(self, start: int) -> None:
+        self._range(L_FLUSH_TLB, start, start)
 
-    def _do_vmaplab___flush_tlb_kernel_pgtable(self) -> None:
-        start = self.cpu.argument(0)
-        self.cpu.log(L_FLUSH_TLB, start, start, 0)
+    @stands_for("void vmaplab_flush_cache_vmap(unsigned long start, unsigned long end)")
+    def _flush_cache_vmap(self, start: int, end: int) -> None:
+        self._range(L_FLUSH_VMAP, start, end)
 
-    def _do_vmaplab_flush_cache_vmap(self) -> None:
-        self._range(L_FLUSH_VMAP)
+    @stands_for("void vmaplab_flush_cache_vunmap(unsigned long start, unsigned long end)")
+    def _flush_cache_vunmap(self, start: int, end: int) -> None:
+        self._range(L_FLUSH_VUNMAP, start, end)
 
-    def _do_vmaplab_flush_cache_vunmap(self) -> None:
-        self._range(L_FLUSH_VUNMAP)
+    @stands_for("void vmaplab_alloc_vmap_area(unsigned long addr, unsigned long size)")
+    def _alloc_vmap_area(self, addr: int) -> None:
+        self.areas.append(addr)
 
-    def _do___warn_printk(self) -> None:
-        self.messages.append(self._formatted(0))
+    @stands_for("void __warn_printk(const char *fmt, ...)")
+    def _warn_printk(self, fmt: int) -> None:
+        self.messages.append(self._formatted(fmt, 1))
 
-    def _do_warn_alloc(self) -> None:
+    @stands_for("void __WARN_trap(struct bug_entry *bug, ...)", "6.19 on, x86")
+    @stands_for("void __SCT__WARN_trap(struct bug_entry *bug, ...)", "6.19 on, x86: the same by a static call")
+    def _warn_trap(self, bug: int) -> None:
+        entry = self.bugs.get(bug)
+        if entry is None:
+            raise KernelFault(f"{self.cpu.caller()} warns with {bug:#x}, which is no entry of the bug table")
+        action, fmt = entry
+        action(self._formatted(fmt, 1))
+
+    @stands_for("void warn_alloc(gfp_t gfp, nodemask_t *nodes, const char *fmt, ...)")
+    def _warn_alloc(self) -> None:
         return None
 
-    def _formatted(self, first: int) -> str:
-        """The message of a printk whose format is argument ``first``, with what its registers hold."""
-        number = first
+    def _formatted(self, fmt: int, first: int) -> str:
+        """The message of a printk with the format at ``fmt``, whose values are the arguments from ``first`` on."""
+        number = first - 1
 
         def value(match: re.Match[str]) -> str:
             nonlocal number
@@ -377,15 +486,19 @@ class Rest:
                 return self.cpu.text(given)
             return f"{given:#x}" if kind == "p" else f"{given:x}" if kind == "x" else str(given)
 
-        return _FORMAT.sub(value, self.cpu.text(self.cpu.argument(first))).strip().lstrip("\x01234567")
+        return _FORMAT.sub(value, self.cpu.text(fmt)).strip().lstrip("\x01234567")
 
-    def _do_copy_page_to_iter_nofault(self) -> int:
-        page, offset, size = (self.cpu.argument(number) for number in range(3))
-        self.copied.append((page, offset, size))
-        return size
+    @stands_for(
+        "size_t copy_page_to_iter_nofault(struct page *page, unsigned int offset, size_t bytes, struct iov_iter *i)",
+        "6.4 on",
+    )
+    def _copy_page_to_iter_nofault(self, page: int, offset: int, bytes: int) -> int:  # noqa: A002
+        self.copied.append((page, offset, bytes))
+        return bytes
 
-    def _do_seq_printf(self) -> None:
-        form = self.cpu.text(self.cpu.argument(1))
+    @stands_for("void seq_printf(struct seq_file *m, const char *fmt, ...)")
+    def _seq_printf(self, fmt: int) -> None:
+        form = self.cpu.text(fmt)
         if "%pS" in form:
             return
         numbers = [self.cpu.argument(2 + number) for number in range(form.count("%"))]
@@ -393,46 +506,46 @@ class Rest:
             numbers = [int(self.cpu.view(numbers[0], 8).view("<u8")[0])]
         self.text.append(_printed(form, numbers))
 
-    def _do_seq_putc(self) -> None:
-        self.text.append(chr(self.cpu.argument(1) & 0xFF))
+    @stands_for("void seq_putc(struct seq_file *m, char c)")
+    def _seq_putc(self, c: int) -> None:
+        self.text.append(chr(c & 0xFF))
 
-    def _do_seq_puts(self) -> None:
-        self.text.append(self.cpu.text(self.cpu.argument(1)))
+    @stands_for("void seq_puts(struct seq_file *m, const char *s)", "6.1 to 6.11")
+    @stands_for("void __seq_puts(struct seq_file *m, const char *s)", "6.12 on")
+    def _seq_puts(self, s: int) -> None:
+        self.text.append(self.cpu.text(s))
 
-    _do___seq_puts = _do_seq_puts
-
-    def _do_seq_write(self) -> None:
-        self.text.append(self.cpu.view(self.cpu.argument(1), self.cpu.argument(2)).tobytes().decode())
+    @stands_for("int seq_write(struct seq_file *m, const void *data, size_t len)")
+    def _seq_write(self, data: int, len: int) -> None:  # noqa: A002
+        self.text.append(self.cpu.view(data, len).tobytes().decode())
 
     # -- the rest -----------------------------------------------------------------------------------
 
-    def _do_down_read_trylock(self) -> int:
+    @stands_for("int down_read_trylock(struct rw_semaphore *sem)")
+    @stands_for("int mutex_trylock(struct mutex *lock)")
+    @stands_for("int lock_is_held_type(const struct lockdep_map *lock, int read)")
+    @stands_for("bool rcu_is_watching(void)")
+    def _yes(self) -> int:
         return 1
 
-    def _do_mutex_trylock(self) -> int:
-        return 1
-
-    def _do_lock_is_held_type(self) -> int:
-        return 1
-
-    def _do_rcu_is_watching(self) -> int:
-        return 1
-
-    def _do_queue_work_on(self) -> int:
-        work = self.cpu.argument(2)
+    @stands_for("bool queue_work_on(int cpu, struct workqueue_struct *wq, struct work_struct *work)")
+    def _queue_work_on(self, cpu: int, work: int) -> int:
         if work in self.work:
             return 0
-        self.work[work] = self.cpu.argument(0)
+        self.work[work] = cpu
         return 1
 
-    def _do_call_rcu(self) -> None:
-        self.callbacks.append((self.cpu.argument(0), self.cpu.argument(1)))
+    @stands_for("void call_rcu(struct callback_head *head, rcu_callback_t func)")
+    def _call_rcu(self, head: int, func: int) -> None:
+        self.callbacks.append((head, func))
 
-    def _do_vmaplab_take_work(self) -> int:
-        return self.work.pop(self.cpu.argument(0), -1)
+    @stands_for("long vmaplab_take_work(struct work_struct *work)")
+    def _take_work(self, work: int) -> int:
+        return self.work.pop(work, -1)
 
-    def _do_panic(self) -> None:
-        raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(0)}")
+    @stands_for("void panic(const char *fmt, ...)")
+    def _panic(self, fmt: int) -> None:
+        raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(fmt, 1)}")
 
 
 def _printed(form: str, numbers: list[int]) -> str:
@@ -455,5 +568,7 @@ def _room(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN + _ALIGN
 
 
-ANSWERED = frozenset(name.removeprefix("_do_") for name in dir(Rest) if name.startswith("_do_"))
-"""Functions that :class:`Rest` answers."""
+STAND_INS: dict[str, list[StandIn]] = {}
+"""Functions that :class:`Rest` answers: by name, a stand-in for each prototype that trees have."""
+for _entry in _declared:
+    STAND_INS.setdefault(_entry[0].name, []).append(StandIn(*_entry))

@@ -26,17 +26,18 @@ FAMILY = Family(
     host="aarch64",
     cross="aarch64-linux-gnu-",
     cross_package="gcc-aarch64-linux-gnu",
-    config=("ARM64_VA_BITS_48=y", "ARM64_PA_BITS_48=y", "NR_CPUS=2"),
+    config=("ARM64_VA_BITS_48=y", "ARM64_PA_BITS_48=y", "NR_CPUS=2", "SYSFS=y", "HUGETLBFS=y"),
     objects=(
         "lib/hweight.o",
         "arch/arm64/mm/mmu.o",
+        "arch/arm64/mm/hugetlbpage.o",
         "arch/arm64/lib/memcpy.o",
         "arch/arm64/lib/memset.o",
         "arch/arm64/lib/clear_page.o",
     ),
     marks={"flush_tlb_kernel_range": 2, "__flush_tlb_kernel_pgtable": 1},
     marked=("arch/arm64/mm/mmu.c",),
-    image_base=0xFFFF_8000_1000_0000,  # among the modules: nothing of vmalloc lies there
+    image_base=0xFFFF_7000_1000_0000,  # in the linear map, beyond all RAM: no tree has vmalloc space there
     uc=(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM),
     cpu=reg.UC_CPU_ARM64_MAX,
     arguments=tuple(reg.UC_ARM64_REG_X0 + number for number in range(8)),

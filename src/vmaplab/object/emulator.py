@@ -19,9 +19,10 @@ import unicorn
 from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
-from vmaplab.errors import KernelFault
-from vmaplab.object.build import ANSWERS, NOWHERE, SILENCE, STEP, ZEROES, ZEROES_STEP, Built
+from vmaplab.errors import InputError, KernelFault, Unprovided
+from vmaplab.object.build import Built
 from vmaplab.object.image import Image
+from vmaplab.object.kbuild import ANSWERS, NOWHERE, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.pgtable.geometry import Ints, signed, unsigned
 from vmaplab.pgtable.memory import L_STORE, L_WARN
 
@@ -83,7 +84,7 @@ class Emulator:
         uc.ctl_set_tlb_mode(unicorn.UC_TLB_VIRTUAL)
         self._memory: list[tuple[int, NDArray[np.uint8]]] = []
         self._callbacks: list[Any] = []
-        self._fault: KernelFault | None = None
+        self._fault: KernelFault | Unprovided | None = None
         self._error: BaseException | None = None
         self._texts: list[str] = []
         self._writable: list[NDArray[np.uint8]] = []
@@ -178,7 +179,7 @@ class Emulator:
         zeroes = self.image.stubs(base + ZEROES, base + NOWHERE)
         if zeroes:
             self._writable.append(self.map(base + ZEROES, ZEROES_STEP * len(zeroes)))
-        self._lost = self.image.stubs(base + NOWHERE, base + STACK)
+        self._lost = self.image.stubs(base + NOWHERE, base + UNREACHED)
 
     def _on_code(self, begin: int, end: int, action: Callable[[int], None]) -> None:
         """Call ``action`` with the address before an instruction in [begin, end] runs. Past Unicorn's slow binding."""
@@ -377,7 +378,10 @@ class Emulator:
     def trap_at(self, address: int, action: Callable[[], None], goes_on: bool) -> None:
         """Run ``action`` when the CPU reaches the trapping instruction at ``address``; it can then do nothing."""
         if goes_on:
-            length = next(iter(capstone.Cs(*self.family.disassembler).disasm_lite(bytes(self.view(address, 4)), 0)))[1]
+            code = capstone.Cs(*self.family.disassembler).disasm_lite(bytes(self.view(address, 4)), 0)
+            length = next((size for _, size, _, _ in code), 0)
+            if length not in self.family.nop:
+                raise InputError(f"vmaplab: the bug table names {address:#x}, which is no trap that vmaplab knows")
             self._uc.mem_write(address, self.family.nop[length])
         self._on_code(address, address, lambda _: action())
 
@@ -387,7 +391,7 @@ class Emulator:
         protected = access in (unicorn.UC_MEM_FETCH_PROT, unicorn.UC_MEM_WRITE_PROT, unicorn.UC_MEM_READ_PROT)
         name = self._lost.get(address)
         if fetch and name:
-            self._fault = KernelFault(f"{self._last()} calls {name}(), which vmaplab does not provide")
+            self._fault = Unprovided(f"vmaplab: {self._last()}() calls {name}(), which vmaplab does not answer")
         elif fetch:
             self._fault = KernelFault(f"{self._last()} jumps to {address:#x}, where no code is")
         elif not protected and self.on_unmapped(address):

@@ -23,6 +23,7 @@ class Family:
     :param objects: the tree's objects to link, besides :data:`vmaplab.object.build.OBJECTS`.
     :param marks: functions inlined by headers whose calls the engine must see, with the number of their
         arguments; and the sources beside mm/vmalloc.c to compile so.
+    :param marks_where: the same for trees that have one of :data:`vmaplab.object.compat.PROBES`, by its name.
     :param image_base: address of the linked object.
     :param uc: Unicorn's architecture and mode.
     :param cpu: Unicorn's CPU model, or None for its default.
@@ -32,7 +33,6 @@ class Family:
     :param program_counter: where the CPU stands.
     :param link: the register of the return address, or None where a call pushes it.
     :param task: the register that holds ``current``, or None.
-    :param aliases: symbols that the kernel's own linker script defines as another name of a symbol.
     :param ret: encoding of a return instruction.
     :param ret_zero: code that returns 0.
     :param nop: length of a trapping WARN instruction -> an instruction of that length that does nothing.
@@ -64,9 +64,9 @@ class Family:
     branches: frozenset[int]
     disassembler: tuple[int, int]
     classify: Callable[[str, str], tuple[bool, bool, bool]]
+    marks_where: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     cpu: int | None = None
     task: int | None = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,26 +8,28 @@ import re
 import weakref
 from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Dict
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vmaplab import NULL_PFN
-from vmaplab import arch as arches
 from vmaplab.arch import Arch
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
-from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.errors import InputError, KernelFault, Undefined, VmapError
 from vmaplab.kernel import NUMA_NO_NODE, check_chunks, check_node, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
-from vmaplab.object.answers import HEAP_BYTES, Rest
+from vmaplab.object.answers import HEAP_BYTES, SPARE_PAGES, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
 from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed
 from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
 from vmaplab.pgtable.unmap import list_leaves, translate
+from vmaplab.release import of_version
 from vmaplab.vmalloc.flags import VM_MAP
 from vmaplab.vmalloc.operation import check_cpu
 from vmaplab.vmalloc.vread import ZEROES, Part, joined
@@ -53,11 +55,12 @@ VALUES = (
     "roots_bytes",
     "root_bytes",
     "phys_bits",
-    "bulk_array",
+    "gfp_kernel",
     "mapcount",
     "refcount",
     "zero_page",
     "nr_cpus",
+    "ioremap_max_order",
 )
 
 
@@ -95,8 +98,8 @@ class ObjectKernel:
         if unknown := set(instead or ()) - set(self._functions):
             raise InputError(f"{min(unknown)}() cannot be replaced; {', '.join(self._functions)} can")
         self._functions |= instead or {}
-        self.arch: Arch = arches.get(built.target.arch)
-        self.boot_args = parse_boot_args(boot_args)
+        self.arch: Arch = of_version(built.version).on(built.target.arch)
+        self.boot_args = parse_boot_args(self.arch, boot_args)
         self.total_pages = total_pages
         self.cpus = operator.index(cpus)
         self._g: Geometry = geometry(  # to read tables: every leaf that the architecture has
@@ -110,6 +113,7 @@ class ObjectKernel:
         self._rest = rest = Rest(self.arch, self.arch.table_base + TABLE_BYTES)
         rest.make_buddy = lambda: zone_of(self.arch, total_pages)
         self._cpu = rest.cpu = cpu = Emulator(built, rest.answer, log_lines)
+        rest.choose(built.answers)
         cpu.on_unmapped = self._demand
         self._demanded: list[int] = []
         self._executed: tuple[int, int, int, int] | None = None
@@ -131,7 +135,7 @@ class ObjectKernel:
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
-        rest.gfp_zero, rest.bulk_array = values["gfp_zero"], values["bulk_array"]
+        rest.gfp_zero = values["gfp_zero"]
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
         self._set_up_cpus()
@@ -157,6 +161,7 @@ class ObjectKernel:
         rest.virt_of = lambda phys: (phys + offset) % (1 << 64)
         start = rest.virt_of(arch.table_base)
         self._table_bytes = cpu.map(start, TABLE_BYTES)
+        cpu.map(start + TABLE_BYTES, SPARE_PAGES * arch.page_size)
         self._words = self._table_bytes.view(np.int64)
         used = int(self._g.words[self._g.top]) * 8
         rest.first_table = arch.table_base + -(-used // arch.page_size) * arch.page_size
@@ -166,6 +171,18 @@ class ObjectKernel:
             cpu.view(base + _INPUT, len(arg) + 1)[:] = np.frombuffer(arg.encode() + b"\0", dtype=np.uint8)
             if not cpu.call("vmaplab_boot_arg", base + _INPUT):
                 raise InputError(f"this kernel does not parse the boot argument {arg}")
+        # What the tree says of itself, after its boot arguments: those can change protections.
+        for name in ("page_kernel", "ioremap_prot"):
+            values[name] = cpu.call("vmaplab_value", VALUES.index(name))
+        self.arch = replace(
+            arch,
+            page_kernel=values["page_kernel"],
+            ioremap_prot=values["ioremap_prot"],
+            vmalloc_start=values["vmalloc_start"],
+            vmalloc_end=values["vmalloc_end"],
+            ioremap_max_order=values["ioremap_max_order"],
+            huge_vmap="HAVE_ARCH_HUGE_VMAP" in self.built.config,
+        )
         cpu.call("vmaplab_init")
         cpu.watch_tables(start, TABLE_BYTES, arch.table_base)
         cpu.take_log()
@@ -212,11 +229,11 @@ class ObjectKernel:
 
     def _set_up_warnings(self) -> None:
         """WARN() goes on and is told; BUG() ends the call."""
-        cpu, out = self._cpu, self._cpu.base + _INPUT
+        cpu, rest, out = self._cpu, self._rest, self._cpu.base + _INPUT
         lines: dict[str, list[str]] = {}
         number = 0
         while cpu.call("vmaplab_bug", number, out):
-            address, file, line, flags = (int(value) for value in cpu.view(out, 32).view("<u8"))
+            address, file, line, flags, form, entry = (int(value) for value in cpu.view(out, 48).view("<u8"))
             name = cpu.text(file)
             if name not in lines:
                 path = self.built.tree / name
@@ -225,11 +242,15 @@ class ObjectKernel:
             function = _function_at(lines[name], line) or cpu.image.symbol(address)[0]
             text = f"{name}:{line} {function}: {source}"
             warning = bool(flags & self.values["warning"])
-            cpu.trap_at(address, lambda text=text, warning=warning: self._trapped(text, warning), warning)  # type: ignore[misc]
+            told = partial(self._trapped, text, warning)
+            if address:
+                cpu.trap_at(address, told, warning)
+            else:
+                rest.bugs[entry] = told, form
             number += 1
 
-    def _trapped(self, text: str, warning: bool) -> None:
-        said = "; ".join(self._rest.messages)
+    def _trapped(self, text: str, warning: bool, message: str = "") -> None:
+        said = "; ".join([*self._rest.messages, *[message] * bool(message)])
         self._rest.messages.clear()
         if not warning:
             raise KernelFault(f"BUG at {text}")
@@ -246,13 +267,19 @@ class ObjectKernel:
             self._cpu.map(page, self.arch.page_size)
             self._demanded.append(page)
             return True
-        own = self._cpu.base <= address < self._cpu.base + (1 << 31) or address < 1 << 32
-        if not own and (address - self._page0) % (1 << 64) < self._page_bytes * self.arch.addressable_pages:
+        if (
+            not self._is_own(address)
+            and (address - self._page0) % (1 << 64) < self._page_bytes * self.arch.addressable_pages
+        ):
             chunk = address & -_DEMAND
             self._page_structs[chunk] = self._cpu.map(chunk, _DEMAND)
             self._new_page_structs(chunk)
             return True
         return False
+
+    def _is_own(self, address: int) -> bool:
+        """Whether ``address`` lies in the image or beside it, or is none of the kernel's."""
+        return self._cpu.base <= address < self._cpu.base + (1 << 31) or address < 1 << 32
 
     def _new_page_structs(self, chunk: int) -> None:
         """Pages as the page allocator hands them out: one reference, no type."""
@@ -324,7 +351,7 @@ class ObjectKernel:
 
     def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
         """``vmap_page_range(addr, end, phys, prot)``."""
-        self._errno("vmap_page_range", addr, end, phys, self.values["page_kernel"] if prot is None else prot)
+        self._errno("vmaplab_vmap_page_range", addr, end, phys, self.values["page_kernel"] if prot is None else prot)
 
     def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
         """``vmap_pages_range_noflush(addr, end, PAGE_KERNEL, pages, shift)``."""
@@ -333,7 +360,8 @@ class ObjectKernel:
         end = addr + (len(array) << self.arch.page_shift)
         shift = check_chunks(self.arch, len(array), shift)
         function = self._functions["vmap_pages_range_noflush"]
-        self._errno(function, addr, end, self.values["page_kernel"], pages, shift)
+        # From 6.19 on it also takes GFP flags; what does not, leaves that register alone.
+        self._errno(function, addr, end, self.values["page_kernel"], pages, shift, self.values["gfp_kernel"])
 
     def vunmap_range(self, addr: int, end: int) -> None:
         """``vunmap_range(addr, end)``."""
@@ -460,6 +488,11 @@ class ObjectKernel:
         return self._cpu.call("vmaplab_free_areas", 1)
 
     @property
+    def areas_taken(self) -> list[int]:
+        """Addresses of the areas taken since boot, in order; empty where the model has the same allocator."""
+        return self._rest.areas
+
+    @property
     def taken_pages(self) -> int:
         """Pages of the page allocator that are in use, tables aside."""
         return self._rest.taken_pages
@@ -548,7 +581,11 @@ class ObjectKernel:
                     cpu.call("vmaplab_run_work", work, rest.work.pop(work))
                 else:
                     cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
+        except Undefined:
+            raise
         except KernelFault as fault:
+            if (page := self._no_table(str(fault))) is not None:
+                raise Undefined(f"{fault}: it goes through a leaf that maps page frame {page:#x}") from None
             raise KernelFault(f"{fault}{self._behind(str(fault))}") from None
         finally:
             self._take_log()
@@ -561,6 +598,15 @@ class ObjectKernel:
         match = re.search(r" (0x[0-9a-f]+), where no memory is$", fault)
         distance = int(match[1], 16) - (self._cpu.base + _INPUT + len(self._input)) if match else -1
         return f": word {distance // 8} behind the page array" if 0 <= distance < self.arch.page_size else ""
+
+    def _no_table(self, fault: str) -> int | None:
+        """The page frame that ``fault`` names by its address in the linear map, where only tables are."""
+        match = re.search(r" (0x[0-9a-f]+), where no memory is$", fault)
+        address = int(match[1], 16) if match else 0
+        phys = address - self._rest.virt_of(0)
+        if not address or self._is_own(address) or not 0 <= phys < 1 << self.arch.phys_bits:
+            return None
+        return phys >> self.arch.page_shift
 
     def _take_log(self) -> None:
         rows, texts = self._cpu.take_log()
@@ -581,7 +627,7 @@ class ObjectKernel:
         result = self._call(function, *arguments) & 0xFFFF_FFFF  # an int
         err = (1 << 32) - result if result >> 31 else 0
         if err:
-            raise VmapError(err, f"{function}() returned -{err}")
+            raise VmapError(err, f"{function.removeprefix('vmaplab_')}() returned -{err}")
 
     def _tables(self) -> Tables:
         nothing = np.zeros((0, 4), dtype=np.int64)

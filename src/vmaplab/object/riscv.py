@@ -36,6 +36,7 @@ FAMILY = Family(
         "arch/riscv/lib/memmove.o",
     ),
     marks={},
+    marks_where={"RISCV_INLINE_TLB_FLUSH": {"flush_tlb_kernel_range": 2}},
     marked=(),
     image_base=0xFFFF_FFFF_8000_0000,
     uc=(unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV64),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmaplab.arch import ARCHES
+from vmaplab.arch import NAMES
 from vmaplab.errors import InputError
 from vmaplab.object import arm64, riscv, x86
 from vmaplab.object.family import Target
@@ -18,6 +18,6 @@ def get(arch: str) -> Target:
     if arch in TARGETS:
         return TARGETS[arch]
     known = ", ".join(TARGETS)
-    if arch in ARCHES:
+    if arch in NAMES:
         raise InputError(f"the kernel's own code runs on {known}, not on {arch}")
     raise InputError(f"unknown architecture '{arch}'; known: {known}")

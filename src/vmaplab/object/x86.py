@@ -68,7 +68,6 @@ FAMILY = Family(
     branches=frozenset({RELOC["R_X86_64_PLT32"]}),
     disassembler=(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
     classify=_classify,
-    aliases={"const_pcpu_hot": "pcpu_hot"},
 )
 
 TARGETS = (Target("x86_64", FAMILY, 4), Target("x86_64-la57", FAMILY, 5))

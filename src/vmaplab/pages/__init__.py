@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vmaplab import arch as arches
+from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.pages.array import MAX_PAGES, PageArray, check_page_size, parse_size, size_text, with_page_size
+from vmaplab.release import DEFAULT, get
 
 SOURCES = (
     "heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
@@ -24,7 +25,7 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     :return: PFNs, uint64, shape (n,), in mapping order; it knows its page size.
     :raises InputError: if there is no such source, or its page size is not the architecture's.
     """
-    target = arches.get(arch)
+    target = get(DEFAULT).on(arch)  # what is asked of it is alike in all trees
     if page_size is not None and (page_size < 4096 or page_size & (page_size - 1)):
         raise InputError(f"page size {page_size} is no power of two from 4096 on")
     kind, _, rest = source.partition(":")
@@ -76,7 +77,7 @@ def save(path: str, pfns: PageArray) -> None:
     file.save(Path(path), pfns, pfns.page_size or 0)
 
 
-def _heap(text: str, arch: arches.Arch) -> PageArray:
+def _heap(text: str, arch: Arch) -> PageArray:
     from vmaplab.pages import heap
 
     size_word, *words = text.split(",")

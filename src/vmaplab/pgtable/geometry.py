@@ -34,6 +34,8 @@ def unsigned(value: int) -> int:
     return int(value) % (1 << 64)
 
 
+CLEARS_NONE, CLEARS_ALL_BEFORE, CLEARS_TABLES_BEFORE, CLEARS_TABLES_BEHIND = range(4)
+"""Which PMD entries are cleared before their tables are freed: before or behind the PUD entry."""
 MAX_LEVELS = 5
 MAX_GROUPS = 2
 PerLevel = tuple[int, int, int, int, int]
@@ -75,7 +77,7 @@ class Geometry(NamedTuple):
     group_maps: int  # arch_vmap_pte_range_map_size() is called (CONFIG_HUGETLB_PAGE)
     group_multi: int  # ... and may return several groups at once
     group_unmaps: int  # vunmap clears whole groups
-    free_clears_pmds: int
+    free_clears_pmds: int  # CLEARS_*
     free_flush_per_table: int
     free_flush: PerLevel  # bytes flushed when a lower table of the level's entry is freed
     free_needs_page: int
@@ -213,7 +215,7 @@ def geometry(
         group_maps=int(group_maps and bool(groups)),
         group_multi=int(group_multi),
         group_unmaps=int(group_hooks and arch.group_unmap),
-        free_clears_pmds=int(arch.free_clears_pmds),
+        free_clears_pmds=("", "all before", "tables before", "tables behind").index(arch.free_clears_pmds),
         free_flush_per_table=int(arch.free_flush_per_table),
         free_flush=_per_level([arch.free_flush_span(level.shift) for level in levels]),
         free_needs_page=int(arch.pud_free_needs_page),

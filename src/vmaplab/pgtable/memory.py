@@ -27,7 +27,8 @@ C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = range(7)
 L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_WARN = range(7)
 
 # Bits of Tables.state[WARNED].
-W_BUSY, W_NULL, W_INVALID, W_PARTIAL = 1, 2, 4, 8
+W_BUSY, W_NULL, W_INVALID, W_BLOCK_CUT = 1, 2, 4, 8
+W_GROUP_STARTED, W_GROUP_CUT, W_LEAF, W_UNALIGNED = 16, 32, 64, 128
 
 UNLIMITED = 1 << 62
 MAX_FAILURES = 2
@@ -82,6 +83,13 @@ def warned(tables: Tables, bit: int) -> None:
     if tables.state[WARNED] & bit == 0:
         tables.state[WARNED] |= bit
         note(tables, L_WARN, -bit, 0, 0)
+
+
+@jit
+def warned_again(tables: Tables, bit: int) -> None:
+    """As :func:`warned`, but the log has each of them: a plain WARN_ON() fires every time."""
+    tables.state[WARNED] |= bit
+    note(tables, L_WARN, -bit, 0, 0)
 
 
 @jit

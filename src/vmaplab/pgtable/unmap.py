@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints
-from vmaplab.pgtable.memory import W_PARTIAL, Tables, climb, load, store, table_of, warned
+from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
+from vmaplab.pgtable.memory import (
+    W_BLOCK_CUT,
+    W_GROUP_CUT,
+    W_GROUP_STARTED,
+    Tables,
+    climb,
+    load,
+    store,
+    table_of,
+    warned_again,
+)
 
 
 @jit
@@ -25,19 +35,22 @@ def clear_ptes(tables: Tables, g: Geometry, table: int, addr: int, stop: int) ->
     Where the architecture clears a group as a whole, a range that covers part of one clears all of it.
     """
     while addr < stop:
-        count = 1
+        count, cut = 1, False
         index = (addr >> g.page_shift) & g.mask[0]
         if g.group_unmaps:
             group = group_of(g, load(tables, g, table + index * g.cells))
             if group >= 0:
                 size = 1 << g.group_shift[group]
                 count = size >> g.page_shift
-                if addr & (size - 1) or stop - addr < size:
-                    warned(tables, W_PARTIAL)
+                if addr & (size - 1):
+                    warned_again(tables, i64(W_GROUP_STARTED))
                 addr &= -size
                 index &= -count
+                cut = stop - addr < size
         for cell in range(count * g.cells):
             store(tables, g, table + index * g.cells + cell, g.none[0])
+        if cut:
+            warned_again(tables, i64(W_GROUP_CUT))
         addr += count << g.page_shift
 
 
@@ -63,7 +76,7 @@ def unmap_range(tables: Tables, g: Geometry, begin: int, end: int) -> None:
                 if entry & g.leaf_mask == g.leaf_value:
                     store(tables, g, word, g.none[level])
                     if stop - addr < 1 << above:
-                        warned(tables, W_PARTIAL)
+                        warned_again(tables, i64(W_BLOCK_CUT))
                 else:
                     level -= 1
                     path[level] = table_of(g, entry)

@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
-from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
+from vmaplab.pgtable.geometry import (
+    CLEARS_ALL_BEFORE,
+    CLEARS_NONE,
+    CLEARS_TABLES_BEFORE,
+    CLEARS_TABLES_BEHIND,
+    MAX_LEVELS,
+    Geometry,
+    Ints,
+    i64,
+)
 from vmaplab.pgtable.memory import (
     C_CALLS,
     C_ENTRIES,
@@ -31,7 +40,9 @@ from vmaplab.pgtable.memory import (
     TABLES,
     W_BUSY,
     W_INVALID,
+    W_LEAF,
     W_NULL,
+    W_UNALIGNED,
     Tables,
     alloc_table,
     byteswap,
@@ -216,23 +227,29 @@ def free_lower_tables(tables: Tables, g: Geometry, level: int, word: int, addr: 
         and (out_of_memory(tables.state) or tables.state[TABLES] >= tables.state[LIMIT])
     ):
         return False
-    pmds_first = level == 2 and g.free_clears_pmds != 0
-    if not pmds_first:
+    clears = g.free_clears_pmds if level == 2 else CLEARS_NONE
+    if clears == CLEARS_ALL_BEFORE:
+        for index in range(g.words[1]):
+            if load(tables, g, table + index) != g.none[1]:
+                note(tables, L_STORE, g.base + (table + index) * g.word_bytes, g.none[1], g.word_bytes)
+    if clears != CLEARS_TABLES_BEFORE:
         clear_and_flush(tables, g, level, word, addr)
     if level == 2:
         for index in range(g.words[1]):
             entry = load(tables, g, table + index)
             if entry == g.none[1]:
                 continue
-            below = addr + (index << g.shift[1])
-            if pmds_first:
-                store(tables, g, table + index, g.none[1])
             if entry & g.leaf_mask == g.leaf_value:
+                if not g.free_flush_per_table:  # it would be freed as if it were a table
+                    warned(tables, i64(W_LEAF))
                 continue
+            below = addr + (index << g.shift[1])
+            if clears in (CLEARS_TABLES_BEFORE, CLEARS_TABLES_BEHIND):
+                store(tables, g, table + index, g.none[1])
             if g.free_flush_per_table:
                 note(tables, L_FLUSH_TLB, below, below + g.free_flush[1], g.free_flush[1])
             free_table(tables, g, 0, table_of(g, entry))
-    if pmds_first:
+    if clears == CLEARS_TABLES_BEFORE:
         clear_and_flush(tables, g, level, word, addr)
     free_table(tables, g, level - 1, table)
     return True
@@ -249,6 +266,7 @@ def vmap_try_huge(tables: Tables, g: Geometry, level: int, word: int, addr: int,
     entry = load(tables, g, word)
     if entry != g.none[level]:
         if entry & g.leaf_mask == g.leaf_value:
+            warned(tables, i64(W_LEAF))
             return -EBUSY
         if not free_lower_tables(tables, g, level, word, addr):
             return 0
@@ -307,8 +325,11 @@ def map_range(
                     return warn(tables, err)
                 made = vmap_try_huge(tables, g, level, word, addr, pfn, prots[level])
                 if made < 0:
-                    return warn(tables, -made)
+                    return -made
             if not made:
+                if level == 1 and contiguous and (stop - addr) & ((1 << g.page_shift) - 1):
+                    warned(tables, i64(W_UNALIGNED))
+                    return EINVAL
                 tables.cost[C_WALK] += 1
                 fresh = entry == g.none[level]
                 if fresh:
@@ -318,7 +339,8 @@ def map_range(
                     phys = g.base + lower * g.word_bytes
                     store(tables, g, word, ((phys >> g.table_in) << g.table_out) | g.table_bits[level])
                 elif entry & g.leaf_mask == g.leaf_value:
-                    return warn(tables, EBUSY)
+                    warned(tables, i64(W_LEAF))
+                    return EBUSY
                 else:
                     lower = table_of(g, entry)
                 level -= 1

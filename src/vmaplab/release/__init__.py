@@ -1,19 +1,25 @@
-"""The releases and patch versions, by name, oldest first. Adding one is one file and a line here."""
+"""The releases and patch versions, by name, oldest first. Adding a patch is one file and a line here."""
 
 from __future__ import annotations
 
 import re
 
 from vmaplab.errors import InputError
-from vmaplab.release import linux_6_12, linux_6_16, mm_unstable, review, series_v3, series_v4
+from vmaplab.release import linux, mm_unstable, review, series_v3, series_v4
 from vmaplab.release.base import Release
 
 RELEASES: dict[str, Release] = {
-    module.RELEASE.name: module.RELEASE
-    for module in (linux_6_12, linux_6_16, series_v3, review, series_v4, mm_unstable)
+    release.name: release
+    for release in (
+        *linux.RELEASES,
+        series_v3.RELEASE,
+        review.RELEASE,
+        series_v4.RELEASE,
+        mm_unstable.RELEASE,
+    )
 }
 DEFAULT = mm_unstable.RELEASE.name
-BASELINE = linux_6_12.RELEASE.name
+BASELINE = "linux-6.12"
 
 
 def get(name: str) -> Release:
@@ -29,15 +35,8 @@ def get(name: str) -> Release:
 
 def of_version(version: str) -> Release:
     """The newest released kernel in the list that is not newer than ``version``, e.g. ``6.14.2``; or the oldest."""
-
-    def number(text: str) -> list[int]:
-        return [int(part) for part in re.findall(r"\d+", text)[:2]]
-
-    found = RELEASES[BASELINE]
-    for name, release in RELEASES.items():
-        if name.startswith("linux-") and number(name) <= number(version):
-            found = release
-    return found
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    return next((one for one in reversed(linux.RELEASES) if one.tree.number <= number), linux.RELEASES[0])
 
 
 __all__ = ["BASELINE", "DEFAULT", "RELEASES", "Release", "get", "of_version"]

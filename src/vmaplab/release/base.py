@@ -1,25 +1,30 @@
-"""What a kernel release or patch version decides: how vmap() batches, and which walker it uses."""
+"""A kernel release or a patch: rules, how vmap() batches and which walker it uses, over the facts of a tree."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from vmaplab import arch as arches
+from vmaplab.arch import Arch, Told
+from vmaplab.changes import Change, Changes
+from vmaplab.errors import InputError
+from vmaplab.release.trees import Tree
 
 
 @dataclass(frozen=True, eq=False)
-class Release:
-    """One kernel release or patch version.
+class Rules:
+    """What the code of vmap() does.
 
     The fields from ``batches`` on say how ``get_vmap_batch_order()`` turns a run of contiguous pages
     into an order; they are read in :mod:`vmaplab.vmalloc.batch`, in the order in which they stand here.
 
-    :param name: what the command line calls it.
-    :param title: one line for ``vmaplab releases``.
-    :param merged: names of the architecture changes that this tree has.
+    :param changes: what the patch changes besides.
     :param unified_walker: page arrays with any shift go through one descent; otherwise small pages do,
         and larger ones start again at the PGD for every chunk.
-    :param inner_errors: the walker returns the error of the level where it stopped, and not ENOMEM.
     :param aligns_area: vmap() asks for an area aligned to ``vm_shift(prot, size)`` first.
-    :param warns_on_partial_unmap: clearing part of a group or block is a kernel warning.
     :param batches: vmap() looks for contiguous pages at all.
     :param needs_huge_ioremap: not after ``nohugeiomap``.
     :param scan_within_alignment: the scan looks at no more pages than the PFN's alignment allows.
@@ -31,13 +36,9 @@ class Release:
     :param caps_at_pmd: the walker gets at most PMD_SHIFT.
     """
 
-    name: str
-    title: str
-    merged: frozenset[str] = frozenset()
+    changes: Changes = frozenset()
     unified_walker: bool = False
-    inner_errors: bool = False
     aligns_area: bool = False
-    warns_on_partial_unmap: bool = False
     batches: bool = False
     needs_huge_ioremap: bool = False
     scan_within_alignment: bool = False
@@ -45,3 +46,52 @@ class Release:
     gate: str = ""
     order_of_vm_shift: bool = False
     caps_at_pmd: bool = False
+
+
+NO_BATCHING = Rules()
+"""What every released kernel up to 7.1 does: vmap() stores base pages; huge vmalloc() walks anew for each chunk."""
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """Rules over a tree.
+
+    :param name: what the command line calls it.
+    :param title: one line for ``vmaplab releases``.
+    :param tree: the tree.
+    :param rules: how its vmap() batches.
+    :param changes: all that it does differently: the tree's and the rules'; more or less where a tree's own code
+        told so.
+    :param told: by architecture, the values that a tree's own code told.
+    """
+
+    name: str
+    title: str
+    tree: Tree
+    rules: Rules = NO_BATCHING
+    changes: Changes | None = None
+    told: Mapping[str, Told] = field(default_factory=dict, repr=False)
+
+    def has(self, change: Change) -> bool:
+        """Whether it has ``change``."""
+        return change in (self.tree.changes | self.rules.changes if self.changes is None else self.changes)
+
+    def on(self, name: str) -> Arch:
+        """The architecture called ``name`` as this release has it.
+
+        :raises InputError: if there is none.
+        """
+        try:
+            return self.arches[name]
+        except KeyError:
+            raise InputError(f"unknown architecture '{name}'; known: {', '.join(self.arches)}") from None
+
+    @cached_property
+    def arches(self) -> dict[str, Arch]:
+        """All architectures as this release has them, by name."""
+        found = arches.of(self.has)
+        return found | {name: found[name].as_told(told) for name, told in self.told.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Architectures have functions, which do not travel between processes."""
+        return {name: value for name, value in self.__dict__.items() if name != "arches"}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmaplab.release.series_v4 import RELEASE as SERIES_V4
+from vmaplab.release.base import Release
+from vmaplab.release.series_v4 import RULES as SERIES_V4
+from vmaplab.release.trees import LINUX_7_1
 
-RELEASE = replace(
-    SERIES_V4,
+RULES = replace(SERIES_V4, scan_within_alignment=True)
+
+RELEASE = Release(
     name="mm-unstable",
     title="August 2026, as queued: as version 4, scan limited by the PFN's alignment",
-    scan_within_alignment=True,
+    tree=LINUX_7_1,
+    rules=RULES,
 )

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmaplab.release.series_v3 import RELEASE as SERIES_V3
+from vmaplab.release.base import Release
+from vmaplab.release.series_v3 import RULES as SERIES_V3
+from vmaplab.release.trees import LINUX_7_1
 
-RELEASE = replace(
-    SERIES_V3,
-    name="review",
-    title="29 May 2026: the reviewer's suggestion, one leaf size per chunk",
-    needs_huge_ioremap=False,
-    refuses_misaligned=False,
-    gate="",
-    order_of_vm_shift=True,
-    caps_at_pmd=False,
+RULES = replace(
+    SERIES_V3, needs_huge_ioremap=False, refuses_misaligned=False, gate="", order_of_vm_shift=True, caps_at_pmd=False
+)
+
+RELEASE = Release(
+    name="review", title="29 May 2026: the reviewer's suggestion, one leaf size per chunk", tree=LINUX_7_1, rules=RULES
 )

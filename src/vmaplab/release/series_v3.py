@@ -6,21 +6,31 @@ batches for vmap() if possible".
 
 from __future__ import annotations
 
-from dataclasses import replace
+from vmaplab.changes import Change
+from vmaplab.release.base import Release, Rules
+from vmaplab.release.trees import LINUX_7_1
 
-from vmaplab.release.linux_6_16 import RELEASE as LINUX_6_16
-
-RELEASE = replace(
-    LINUX_6_16,
-    name="series-v3",
-    title="21 May 2026: batches runs aligned to their length, if a PTE-level hook supports them",
-    merged=LINUX_6_16.merged | {"arm64: several contiguous-PTE groups in one store"},
+RULES = Rules(
+    changes=frozenset(
+        {
+            Change.ARM64_MULTI_CONT_PTE,
+            # A snippet that stands for vmap() brings these along on a tree that lacks them.
+            Change.ARM64_CONT_PTE,
+            Change.VMAP_REFUSES_RESET_PERMS,
+        }
+    ),
     unified_walker=True,
-    inner_errors=True,
     aligns_area=True,
     batches=True,
     needs_huge_ioremap=True,
     refuses_misaligned=True,
     gate="arch_vmap_pte_supported_shift",
     caps_at_pmd=True,
+)
+
+RELEASE = Release(
+    name="series-v3",
+    title="21 May 2026: batches runs aligned to their length, if a PTE-level hook supports them",
+    tree=LINUX_7_1,
+    rules=RULES,
 )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmaplab.release.series_v3 import RELEASE as SERIES_V3
+from vmaplab.release.base import Release
+from vmaplab.release.series_v3 import RULES as SERIES_V3
+from vmaplab.release.trees import LINUX_7_1
 
-RELEASE = replace(
-    SERIES_V3,
-    name="series-v4",
-    title="18 June 2026: shrinks the order to the PFN's alignment",
-    needs_huge_ioremap=False,
-    refuses_misaligned=False,
-    gate="vm_shift",
-    caps_at_pmd=False,
+RULES = replace(SERIES_V3, needs_huge_ioremap=False, refuses_misaligned=False, gate="vm_shift", caps_at_pmd=False)
+
+RELEASE = Release(
+    name="series-v4", title="18 June 2026: shrinks the order to the PFN's alignment", tree=LINUX_7_1, rules=RULES
 )

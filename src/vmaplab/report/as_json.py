@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vmaplab.arch import ARCHES
 from vmaplab.errors import Violation, VmapError
-from vmaplab.release import RELEASES
+from vmaplab.release import DEFAULT, RELEASES, get
 
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
     from vmaplab.check.differential import AnyKernel
     from vmaplab.check.replay import Played
+    from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
     from vmaplab.check.witness import Witness
     from vmaplab.compare import Row
@@ -76,7 +76,7 @@ def arches() -> list[dict[str, Any]]:
             "page_kernel": arch.page_kernel,
             "note": arch.note,
         }
-        for arch in ARCHES.values()
+        for arch in get(DEFAULT).arches.values()
     ]
 
 
@@ -86,11 +86,37 @@ def releases() -> list[dict[str, Any]]:
         {
             "name": release.name,
             "title": release.title,
-            "batches": release.batches,
-            "unified_walker": release.unified_walker,
-            "aligns_area": release.aligns_area,
+            "batches": release.rules.batches,
+            "unified_walker": release.rules.unified_walker,
+            "aligns_area": release.rules.aligns_area,
+            "tree": release.tree.version,
         }
         for release in RELEASES.values()
+    ]
+
+
+def surveyed(found: list[Surveyed]) -> list[dict[str, Any]]:
+    """A first look at a tree."""
+    return [
+        {
+            "arch": one.arch,
+            "code": one.built.code if one.built else None,
+            "builds": one.built is not None,
+            "boots": one.facts is not None,
+            "maps": one.verdict is not None,
+            "row": one.facts.row.name if one.facts else None,
+            "equals": bool(one.verdict and not one.verdict.difference),
+            "scenarios": one.verdict.cases if one.verdict else 0,
+            "difference": one.verdict.difference if one.verdict else "",
+            "answered": sorted(one.built.answers) if one.built else [],
+            "unanswered": sorted(one.built.unanswered) if one.built else [],
+            "absent": one.built.absent if one.built else {},
+            "guessed": list(one.built.guessed) if one.built else [],
+            "notes": list(one.facts.notes) if one.facts else [],
+            "why": one.why,
+            "understood": one.understood,
+        }
+        for one in found
     ]
 
 
@@ -123,6 +149,13 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
             "translated": verdict.translated,
             "injected": verdict.failures,
             "judged_in_part": verdict.partly,
+            "built": {
+                "leaves": {str(size): count for size, count in sorted(verdict.seen.leaves.items())},
+                "replaced_tables": verdict.seen.replaced,
+                "undefined": verdict.seen.undefined,
+                "areas_from_object": bool(verdict.seen.guided),
+            },
+            "notes": list(verdict.plan.notes),
             "verdict": verdict.word,
             "difference": verdict.difference or None,
             "scenario": str(verdict.scenario) if verdict.scenario else None,

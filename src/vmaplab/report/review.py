@@ -9,9 +9,9 @@ from itertools import groupby
 from typing import Any
 
 from vmaplab import __version__
-from vmaplab.arch import get
 from vmaplab.pages.array import size_text
 from vmaplab.pages.runs import runs_text
+from vmaplab.release import DEFAULT, get
 from vmaplab.review.experiments import described, sizes_text
 from vmaplab.review.findings import Finding, Review
 from vmaplab.review.subject import Table
@@ -133,7 +133,7 @@ def _command_lines(words: tuple[str, ...], width: int) -> list[str]:
 
 
 def _side_by_side(finding: Finding, width: int) -> list[str]:
-    page = get(finding.arch).page_size
+    page = get(DEFAULT).on(finding.arch).page_size
     left = [finding.ours_name, *_leaves(finding.ours, page)]
     right = [finding.other_name, *_leaves(finding.other, page)]
     if left[1:] == right[1:]:

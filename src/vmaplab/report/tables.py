@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from vmaplab.arch import ARCHES, Arch
+from vmaplab.arch import Arch
 from vmaplab.config import settings
 from vmaplab.pages.array import size_text
-from vmaplab.release import BASELINE, RELEASES
+from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
 
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
     from vmaplab.check.differential import AnyKernel
     from vmaplab.check.replay import Played
+    from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
     from vmaplab.check.witness import Witness
     from vmaplab.compare import Row
@@ -172,7 +173,7 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
             console.print(f"{arch}: not comparable: {block[0].refused}\n")
             continue
         pages = next((row.cost.pages for row in block if row.cost), 0)
-        page = ARCHES[arch].page_size
+        page = get(DEFAULT).on(arch).page_size
         where = ", ".join([arch, *settings(boot_args.split(), config)])
         console.print(f"{where}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
         sizes = sorted({size for row in block for size in row.leaves_by_size})
@@ -205,7 +206,7 @@ def arches() -> None:
     table = _table("name", "page", "level shifts", "PMD leaf", "PUD leaf", "PTE groups", "VMALLOC_START", left=1)
     table.add_column("PAGE_KERNEL", justify="right", no_wrap=True)
     table.add_column("note", no_wrap=False)
-    for arch in ARCHES.values():
+    for arch in get(DEFAULT).arches.values():
         groups = "/".join(size_text(1 << group.shift) for group in reversed(arch.groups)) or "-"
         table.add_row(
             arch.name,
@@ -229,9 +230,9 @@ def _leaf_text(arch: Arch, name: str) -> str:
 
 def releases() -> None:
     """Print the releases."""
-    table = _table("name", "vmap()", left=2)
+    table = _table("name", "tree", "vmap()", left=3)
     for release in RELEASES.values():
-        table.add_row(release.name, release.title)
+        table.add_row(release.name, release.tree.version, release.title)
     _print(_Output(), table)
 
 
@@ -245,7 +246,56 @@ def built(found: list[Built]) -> None:
     console.print()
     console.print(f"compiler: {found[0].compiler}")
     for one in found:
-        console.print(f"{one.target.arch}: data that nothing here defines reads as zero: {', '.join(one.zeroes)}")
+        arch = one.target.arch
+        console.print(f"{arch}: data that nothing here defines reads as zero: {', '.join(one.zeroes)}")
+        for key, why in one.absent.items():
+            console.print(f"{arch}: CONFIG_{key} is not there: {why}")
+        for guess in one.guessed:
+            console.print(f"{arch}: guessed: {guess}")
+
+
+def surveyed(found: list[Surveyed]) -> None:
+    """Print what a first look at a tree came to, then what is not there, what was guessed, and what stopped it."""
+    console = _Output()
+    table = _table("arch", "code", "builds", "boots", "maps", "equals", "answered", "not there", "guessed", left=6)
+    for one in found:
+        built, facts, verdict = one.built, one.facts, one.verdict
+        equals = "-"
+        if verdict is not None:
+            equals = "DIFFERENT" if verdict.difference else f"{verdict.plan.against}, {verdict.cases} scenarios"
+        table.add_row(
+            one.arch,
+            built.code if built else "-",
+            "yes" if built else "no",
+            "yes" if facts else "no" if built else "-",
+            "yes" if verdict else "no" if facts else "-",
+            equals,
+            str(len(built.answers)) if built else "-",
+            str(len(built.absent)) if built else "-",
+            str(len(built.guessed) + facts.unknown if facts else len(built.guessed)) if built else "-",
+        )
+    _print(console, table)
+    print()
+    for text, arches in _by_text(found).items():
+        print(f"{', '.join(arches)}: {text}" if len(arches) < len(found) else text)
+
+
+def _by_text(found: list[Surveyed]) -> dict[str, list[str]]:
+    """What is to be said of a survey, each once: the architectures of which it holds."""
+    said: dict[str, list[str]] = {}
+    for one in found:
+        texts = [one.why] if one.why else []
+        if one.built:
+            texts += [f"CONFIG_{key} is not there: {why}" for key, why in one.built.absent.items() if why]
+            texts += [f"guessed: {guess}" for guess in one.built.guessed]
+            uncalled = ", ".join(sorted(one.built.unanswered))
+            texts += [f"not answered, and not called so far: {uncalled}"] if uncalled else []
+        texts += [*(one.facts.notes if one.facts else ()), *([str(one.verdict.difference)] if one.verdict else [])]
+        texts += [f"built {one.verdict.seen}"] if one.verdict else []
+        for text in texts:
+            if text:
+                said.setdefault(text, []).append(one.arch)
+    return said
 
 
 def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info: bool) -> None:
@@ -347,6 +397,12 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
             verdict.word,
         )
     _print(console, table)
+    if not plan.faults:
+        console.print()
+        for verdict in found:
+            print(f"{verdict.plan.arch.name} built {verdict.seen}")
+    for note in dict.fromkeys(note for verdict in found for note in verdict.plan.notes):
+        print(f"note: {note}")
     for verdict, command in zip(found, commands, strict=True):
         if not verdict.difference:
             continue

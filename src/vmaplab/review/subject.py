@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab import arch as arches
 from vmaplab.arch import Arch
 from vmaplab.config import BOOT_ARGS, CONFIG, settings
 from vmaplab.cost import Cost
@@ -48,7 +47,7 @@ class Subject:
     """Whose ``vmap()`` is reviewed.
 
     :param name: for headlines.
-    :param arches: names of the architectures.
+    :param arches: the architectures, by name, as its kernel has them.
     :param boot: ``(architecture, options) -> kernel``, freshly booted, with ``record`` on.
     :param options: boot arguments and ``CONFIG_KEY`` that can be flipped and should not matter to ``vmap()``.
     :param command: the words of the command line that name the subject, after ``vmaplab map SOURCE``.
@@ -61,7 +60,7 @@ class Subject:
     """
 
     name: str
-    arches: list[str]
+    arches: dict[str, Arch]
     boot: Callable[[str, Options], Kernel | ObjectKernel]
     options: Options
     command: list[str]
@@ -75,7 +74,7 @@ class Subject:
 
     def arch(self, name: str) -> Arch:
         """The architecture called ``name``, with the leaves that the configuration allows."""
-        arch = arches.get(name)
+        arch = self.arches[name]
         return arch if self.config.get("HAVE_ARCH_HUGE_VMAP", True) else replace(arch, huge_vmap=False)
 
     def map(self, arch: str, pfns: Pfns, options: Options = (), before: int = 0) -> Table:
@@ -106,7 +105,8 @@ def of_release(
     flips = [arg for arg in BOOT_ARGS if arg not in boot_args.split()]
     flips += [f"CONFIG_{key}" for key in CONFIG if key not in ESSENTIAL]
     name = ", ".join([release.name, *settings(boot_args.split(), given)])
-    return Subject(name, names, boot, tuple(flips), ["--release", release.name], boot_args, given)
+    as_it_has_them = {arch: release.on(arch) for arch in names}
+    return Subject(name, as_it_has_them, boot, tuple(flips), ["--release", release.name], boot_args, given)
 
 
 def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> Subject:
@@ -127,7 +127,7 @@ def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> S
     flips = tuple(arg for arg in BOOT_ARGS if arg not in boot_args.split())
     return Subject(
         ", ".join([built[0].code, *boot_args.split()]),
-        list(by_arch),
+        {arch: boot(arch, ()).arch for arch in by_arch},
         boot,
         flips,
         command,

@@ -51,7 +51,7 @@ was taken out of use and is in no tree."""
 NODE_SHIFT = 8  # where va->flags keeps the number of its node, from 1 on
 NO_VM = -1
 
-NODES, ZONE, LAZY, LAZY_MAX, DRAIN, BUSY_AREAS, LAZY_AREAS, POOLED, POOL_START, POOL_END, LOST = range(11)
+NODES, ZONE, LAZY, LAZY_MAX, DRAIN, BUSY_AREAS, LAZY_AREAS, POOLED, POOL_START, POOL_END, LOST, QUARTER = range(12)
 """Indices into Space.state."""
 FIRST, LAST, LENGTH = range(3)
 NOTHING_FREE, NO_ROOM = -1, -2
@@ -212,7 +212,10 @@ def free_vmap_area_noflush(space: Space, block: int) -> None:
 
 @jit
 def decay_va_pool_node(space: Space, node: int, full: bool) -> None:
-    """Give a quarter of each pool back, or all of a small one, or all."""
+    """Give a quarter of each pool back, or all.
+
+    Of a pool of less than four, a quarter is none (``state[QUARTER]``), or, before 6.18, all of it.
+    """
     blocks, pools = space.blocks, space.pools
     for pool in range(node * MAX_VA_SIZE_PAGES, (node + 1) * MAX_VA_SIZE_PAGES):
         if pools[pool, FIRST] == 0:
@@ -220,6 +223,8 @@ def decay_va_pool_node(space: Space, node: int, full: bool) -> None:
         if full:
             pools[pool, LENGTH] = 0
         left = i64(pools[pool, LENGTH]) >> 2
+        if left == 0 and not full and space.state[QUARTER]:
+            continue
         while pools[pool, FIRST]:
             merge_or_add(blocks, i64(DECAY), pop(space, pool, i64(FIRST)))
             space.state[POOLED] -= 1
@@ -365,16 +370,26 @@ class AddressSpace:
     :param page_shift: log2 of the page size.
     :param vmalloc: VMALLOC_START and VMALLOC_END.
     :param cpus: CPUs; with several, each has a node with pools, up to MAX_NODES of them.
-    :param nodes: at most so many nodes; 32-bit kernels have one.
+    :param nodes: at most so many nodes; 32-bit kernels have one, and so have those before ``struct vmap_node``.
+    :param quarter: a purge gives exactly a quarter of each pool back.
     :ivar space: what the compiled functions work on; another one whenever it grows.
     :ivar unit: log2 of half a page in bytes.
+    :ivar given: addresses that the next areas have, in order, if another allocator than this one chooses them.
     """
 
-    def __init__(self, page_shift: int, vmalloc: tuple[int, int], cpus: int = 1, nodes: int = MAX_NODES) -> None:
+    def __init__(
+        self,
+        page_shift: int,
+        vmalloc: tuple[int, int],
+        cpus: int = 1,
+        nodes: int = MAX_NODES,
+        quarter: bool = True,
+    ) -> None:
         self.unit = page_shift - 1
         nodes = min(cpus, nodes)
         blocks = new_blocks(64, 2 + 2 * nodes)
-        state = np.zeros(LOST + 1, dtype=np.int64)
+        state = np.zeros(QUARTER + 1, dtype=np.int64)
+        state[QUARTER] = quarter
         state[NODES], state[ZONE] = nodes, 2 * ZONE_PAGES if nodes > 1 else 1
         state[LAZY_MAX] = cpus.bit_length() * (LAZY_MAX_BYTES >> self.unit)
         state[POOL_START], state[POOL_END] = vmalloc[0] >> self.unit, vmalloc[1] >> self.unit
@@ -382,6 +397,7 @@ class AddressSpace:
         # vmap_init_free_space(): all but the first page
         insert(blocks, FREE, new_node(blocks, 2, 1 << (64 - self.unit)), 0, 0)
         self.space = Space(blocks, pools, state)
+        self.given: list[int] | None = None
         self._extra: dict[int, dict[str, Any]] = {}
 
     def grow(self) -> None:
@@ -393,6 +409,11 @@ class AddressSpace:
         unit = self.unit
         if size >= 1 << 63 or align >= 1 << 63:
             return NOTHING_FREE
+        if self.given is not None:  # somebody else's choice
+            if not self.given:
+                return NOTHING_FREE
+            vstart, align = self.given.pop(0), 1 << unit
+            vend = vstart + size
         while True:
             bounds = vstart >> unit, vend >> unit
             block = alloc_vmap_area(self.space, size >> unit, align >> unit, *bounds, cpu, flags, vm)

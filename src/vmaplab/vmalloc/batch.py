@@ -10,14 +10,14 @@ from vmaplab.arch import Arch
 from vmaplab.pgtable.geometry import LARGEST_SHIFT, Geometry, Ints, i64
 from vmaplab.pgtable.memory import C_SCANNED, STOPPED, Tables
 from vmaplab.pgtable.walk import floor_log2, map_range
-from vmaplab.release import Release
+from vmaplab.release.base import Rules
 
 NO_SECTIONS = 62
 """``section_shift`` of a kernel whose page array knows no sections: no PFN reaches the second one."""
 
 
 class Batching(NamedTuple):
-    """The release's way of batching, with boot arguments and configuration applied; see ``Release``."""
+    """The release's way of batching, with boot arguments and configuration applied; see ``Rules``."""
 
     on: int  # look for contiguous pages at all
     scan_within_alignment: int
@@ -30,20 +30,20 @@ class Batching(NamedTuple):
 
 
 def batching_of(
-    arch: Arch, release: Release, config: Mapping[str, bool], boot_args: tuple[str, ...], pmd_shift: int
+    arch: Arch, rules: Rules, config: Mapping[str, bool], boot_args: tuple[str, ...], pmd_shift: int
 ) -> Batching:
     """How vmap() batches on this kernel."""
     huge_ioremap = "nohugeiomap" not in boot_args
-    allowed = config["HAVE_ARCH_HUGE_VMAP"] and (huge_ioremap or not release.needs_huge_ioremap)
+    allowed = config["HAVE_ARCH_HUGE_VMAP"] and (huge_ioremap or not rules.needs_huge_ioremap)
     sections = not config["SPARSEMEM_VMEMMAP"] and arch.section_shift is not None
     return Batching(
-        on=int(release.batches and allowed),
-        scan_within_alignment=int(release.scan_within_alignment),
-        refuses_misaligned=int(release.refuses_misaligned),
-        gate_pte=int(release.gate == "arch_vmap_pte_supported_shift"),
-        gate_vm_shift=int(release.gate == "vm_shift"),
-        order_of_vm_shift=int(release.order_of_vm_shift),
-        shift_cap=pmd_shift if release.caps_at_pmd else LARGEST_SHIFT,
+        on=int(rules.batches and allowed),
+        scan_within_alignment=int(rules.scan_within_alignment),
+        refuses_misaligned=int(rules.refuses_misaligned),
+        gate_pte=int(rules.gate == "arch_vmap_pte_supported_shift"),
+        gate_vm_shift=int(rules.gate == "vm_shift"),
+        order_of_vm_shift=int(rules.order_of_vm_shift),
+        shift_cap=pmd_shift if rules.caps_at_pmd else LARGEST_SHIFT,
         section_shift=(arch.section_shift or 0) - arch.page_shift if sections else NO_SECTIONS,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
+from vmaplab.changes import Change
 from vmaplab.config import geometry_of
 from vmaplab.errors import InputError, VmapError
 from vmaplab.mapping import LEAF_DTYPE, EventLog
@@ -19,10 +20,14 @@ from vmaplab.pgtable.memory import (
     L_WARN,
     LOGGED,
     STOPPED,
+    W_BLOCK_CUT,
     W_BUSY,
+    W_GROUP_CUT,
+    W_GROUP_STARTED,
     W_INVALID,
+    W_LEAF,
     W_NULL,
-    W_PARTIAL,
+    W_UNALIGNED,
     WARNED,
     TableMemory,
     Tables,
@@ -37,7 +42,10 @@ _WARNINGS = {
     W_BUSY: "an entry is already set",
     W_NULL: "NULL page",
     W_INVALID: "PFN not valid",
-    W_PARTIAL: "unmapped part of a contiguous group or of a block",
+    W_GROUP_STARTED: "unmapped a contiguous group from its middle on",
+    W_GROUP_CUT: "unmapped a contiguous group whose end is outside the range",
+    W_BLOCK_CUT: "unmapped a block of which part is outside the range",
+    W_UNALIGNED: "a range whose end is not page-aligned",
 }
 
 
@@ -60,29 +68,30 @@ class Mapper:
         record: bool,
     ) -> None:
         self._arch, self._release = arch, release
+        self._inner_errors = release.has(Change.INNER_ERRORS)
         self.record = record
         self.log = EventLog()
         self.warnings: list[str] = []
-        self.g = g = geometry_of(arch, release, config, total_pages)
+        self.g = g = geometry_of(arch, config, total_pages)
         self.memory = TableMemory(g, max_tables)
         huge_ioremap = config["HAVE_ARCH_HUGE_VMAP"] and "nohugeiomap" not in boot_args
         self._ioremap_max_page_shift = LARGEST_SHIFT if huge_ioremap else arch.page_shift
         self.quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 & -arch.page_size
         unit = arch.page_shift - 1
         self._vmalloc_end = vmalloc_end = arch.vmalloc_start + self.quarter - 1 if config["KMSAN"] else arch.vmalloc_end
-        self._meta_g = geometry_of(arch, release, config, None)
+        self._meta_g = geometry_of(arch, config, None)
         self.options = Options(
-            batches=int(release.unified_walker),
-            rewalk=int(not release.unified_walker),
+            batches=int(release.rules.unified_walker),
+            rewalk=int(not release.rules.unified_walker),
             kmsan=int(config["KMSAN"]),
             quarter=self.quarter,
             meta_bit=arch.addressable_pages >> 1,
-            aligns_area=int(release.aligns_area),
+            aligns_area=int(release.rules.aligns_area),
             unit=unit,
             vstart=arch.vmalloc_start >> unit,
             vend=vmalloc_end >> unit,
         )
-        how = batching_of(arch, release, config, boot_args, g.shift[1])
+        how = batching_of(arch, release.rules, config, boot_args, g.shift[1])
         self.setup = numbers(Setup(g, self._meta_g, self.options, how))
         self._known_prots: dict[int, Ints] = {}
 
@@ -127,8 +136,9 @@ class Mapper:
         self.finish(tables)
         if flush:
             self.flush(L_FLUSH_VMAP, addr, addr + size)
+        self._check_defined(tables, addr)
         if err:
-            large = shift != self._arch.page_shift and not self._release.unified_walker
+            large = shift != self._arch.page_shift and not self._release.rules.unified_walker
             bug = bool(tables.state[WARNED] & W_BUSY) and large
             raise VmapError(self.returned(err), self.why(tables, pages), bug)
         return tables.cost.copy()
@@ -145,9 +155,13 @@ class Mapper:
         err = map_range(tables, self.g, first, 0, True, start, stop, shift, self.prots(prot))
         self.finish(tables)
         self.flush(L_FLUSH_VMAP, addr, end)
+        self._check_defined(tables, addr)
+        if tables.state[WARNED] & W_UNALIGNED and not self._inner_errors:
+            raise VmapError(errno.EFAULT, f"the range ends at {end:#x}: the walker runs past it", undefined=True)
         if err:
             busy = tables.state[WARNED] & W_BUSY
-            raise VmapError(errno.EBUSY if busy else self.returned(err), self.why(tables, first), bool(busy))
+            returned = err if self._inner_errors else errno.ENOMEM
+            raise VmapError(errno.EBUSY if busy else int(returned), self.why(tables, first), bool(busy))
         return tables.cost.copy()
 
     def map_pfns(self, addr: int, size: int, pfns: Ints, prot: int) -> Ints:
@@ -169,6 +183,14 @@ class Mapper:
             told = f"page {at} has PFN {pfns[at]:#x}, which is memory" if refused[at] else self.why(tables, pfns)
             raise VmapError(int(err), told)
         return tables.cost.copy()
+
+    def _check_defined(self, tables: Tables, addr: int) -> None:
+        """What a walker does that takes a leaf for a table depends on what is in the page that the leaf maps.
+
+        :raises VmapError: if it did; it is ``undefined``.
+        """
+        if tables.state[WARNED] & W_LEAF:
+            raise VmapError(errno.EFAULT, f"the walk from {addr:#x} on goes through a leaf", undefined=True)
 
     def unmap(self, addr: int, size: int) -> None:
         """``vunmap_range_noflush()``: clear all entries of the range, KMSAN metadata first."""
@@ -203,6 +225,8 @@ class Mapper:
             pfn = unsigned(int(pages[index]))
             what = "is NULL" if warned & W_NULL else f"has PFN {pfn:#x}, not valid here"
             return f"page {index} {what}"
+        if warned & W_UNALIGNED:
+            return "the end of the range is not page-aligned"
         what = "an entry is already set" if warned & W_BUSY else "no memory for a page table"
         return f"{what} at page {index}"
 
@@ -235,12 +259,13 @@ class Mapper:
                 rows[told, 1] = np.arange(len(self.log.texts) - len(told), len(self.log.texts))
             self.log.extend(rows)
         for bit in _WARNINGS if warned else ():
-            if warned & bit and self._warns(bit):
+            if warned & bit and self._warns(np.int64(bit)):
                 self.warnings.append(words.get(bit, _WARNINGS[bit]))
 
     def _warns(self, bit: Any) -> Any:
         """Whether this release warns so."""
-        return (bit != W_PARTIAL) | self._release.warns_on_partial_unmap
+        partial = (bit == W_BLOCK_CUT) | (bit == W_GROUP_STARTED) | (bit == W_GROUP_CUT)
+        return ((bit != W_LEAF) & ~partial) | (partial & self._release.has(Change.PARTIAL_UNMAP_WARNS))
 
     def tables_for(self, size: int) -> Tables:
         """The tables for a compiled call about ``size`` bytes: room for what it allocates and logs."""
@@ -263,5 +288,5 @@ class Mapper:
         return self.memory.tables(log_lines=lines)
 
     def returned(self, err: int) -> int:
-        """What the outermost walker returns when an inner level stopped with ``err``."""
-        return errno.ENOMEM if err and not self._release.inner_errors else int(err)
+        """What the outermost walker of page arrays returns when an inner level stopped with ``err``."""
+        return errno.ENOMEM if err and not self._release.rules.unified_walker else int(err)

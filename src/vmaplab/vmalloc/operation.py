@@ -31,7 +31,7 @@ class Operation(NamedTuple):
     :param pages: how many.
     :param pfn: first page frame of a physical range.
     :param pfns: the page array.
-    :param flags: flags of vmap() and of an area, page_shift of map, 1 for a huge vmalloc.
+    :param flags: flags of vmap() and of an area, page_shift of map, 1 for a huge vmalloc, bytes more of range.
     :param addr: the address that it takes, if no operation gives one.
     """
 
@@ -90,7 +90,7 @@ def _map(kernel: Kernel, operation: Operation, addr: int) -> int:
 def _range(kernel: Kernel, operation: Operation, addr: int) -> int:
     if operation.pages:
         phys = operation.pfn << kernel.arch.page_shift
-        kernel.vmap_page_range(addr, addr + _bytes(kernel, operation), phys)
+        kernel.vmap_page_range(addr, addr + _bytes(kernel, operation) + operation.flags, phys)
     return 0
 
 

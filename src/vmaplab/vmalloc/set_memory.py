@@ -1,7 +1,7 @@
 """What ``set_memory_ro()`` and its like would do with part of a mapping: which leaves they cut, and how that ends.
 
 Nothing is changed here. Sources, 6.12: ``arch/*/mm/pageattr.c``, ``arch/x86/mm/pat/set_memory.c``,
-``apply_to_page_range()`` of ``mm/memory.c``; the rule for areas with VM_ALLOW_HUGE_VMAP on arm64 is of 6.16.
+``apply_to_page_range()`` of ``mm/memory.c``; the rule for areas with VM_ALLOW_HUGE_VMAP on arm64 is of 6.18.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _refusal(kernel: Kernel, addr: int, end: int) -> tuple[int, str, bool]:
             return errno.EINVAL, "the range is not inside one area", False
         if not area.flags & VM_ALLOC:
             return errno.EINVAL, "the area is not of vmalloc()", False
-        if area.flags & VM_ALLOW_HUGE_VMAP and rules.huge_change in kernel.release.merged:
+        if area.flags & VM_ALLOW_HUGE_VMAP and rules.refuses_huge:
             return errno.EINVAL, "the area is of vmalloc() with VM_ALLOW_HUGE_VMAP", False
     if rules.needs_pages:
         if area is None or area.pages is None:

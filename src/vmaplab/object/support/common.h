@@ -14,7 +14,6 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/string.h>
-#include <linux/version.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 
@@ -26,15 +25,35 @@ struct task_struct vmaplab_task;
 #ifdef CONFIG_SPARSEMEM_EXTREME
 __weak struct mem_section **mem_section;
 #endif
-#if NR_CPUS > 1
 __weak struct cpumask __cpu_possible_mask, __cpu_online_mask, __cpu_present_mask, __cpu_active_mask;
+#if NR_CPUS > 1
 __weak atomic_t __num_online_cpus;
 __weak unsigned long __per_cpu_offset[NR_CPUS];
+#ifdef TREE_HAS_NUM_POSSIBLE_CPUS
+__weak unsigned int __num_possible_cpus;
+#endif
 #endif
 #if defined(CONFIG_SMP) && !defined(nr_cpu_ids)
 __weak unsigned int nr_cpu_ids;
 #endif
 __weak atomic_long_t _totalram_pages;
+
+#ifdef CONFIG_NUMA
+/* Node 0 alone. */
+static struct pglist_data vmaplab_node;
+__weak nodemask_t node_states[NR_NODE_STATES] = { [0 ... NR_NODE_STATES - 1] = { { [0] = 1UL } } };
+__weak struct pglist_data *node_data[MAX_NUMNODES] = { &vmaplab_node };
+#if MAX_NUMNODES > 1
+__weak unsigned int nr_node_ids = 1, nr_online_nodes = 1;
+#endif
+#ifdef CONFIG_USE_PERCPU_NUMA_NODE_ID
+DEFINE_PER_CPU(int, numa_node);
+#endif
+#endif
+#ifdef TREE_HAS_ZERO_PAGE_POINTER
+static struct page vmaplab_zero_page;
+__weak struct page *__zero_page = &vmaplab_zero_page;
+#endif
 
 /* kmalloc_array() and friends end here; kvfree() lives in a file that is too large to link. */
 void __weak kvfree(const void *addr)
@@ -49,8 +68,8 @@ void __weak kvfree(const void *addr)
  * The values that the engine cannot know, one per call: 0 __GFP_ZERO, 1 PAGE_KERNEL, 2 the protection of
  * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
  * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
- * 11 physical address bits, 12 which argument of alloc_pages_bulk() is the array, 13 and 14 where the map count
- * and the reference count are in a struct page, 15 the page of zeroes, 16 NR_CPUS.
+ * 11 physical address bits, 12 GFP_KERNEL, 13 and 14 where the map count and the reference count are in a struct
+ * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER.
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -72,8 +91,9 @@ unsigned long vmaplab_value(unsigned long which)
 	case 13: return offsetof(struct page, _mapcount);
 	case 14: return offsetof(struct page, _refcount);
 	case 15: return (unsigned long)ZERO_PAGE(0);
-	case 12: return LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0) ? 5 : 4;
+	case 12: return (__force unsigned long)GFP_KERNEL;
 	case 16: return NR_CPUS;
+	case 17: return IOREMAP_MAX_ORDER;
 	}
 	return 0;
 }
@@ -114,10 +134,18 @@ static void cpu_is_there(unsigned int cpu)
 	cpumask_set_cpu(cpu, &__cpu_online_mask);
 	cpumask_set_cpu(cpu, &__cpu_active_mask);
 	atomic_inc(&__num_online_cpus);
+#ifdef TREE_HAS_NUM_POSSIBLE_CPUS
+	__num_possible_cpus = cpumask_weight(&__cpu_possible_mask);
+#endif
 }
 #endif
 
 static void arch_boot(unsigned long ram, unsigned long levels);
+
+/* A boot argument of the architecture's whose parser is not linked; 0 if it is none. */
+static int arch_boot_arg(const char *arg);
+
+static bool is_arg(const char *arg, const char *name);
 
 /* @ram: where RAM with the page tables starts; @root: physical address of an empty PGD; @room: zeroed memory. */
 void vmaplab_boot(unsigned long ram, unsigned long root, unsigned long levels)
@@ -194,6 +222,13 @@ struct page *vmaplab_pfn_to_page(unsigned long pfn)
 	return pfn_to_page(pfn);
 }
 
+static bool is_arg(const char *arg, const char *name)
+{
+	while (*arg && *arg == *name)
+		arg++, name++;
+	return *arg == *name;
+}
+
 /* Boot arguments, as start_kernel() finds those of __setup() and early_param(). */
 extern const struct obs_kernel_param __setup_start[], __setup_end[];
 
@@ -201,13 +236,11 @@ int vmaplab_boot_arg(const char *arg)
 {
 	const struct obs_kernel_param *p;
 
+	if (arch_boot_arg(arg))
+		return 1;
 	for (p = __setup_start; p < __setup_end; p++) {
-		const char *a = p->str, *b = arg;
-
-		while (*a && *a == *b)
-			a++, b++;
-		if (*a == *b) {
-			p->setup_func((char *)b);
+		if (is_arg(arg, p->str)) {
+			p->setup_func("");
 			return 1;
 		}
 	}
@@ -216,7 +249,10 @@ int vmaplab_boot_arg(const char *arg)
 
 extern struct bug_entry __start___bug_table[], __stop___bug_table[];
 
-/* Entry @i of the bug table: address, file name, line, flags. Returns 0 past the end. */
+/*
+ * Entry @i of the bug table: address of the trap (0 where a WARN() calls a function with the entry instead), file
+ * name, line, flags, format, and where the entry itself is. Returns 0 past the end.
+ */
 int vmaplab_bug(unsigned long i, unsigned long *out)
 {
 	struct bug_entry *bug = __start___bug_table + i;
@@ -232,6 +268,19 @@ int vmaplab_bug(unsigned long i, unsigned long *out)
 #endif
 	out[2] = bug->line;
 	out[3] = bug->flags;
+	out[4] = 0;
+	out[5] = (unsigned long)bug;
+#ifdef HAVE_ARCH_BUG_FORMAT
+#ifdef CONFIG_GENERIC_BUG_RELATIVE_POINTERS
+	out[4] = (unsigned long)&bug->format_disp + bug->format_disp;
+#else
+	out[4] = (unsigned long)bug->format;
+#endif
+#endif
+#ifdef BUGFLAG_ARGS
+	if (bug->flags & BUGFLAG_ARGS)
+		out[0] = 0;
+#endif
 	return 1;
 }
 
@@ -279,7 +328,7 @@ void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)
 	return area ? area->addr : NULL;
 }
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#ifdef TREE_HAS_VM_AREA_MAP_PAGES
 /* An area, by any address in it, as vm_area_map_pages() wants it. */
 int vmaplab_map_pages(unsigned long addr, unsigned long start, unsigned long end, struct page **pages)
 {
@@ -296,6 +345,16 @@ void vmaplab_unmap_pages(unsigned long addr, unsigned long start, unsigned long 
 		vm_area_unmap_pages(area, start, end);
 }
 #endif
+
+/* A physical range at given addresses. */
+int vmaplab_vmap_page_range(unsigned long addr, unsigned long end, unsigned long phys, unsigned long prot)
+{
+#ifdef TREE_HAS_VMAP_PAGE_RANGE
+	return vmap_page_range(addr, end, phys, __pgprot(prot));
+#else
+	return ioremap_page_range(addr, end, phys, __pgprot(prot));
+#endif
+}
 
 /* What ioremap() does once it has checked its arguments. @err: what ioremap_page_range() returned. */
 void *vmaplab_ioremap(unsigned long phys, unsigned long size, unsigned long prot, long *err)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Compiled at the end of mm/vmalloc.c: entry points for what is static there. */
-#include <linux/version.h>
-
 unsigned long vmaplab_free_areas(bool bytes);
 
 /*
@@ -16,7 +14,7 @@ unsigned long vmaplab_free_areas(bool bytes)
 
 	list_for_each_entry(va, &free_vmap_area_list, list)
 		count += bytes ? va->va_end - va->va_start : 1;
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#ifdef TREE_HAS_VMAP_NODES
 	for (int node = 0; node < nr_vmap_nodes; node++)
 		for (int pool = 0; pool < MAX_VA_SIZE_PAGES; pool++)
 			list_for_each_entry(va, &vmap_nodes[node].pool[pool].head, list)
@@ -32,7 +30,7 @@ int vmaplab_vmallocinfo(struct seq_file *m);
 
 int vmaplab_vmallocinfo(struct seq_file *m)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#ifdef TREE_HAS_VMAP_NODES
 	return vmalloc_info_show(m, NULL);
 #else
 	struct vmap_area *va;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include <linux/mm.h>
-#include <linux/version.h>
 #include <asm/cpufeature.h>
 #include <asm/current.h>
 #include <asm/pgtable.h>
@@ -8,7 +7,7 @@
 #include "common.h"
 
 __weak struct cpuinfo_x86 boot_cpu_data;
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
+#ifdef TREE_HAS_PCPU_HOT
 #define TASK pcpu_hot.current_task
 #define CPU_NUMBER pcpu_hot.cpu_number
 DEFINE_PER_CPU_ALIGNED(struct pcpu_hot, pcpu_hot);
@@ -52,6 +51,11 @@ static void arch_boot(unsigned long ram, unsigned long levels)
 #ifdef CONFIG_PREEMPTION
 	clear_preempt_need_resched();
 #endif
+}
+
+static int arch_boot_arg(const char *arg)
+{
+	return 0;
 }
 
 #ifdef CONFIG_SMP

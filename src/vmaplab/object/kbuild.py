@@ -1,0 +1,523 @@
+"""One build directory: the kernel's own makefiles, out of tree, then our wrappers compiled as kbuild would; linked.
+
+Errors begin with whose fault it is: ``tree``, ``configuration``, ``compiler``, ``snippet`` or ``vmaplab``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vmaplab._cache import cache_root
+from vmaplab.errors import InputError
+from vmaplab.object import prototype
+from vmaplab.object.answers import SILENT, STAND_INS
+from vmaplab.object.compat import ABSENT, HARMLESS, HARMLESS_PREFIXES, PROBES, SAME_AS
+from vmaplab.object.family import Family
+from vmaplab.object.link import Needed, Unit, needed
+
+SUPPORT = Path(__file__).parent / "support"
+
+CONFIG = (
+    "EXPERT=y",
+    "BUG=y",
+    "DEBUG_KERNEL=y",
+    "DEBUG_BUGVERBOSE=y",
+    "CC_OPTIMIZE_FOR_PERFORMANCE=y",
+    "PROC_FS=y",
+)
+"""What every build has: WARN() with file and line, /proc, and the optimisation of distribution kernels."""
+
+OBJECTS = (
+    "mm/memory.o",
+    "mm/init-mm.o",
+    "mm/pgtable-generic.o",
+    "lib/rbtree.o",
+    "lib/find_bit.o",
+    "lib/xarray.o",
+    "lib/radix-tree.o",
+    "lib/llist.o",
+    "lib/bitmap.o",
+)
+MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2}
+
+# Where things are bound, relative to the image's base.
+ANSWERS = 0x100_0000  # functions that are answered: STEP bytes each
+SILENCE = 0x101_0000  # functions without effect
+STEP = 16
+ZEROES = 0x110_0000  # data that nobody defines: ZEROES_STEP bytes each
+ZEROES_STEP = 0x1_0000
+NOWHERE = 0x200_0000  # functions that nobody answers: not mapped
+UNREACHED = 0x210_0000  # what only code refers to that no call can reach: not mapped
+PER_CPU_BYTES = 0x1000  # for each per-CPU variable that nobody defines
+
+_PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
+_KEPT_BUILDS, _KEPT_IMAGES = 48, 400
+
+
+class Tools:
+    """The compiler and binutils for one family: the host's where they build for it, else the cross tools."""
+
+    def __init__(self, family: Family) -> None:
+        native = platform.machine() == family.host
+        self.prefix = "" if native else family.cross
+        package = "gcc" if native else family.cross_package
+        needed = {f"{self.prefix}gcc": package, f"{self.prefix}ld": f"{package} binutils"}
+        needed |= {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
+        missing = [tool for tool in needed if shutil.which(tool) is None]
+        if missing:
+            packages = " ".join(dict.fromkeys(word for tool in missing for word in needed[tool].split()))
+            raise InputError(
+                f"compiler: {', '.join(missing)} missing to build for {family.name}; apt-get install {packages}"
+            )
+        self.version = self._version("gcc")
+        self.linker = self._version("ld")
+
+    def _version(self, tool: str) -> str:
+        done = subprocess.run([f"{self.prefix}{tool}", "--version"], capture_output=True, text=True, check=False)
+        return done.stdout.partition("\n")[0]
+
+
+class KernelBuild:
+    """One build directory: a tree, a family and a configuration. Kept, so that the next change compiles fast.
+
+    :param wanted: options of ours, ``KEY=value``: a tree may lack them.
+    :param required: options of the user: they hold, or the build ends.
+    """
+
+    def __init__(
+        self, tree: Path, family: Family, tools: Tools, wanted: tuple[str, ...], required: tuple[str, ...]
+    ) -> None:
+        self.tree, self.family, self.tools = tree, family, tools
+        self._wanted, self._required = wanted, required
+        self.recipe = "\n".join([family.name, tools.version, tools.linker, *wanted, "required:", *required])
+        self.dir = cache_root() / "object" / "builds" / digest([self.recipe, str(tree)])
+        self._own = self.dir / "vmaplab"
+        self._snippet: Path | None = None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process builds here."""
+        self.dir.mkdir(parents=True, exist_ok=True)
+        with lock(self.dir.with_suffix(".lock")):
+            yield
+        _forget(self.dir.parent, _KEPT_BUILDS)
+        _forget(cache_root() / "object" / "images", _KEPT_IMAGES)
+
+    def image(self, images: Path, snippet: Path | None) -> Path:
+        """Compile and link; returns the new entry of ``images``.
+
+        :raises InputError: with the kernel's or the compiler's first error, and whose fault it is.
+        """
+        started = time.time()
+        own, self._snippet = self._own, snippet and snippet.resolve()
+        self._configure()
+        own.mkdir(exist_ok=True)
+        for left in own.glob("*.[dX]"):
+            left.unlink()
+        objects = [name for name in (*OBJECTS, *self.family.objects) if self._has_source(name)]
+        twice = [name for name in objects if name.startswith(f"arch/{self.family.srcarch}/lib/")]
+        self._make("mm/vmalloc.o", *(name for name in objects if name not in twice))
+        self._make(*twice, jobs=1)  # kbuild comes to an architecture's lib/ twice, at the same time if it can
+        units = {name: self.dir / name for name in objects}
+        marks = own / "marks.h"
+        tree, probed = own / "tree.h", self._probed()
+        told = {**MARKS, **self.family.marks}
+        for name in probed:
+            told |= self.family.marks_where.get(name, {})
+        marks.write_text(_marks(told) + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
+        tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
+        parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/mm/vmalloc.c"']
+        parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
+        if self._snippet:
+            parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
+        units["mm/vmalloc.o"] = self._compile(own / "vmalloc.c", parts, "mm/vmalloc.o")
+        for source in self.family.marked:
+            name = str(Path(source).with_suffix(".o"))
+            wrapper = own / Path(source).name
+            units[name] = self._compile(wrapper, [f'#include "{marks}"', f'#include "{self.tree}/{source}"'], name)
+        support = SUPPORT / f"{self.family.name}.c"
+        units["support"] = self._compile(
+            own / "support.c", [f'#include "{tree}"', f'#include "{support}"'], "mm/vmalloc.o"
+        )
+        sources = self._sources([*objects, "mm/vmalloc.o"]) | {path for path, _ in PROBES.values()}
+        said = self._link(units, self._per_cpu(sources))
+        options = (self.dir / "include/config/auto.conf").read_text()
+        said["config"] = dict(re.findall(r"^CONFIG_(\w+)=(.*)$", options, re.MULTILINE))
+        said["guessed"] = self._unknown_absences() + said["guessed"]
+        said["absent"] = self._absent()
+        said["probed"] = probed
+        manifest = {"files": self._inputs(sources, started), **said}
+        images.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
+        shutil.copy(own / "image.elf", room)
+        (room / "manifest.json").write_text(json.dumps(manifest))
+        final = images / digest([json.dumps(manifest, sort_keys=True)])
+        try:
+            room.rename(final)
+        except OSError:  # another process was faster
+            shutil.rmtree(room)
+        return final
+
+    # -- configuration ------------------------------------------------------------------------------
+
+    def _configure(self) -> None:
+        """``allnoconfig`` with our options and the user's; kept as long as they stay the same."""
+        stamp = self.dir / "vmaplab-config"
+        wanted = "".join(f"CONFIG_{option}\n" for option in (*self._wanted, *self._required))
+        if (self.dir / ".config").exists() and stamp.exists() and stamp.read_text() == wanted:
+            return
+        stamp.unlink(missing_ok=True)
+        asked = self.dir / "vmaplab.config"
+        asked.write_text(wanted)
+        self._make("allnoconfig", f"KCONFIG_ALLCONFIG={asked}")
+        for option in self._lacking(self._required):
+            raise InputError(
+                f"configuration: CONFIG_{option} does not hold in this tree for {self.family.kbuild_arch}: unknown "
+                "there, or something that it depends on is off"
+            )
+        stamp.write_text(wanted)
+
+    def _lacking(self, options: Iterable[str]) -> list[str]:
+        """Those of ``options`` that the configuration in force does not have."""
+        got = set((self.dir / ".config").read_text().splitlines())
+        off = {line.removesuffix(" is not set") for line in got if line.endswith(" is not set")}
+        known = {line.partition("=")[0] for line in got if line.startswith("CONFIG_")}
+        lacking = []
+        for key, value in dict(option.split("=", 1) for option in options).items():
+            holds = f"CONFIG_{key}={value}" in got
+            if value == "n":
+                holds = f"# CONFIG_{key}" in off or f"CONFIG_{key}" not in known
+            if not holds:
+                lacking.append(f"{key}={value}")
+        return lacking
+
+    def _absent(self) -> dict[str, str]:
+        """Options of ours that the tree does not have, and what stands for each."""
+        overruled = {option.split("=", 1)[0] for option in self._required}
+        keys = [option.split("=", 1)[0] for option in self._lacking(self._wanted)]
+        return {key: ABSENT.get(key, "") for key in keys if key not in overruled}
+
+    def _unknown_absences(self) -> list[str]:
+        return [
+            f"CONFIG_{key} is not there or cannot be had, and vmaplab knows no reason; the build went on without it"
+            for key, why in self._absent().items()
+            if not why
+        ]
+
+    # -- compiling ----------------------------------------------------------------------------------
+
+    def _make(self, *goals: str, jobs: int | None = None) -> None:
+        jobs = jobs or len(os.sched_getaffinity(0))
+        command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
+        if self.tools.prefix:
+            command.append(f"CROSS_COMPILE={self.tools.prefix}")
+        command.append("KCFLAGS=-ffunction-sections")  # so that what no call can reach needs nothing
+        self._run([*command, *goals], self.tree)
+
+    def _probed(self) -> list[str]:
+        """Which of PROBES the tree has."""
+        files = {name: self.tree / path for name, (path, _) in PROBES.items()}
+        texts = {name: path.read_text(errors="replace") if path.is_file() else "" for name, path in files.items()}
+        return [name for name, (_, word) in PROBES.items() if re.search(rf"\b{word}\b", texts[name])]
+
+    def _has_source(self, name: str) -> bool:
+        stem = self.tree / name
+        return any(stem.with_suffix(suffix).exists() for suffix in (".c", ".S"))
+
+    def _command(self, name: str) -> list[str]:
+        """How kbuild compiled the object ``name``, without its source and output."""
+        path = Path(name)
+        saved = (self.dir / path.parent / f".{path.name}.cmd").read_text().partition("\n")[0]
+        words = shlex.split(saved.partition(":=")[2].partition(" ; ")[0])
+        return [word for word in words[: words.index("-o")] if not word.startswith("-Wp,-MMD")]
+
+    def _compile(self, wrapper: Path, parts: list[str], like: str) -> Path:
+        """Compile ``parts`` with the command of the tree's object ``like``."""
+        wrapper.write_text("\n".join(parts) + "\n")
+        output = wrapper.with_suffix(".o")
+        deps = [f"-Wp,-MMD,{wrapper.with_suffix('.d')}", "-aux-info", str(wrapper.with_suffix(".X"))]
+        self._run([*self._command(like), *deps, "-o", str(output), str(wrapper)], self.dir)
+        return output
+
+    def _run(self, command: list[str], where: Path) -> None:
+        """Run ``command``; its own first error, in one line that begins with whose fault it is, if it fails."""
+        done = run(command, where)
+        if not done.returncode:
+            return
+        said = done.stderr + done.stdout
+        first = next((pattern.search(said) for pattern in _FIRST_ERROR if pattern.search(said)), None)
+        text = " ".join((first[0] if first else said[-400:]).split())
+        raise InputError(f"{self._at_fault(text)}: {text.replace(f'{self.tree}/', '')}")
+
+    def _at_fault(self, text: str) -> str:
+        """Whose fault it is what the compiler or kbuild says."""
+        if self._snippet and str(self._snippet) in text:
+            return "snippet"
+        if str(SUPPORT) in text or str(self._own) in text:
+            return f"vmaplab: what it adds to the tree does not fit {self.tree.name}"
+        return "compiler" if _COMPILER.search(text) else "tree"
+
+    # -- linking ------------------------------------------------------------------------------------
+
+    def _link(self, units: dict[str, Path], per_cpu: set[str]) -> dict[str, Any]:
+        """Join ``units``, bind what stays undefined, and write image.elf.
+
+        :param per_cpu: which data each CPU has its own of.
+        :returns: what the manifest says of it: ``zeroes``, ``answers`` (which prototype of each), ``unanswered``
+            and ``guessed``.
+        :raises InputError: for data that nobody defines and that is not known to be harmless.
+        """
+        names = list(units)
+        parsed = [Unit(path, self.family.branches) for path in units.values()]
+        roots = [names.index("mm/vmalloc.o"), names.index("support")]
+        wants = needed(parsed, roots)
+        known = prototype.declared(self._own.glob("*.X"))
+        defined = {name for unit in parsed for name in unit.defines}
+        undefined = dict.fromkeys(name for unit in parsed for name in sorted(unit.undefined - defined))
+        binder = _Binder(self.family.image_base, wants, known, per_cpu, defined)
+        for name in undefined:
+            binder.bind(name)
+        if binder.unknown:
+            told = ", ".join(f"{name} (in {wants[name].by})" for name in binder.unknown)
+            raise InputError(
+                f"tree: {told} is data that nothing here defines, and vmaplab does not know that reading it as zero "
+                "does no harm (object/compat.py lists what is known)"
+            )
+        ld = f"{self.tools.prefix}ld"
+        joined, script, image = self._own / "joined.o", self._own / "image.lds", self._own / "image.elf"
+        self._run([ld, "-r", "-o", str(joined), *map(str, units.values())], self._own)
+        room = " ".join(f". = ALIGN(64); {name} = .; . += {PER_CPU_BYTES};" for name in binder.own_zeroes)
+        base = f"{self.family.image_base:#x}"
+        script.write_text(_SCRIPT.format(base=base, bound="\n".join(binder.lines), per_cpu=room))
+        quiet = ["--no-relax", "--no-warn-rwx-segments"]
+        self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined)], self._own)
+        return {
+            "zeroes": binder.zeroes + binder.own_zeroes,
+            "answers": binder.answers,
+            "unanswered": {
+                name: wants[name].by.removeprefix(".text.")
+                for name in binder.unanswered
+                if names[wants[name].unit] == "mm/vmalloc.o" or names[wants[name].unit].startswith("arch/")
+            },
+            "guessed": binder.guessed,
+        }
+
+    def _per_cpu(self, sources: set[str]) -> set[str]:
+        """The per-CPU variables that ``sources`` declare; none without CONFIG_SMP, where each is there once."""
+        if "CONFIG_SMP=y" not in (self.dir / "include/config/auto.conf").read_text().splitlines():
+            return set()
+        headers = (self.tree / name for name in sources if name.endswith(".h"))
+        return {
+            name for path in headers if path.is_file() for name in _PER_CPU.findall(path.read_text(errors="replace"))
+        }
+
+    # -- what went into it --------------------------------------------------------------------------
+
+    def _sources(self, objects: list[str]) -> set[str]:
+        """The files that went into the image, by their names in the tree or their whole ones."""
+        arch = self.family.srcarch
+        names = {"Makefile", "Kbuild", "mm/Makefile", "lib/Makefile"}
+        names |= {f"arch/{arch}/{name}" for name in ("Makefile", "mm/Makefile", "lib/Makefile")}
+        for folder in ("scripts", f"arch/{arch}/tools"):
+            names |= {f"{folder}/{path.name}" for path in (self.tree / folder).glob("*") if path.is_file()}
+        config = (self.dir / "include/config/auto.conf.cmd").read_text()
+        names |= set(re.findall(r"^\t(\S+) \\$", config, re.MULTILINE))
+        commands = [self.dir / Path(name).parent / f".{Path(name).name}.cmd" for name in objects]
+        # What kbuild prepares first: bounds, asm-offsets and their like become headers.
+        commands += [path for folder in ("kernel", f"arch/{arch}/kernel") for path in self._prepared(folder)]
+        for path in commands:
+            names |= set(re.findall(r"^(?:source_\S+ := | +)(\S+)(?: \\)?$", path.read_text(), re.MULTILINE))
+        for path in self._own.glob("*.d"):
+            names |= set(path.read_text().partition(":")[2].replace("\\\n", " ").split())
+        return names
+
+    def _prepared(self, folder: str) -> list[Path]:
+        return sorted((self.dir / folder).glob("**/.*.s.cmd"))
+
+    def _inputs(self, sources: set[str], started: float) -> dict[str, str]:
+        """The ``sources`` with the digests of their contents.
+
+        Those of the tree by their names in it, others (a snippet's headers) by their whole names; what is made
+        in the build directory follows from them.
+        """
+        found = {}
+        for name in sorted(sources):
+            path = Path(name)
+            if path.is_relative_to(self.tree):
+                path = path.relative_to(self.tree)
+            if path.is_relative_to(self.dir) or path.is_relative_to(SUPPORT) or not (self.tree / path).is_file():
+                continue
+            if (self.tree / path).stat().st_mtime > started:
+                raise InputError(f"tree: {path} changed while it was built; run it again")
+            found[str(path)] = file_digest(self.tree / path)
+        return found
+
+
+class _Binder:
+    """Says of each undefined symbol at which address it is bound, and what that means."""
+
+    def __init__(
+        self,
+        base: int,
+        wants: dict[str, Needed],
+        known: dict[str, list[prototype.Prototype]],
+        per_cpu: set[str],
+        defined: set[str],
+    ) -> None:
+        self._base, self._wants, self._known = base, wants, known
+        self._per_cpu, self._defined = per_cpu, defined
+        self.lines: list[str] = []
+        self.zeroes: list[str] = []
+        self.own_zeroes: list[str] = []
+        self.answers: dict[str, int] = {}
+        self.unanswered: list[str] = []
+        self.unknown: list[str] = []
+        self.guessed: list[str] = []
+        self._silent = 0
+
+    def bind(self, name: str) -> None:
+        """Add a line for ``name`` to the linker script, or a name to one of the lists."""
+        plain = name.removesuffix("_noprof")
+        if f" {name} = ." in _SCRIPT:
+            return
+        if SAME_AS.get(name) in self._defined:
+            self.lines.append(f"{name} = {SAME_AS[name]};")
+        elif name not in self._wants:
+            self._at(name, UNREACHED)
+        elif plain in STAND_INS:
+            self._stand_in(name, plain)
+        elif plain in SILENT:
+            self._at(name, SILENCE + STEP * self._silent)
+            self._silent += 1
+        elif self._wants[name].called or name in self._known:
+            self._unprovided(name)
+        elif name not in HARMLESS and not name.startswith(tuple(HARMLESS_PREFIXES)):
+            self.unknown.append(name)
+        elif name in self._per_cpu:
+            self.own_zeroes.append(name)
+        else:
+            self._at(name, ZEROES + ZEROES_STEP * len(self.zeroes))
+            self.zeroes.append(name)
+
+    def _at(self, name: str, offset: int) -> None:
+        self.lines.append(f"{name} = {self._base + offset:#x};")
+
+    def _unprovided(self, name: str) -> None:
+        self._at(name, NOWHERE + STEP * len(self.unanswered))
+        self.unanswered.append(name)
+
+    def _stand_in(self, name: str, plain: str) -> None:
+        """Which of its stand-ins has the prototype that the tree declares."""
+        declared, offered = self._known.get(name, []), STAND_INS[plain]
+        fitting = [at for at, one in enumerate(offered) if any(one.prototype.matches(it) for it in declared)]
+        if declared and not fitting:
+            self.guessed.append(f"{name}() has a prototype that no stand-in has; it is not answered")
+            self._unprovided(name)
+            return
+        if not declared and len(offered) > 1:
+            self.guessed.append(f"{name}() is declared in no header that vmaplab reads; the newest is taken")
+        self.answers[name] = (fitting or [0])[0]
+        self._at(name, ANSWERS + STEP * len(self.answers))
+
+
+_SCRIPT = """
+{bound}
+SECTIONS {{
+  . = {base};
+  .text : {{ *(.text .text.* .init.text .exit.text .ref.text .noinstr.text .sched.text)
+    *(.altinstr_aux .altinstr_replacement) }}
+  . = ALIGN(0x10000);
+  .rodata : {{ *(.rodata .rodata.* .init.rodata) }}
+  __bug_table : {{ __start___bug_table = .; *(__bug_table) __stop___bug_table = .; }}
+  .init.setup : {{ __setup_start = .; KEEP(*(.init.setup)) __setup_end = .; }}
+  . = ALIGN(0x10000);
+  .data : {{ __per_cpu_start = .; *(.data..percpu .data..percpu*) {per_cpu} __per_cpu_end = .;
+    *(.data .data.* .init.data .ref.data) }}
+  .bss : {{ *(.bss .bss.* COMMON) }}
+  /DISCARD/ : {{ *(.smp_locks .comment .note* .modinfo .discard* .eh_frame* __ksymtab* .export_symbol .init_array*) }}
+}}
+"""
+
+_FIRST_ERROR = [
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        r"^.*\b(?:fatal )?error: .*$",  # the compiler
+        r"^.*(?:not clean|command not found|No such file|unknown option|undefined reference|syntax error).*$",
+        r"^.*\bError\b.*$",
+        r"^.*\*\*\*.*$",
+    )
+]
+_COMPILER = re.compile(r"unrecognized command|unknown option|internal compiler error|command not found|too old")
+
+
+_TELL_AREAS = """
+void vmaplab_alloc_vmap_area(unsigned long addr, unsigned long size);
+#define kasan_populate_vmalloc(addr, size, ...) \\
+	(vmaplab_alloc_vmap_area(addr, size), kasan_populate_vmalloc(addr, size, ##__VA_ARGS__))
+"""
+"""alloc_vmap_area() calls that function for each area: where the model has not the tree's allocator, it follows."""
+
+
+def _marks(functions: dict[str, int]) -> str:
+    """A header after which each call of the ``functions`` is told to the engine, and then made."""
+    lines = ["#include <linux/mm.h>", "#include <linux/vmalloc.h>", "#include <asm/cacheflush.h>"]
+    lines += ["#include <asm/tlbflush.h>"]
+    for name, count in functions.items():
+        arguments = ", ".join(f"unsigned long a{number}" for number in range(count))
+        values = ", ".join(f"a{number}" for number in range(count))
+        lines += [
+            f"void vmaplab_{name}({arguments});",
+            f"static inline void told_{name}({arguments}) {{ vmaplab_{name}({values}); {name}({values}); }}",
+            f"#undef {name}",
+            f"#define {name} told_{name}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def run(command: list[str], where: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` with nothing of the environment that is no part of the cache's key."""
+    kept = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL")  # not KCFLAGS, LLVM...
+    environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
+    return subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment, check=False)
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """A name for these contents."""
+    state = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        state.update((part.encode() if isinstance(part, str) else part) + b"\0")
+    return state.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """A name for the contents of a file."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the file ``path`` alone."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _forget(folder: Path, keep: int) -> None:
+    """Remove all but the newest directories in ``folder``."""
+    directories = sorted((d for d in folder.glob("*") if d.is_dir()), key=lambda d: d.stat().st_mtime)
+    for old in directories[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,7 @@
+"""The architectures as the default release has them, for tests that look at what no tree changes."""
+
+from __future__ import annotations
+
+from vmaplab.release import DEFAULT, get
+
+ARCHES = get(DEFAULT).arches
