@@ -156,7 +156,6 @@ def difference(scenario: Scenario, ours: Run, theirs: Run, names: tuple[str, str
         width = max(map(len, names)) + 1
         return f"{where}\n  {names[0] + ':':{width}} {mine}\n  {names[1] + ':':{width}} {other}"
 
-    ours, theirs = _defined(ours, theirs)
     for number, (mine, other) in enumerate(zip(ours.results, theirs.results, strict=False)):
         if (
             mine != other
@@ -320,6 +319,8 @@ def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, in
     words = isinstance(ours, ObjectSide) and isinstance(theirs, ObjectSide)
     their_run = theirs.run(scenario, words)
     runs = ours.run(scenario, words, their_run.areas), their_run
+    if isinstance(ours, ModelSide):  # of two trees, both have to say so
+        runs = _defined(*runs)
     told = difference(scenario, *runs, (ours.name, theirs.name))
     their_run.seen.guided = int(ours.guided)
     their_run.seen.undefined |= runs[0].seen.undefined
