@@ -20,7 +20,7 @@ from vmaplab.check.campaign import Plan, check
 from vmaplab.check.differential import ModelSide, ObjectSide, compare, difference
 from vmaplab.check.scenario import parse
 from vmaplab.check.survey import survey
-from vmaplab.check.tree import facts_of, model_config
+from vmaplab.check.tree import between, facts_of, model_config
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets
 from vmaplab.release import RELEASES, of_version
@@ -195,6 +195,17 @@ class TestValuesThatATreeTells:
         row = replace(plan, release=of_version(built.version))
         assert "store" in check(row, 30, jobs=1).difference
 
+    @pytest.mark.slow
+    def test_compared_with_its_base_a_tree_is_said_to_differ_there_and_nowhere_else(self, clean):
+        ours, base = object_of(clean, "arm64-4k"), object_of(build.tree_of(), "arm64-4k")
+        facts, others = facts_of(ours), facts_of(base)
+        (note,) = between(facts, others, "arm64-4k")
+        assert note == "PAGE_KERNEL is 0x68000000000703 (the base: 0xe8000000000703)"
+        verdict = check(Plan(ours, base, facts.release, model_config(ours), seed=1), 30, jobs=1)
+        assert "bits that differ: 55" in verdict.difference  # PTE_DIRTY
+        alike = Plan(base, base, others.release, model_config(base), seed=1)
+        assert between(others, others, "arm64-4k") == [] and check(alike, 30, jobs=1).difference == ""
+
     def test_hugetlb_page_comes_from_the_configuration_that_was_built(self):
         assert model_config(object_of(build.tree_of(), "arm64-4k"))["HUGETLB_PAGE"]
         assert not model_config(object_of(build.tree_of(), "x86_64"))["HUGETLB_PAGE"]
@@ -226,6 +237,27 @@ def test_a_scenario_that_goes_through_a_leaf_is_no_difference():
     sides = ModelSide(row.on("x86_64"), row, model_config(built)), ObjectSide(built)
     assert [side.run(steps).results[-1] for side in sides] == ["goes through a leaf"] * 2
     assert compare(steps, *sides) == ""
+
+
+class Answering(ObjectSide):
+    """The kernel's own code, whose last step came to something else."""
+
+    last: int | str
+
+    def _play(self, *arguments, **keywords):
+        run = super()._play(*arguments, **keywords)
+        return run._replace(results=[*run.results[:-1], self.last])
+
+
+@needs_kernel
+def test_of_two_trees_both_must_go_through_a_leaf():
+    steps = parse("area 1; map @0 0x0+1536,0x0+512,0x0+1536,0x0+512,0x0+512 21; range @0 1 0x0")
+    built = object_of(build.tree_of(), "x86_64")
+    assert compare(steps, ObjectSide(built, "the base"), ObjectSide(built, "the tree")) == ""
+    other = Answering(built, "the tree")
+    other.last = 0
+    assert "goes through a leaf" in compare(steps, ObjectSide(built, "the base"), other)
+    assert "goes through a leaf" in compare(steps, other, ObjectSide(built, "the base"))
 
 
 @needs_kernel

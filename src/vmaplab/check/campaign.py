@@ -35,19 +35,19 @@ class Result(NamedTuple):
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
     :param partly: watched runs of which not all steps could be judged.
+    :param seen: what their side built.
     :param number: the first scenario that differed or broke an invariant, or None.
     :param told: how.
-    :param seen: what their side built.
     """
 
     cases: int
     calls: int
-    translated: int = 0
-    failures: int = 0
-    partly: int = 0
+    translated: int
+    failures: int
+    partly: int
+    seen: Seen
     number: int | None = None
     told: str = ""
-    seen: Seen = Seen()  # always another one
 
 
 @dataclass(frozen=True)
@@ -298,5 +298,5 @@ def _run(start: int, end: int) -> Result:
             translated += pages
             partly += unjudged
         if told:
-            return Result(number - start + 1, steps, translated, failures, partly, number, told, seen)
-    return Result(end - start, steps, translated, failures, partly, seen=seen)
+            return Result(number - start + 1, steps, translated, failures, partly, seen, number, told)
+    return Result(end - start, steps, translated, failures, partly, seen)

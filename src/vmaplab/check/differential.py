@@ -84,12 +84,12 @@ class Run(NamedTuple):
     rows: Ints
     log: EventLog
     memory: NDArray[np.uint8]
-    fault: str = ""
-    translated: int = 0
-    allocations: int = 0
-    blind: str = ""
-    seen: Seen = Seen()  # always another one
-    areas: tuple[int, ...] = ()
+    fault: str
+    translated: int
+    allocations: int
+    blind: str
+    seen: Seen
+    areas: tuple[int, ...]
 
 
 def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:

@@ -6,7 +6,6 @@ The nearest row of :mod:`vmaplab.release` says the rest. What is asked, and what
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from vmaplab.arch import Arch, Told
 from vmaplab.changes import Change
 from vmaplab.check.asked import QUESTIONS, question
 from vmaplab.check.differential import ModelSide, ObjectSide, compare
+from vmaplab.check.scenario import Scenario
 from vmaplab.config import CONFIG
 from vmaplab.errors import KernelFault, Violation, VmapError
 from vmaplab.kernel import Kernel
@@ -73,7 +73,7 @@ def facts_of(built: Built) -> TreeFacts:
     differing = _differences(arch.telling, told, [level.name for level in arch.levels])
     notes = [
         *_newer(built.version, row),
-        *(f"{arch.name}: {one}, as the tree says" for one in differing),
+        *(f"{one}, as the tree says" for one in differing),
         *shown,
         *notes,
     ]
@@ -83,15 +83,20 @@ def facts_of(built: Built) -> TreeFacts:
 def _shown(built: Built, release: Release, row: Release) -> tuple[Release, list[str]]:
     """Changes of later trees that this one has already, and that in words."""
     later = frozenset(change for tree in TREES if tree.number > row.tree.number for change in tree.changes)
-    kernel, model = ObjectSide(built), partial(ModelSide, release.on(built.target.arch), config=model_config(built))
+    kernel, name, config = ObjectSide(built), built.target.arch, model_config(built)
+
+    def same(scenario: Scenario, release: Release) -> bool:
+        model = ModelSide(release.on(name), release, config, guided=not built.has_nodes)
+        return compare(scenario, model, kernel) == ""
+
     notes = []
     for change in sorted(later - (release.changes or frozenset()), key=lambda it: it.text):
-        scenario, asked = question(change, release.on(built.target.arch)), QUESTIONS.get(change)
-        if scenario is None or asked is None or asked.cpus > 1 or asked.wild or not built.has_nodes:
+        asked = QUESTIONS.get(change)
+        scenario = question(change, release.on(name)) if asked and asked.cpus == 1 and not asked.wild else None
+        if scenario is None or same(scenario, release):
             continue
         having = replace(release, changes=(release.changes or frozenset()) | {change})
-        with_it = partial(ModelSide, having.on(built.target.arch), config=model_config(built))
-        if compare(scenario, model(release=release), kernel) and not compare(scenario, with_it(release=having), kernel):
+        if same(scenario, having):
             release = having
             notes.append(f"it has a change of {change.value.since} already: {change.text}")
     return release, notes
@@ -109,7 +114,7 @@ def between(tree: TreeFacts, base: TreeFacts, arch: str) -> list[str]:
                 found.append(f"{sign} in the tree: {change.text} ({change.source})")
     levels = [level.name for level in tree.release.on(arch).levels]
     telling = tree.release.on(arch).telling, base.release.on(arch).telling
-    return found + [f"{arch}: {one}" for one in _differences(telling[1], telling[0], levels, "the base")]
+    return found + _differences(telling[1], telling[0], levels, "the base")
 
 
 def _newer(version: str, row: Release) -> list[str]:

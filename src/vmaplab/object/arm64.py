@@ -35,7 +35,7 @@ FAMILY = Family(
         "arch/arm64/lib/memset.o",
         "arch/arm64/lib/clear_page.o",
     ),
-    marks={"flush_tlb_kernel_range": 2, "__flush_tlb_kernel_pgtable": 1},
+    marks={"__flush_tlb_kernel_pgtable": 1},
     marked=("arch/arm64/mm/mmu.c",),
     image_base=0xFFFF_7000_1000_0000,  # in the linear map, beyond all RAM: no tree has vmalloc space there
     uc=(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM),

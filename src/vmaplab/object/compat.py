@@ -45,10 +45,6 @@ HARMLESS_PREFIXES = {"__tracepoint_": "a tracepoint, which is off"}
 """The same for names that begin so."""
 
 PROBES = {
-    "RISCV_INLINE_TLB_FLUSH": (  # 6.1: the whole TLB, whatever the range
-        "arch/riscv/include/asm/tlbflush.h",
-        "static inline void flush_tlb_kernel_range",
-    ),
     "LAZY_MMU_MODE_ENABLE": ("include/linux/pgtable.h", "lazy_mmu_mode_enable"),  # 7.0 on
     "ARM64_SET_PTES": ("arch/arm64/include/asm/pgtable.h", "__set_ptes"),  # 6.7 on
     "ARM64_PTE_BARRIERS": ("arch/arm64/include/asm/pgtable.h", "queue_pte_barriers"),  # 6.16 on

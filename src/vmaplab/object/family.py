@@ -6,7 +6,7 @@ One file each: :mod:`~vmaplab.object.arm64`, :mod:`~vmaplab.object.x86`, :mod:`~
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Family:
     :param cross_package: the Debian package that has those tools.
     :param config: what the smallest configuration (``allnoconfig``) lacks, ``KEY=value``.
     :param objects: the tree's objects to link, besides :data:`vmaplab.object.build.OBJECTS`.
-    :param marks: functions inlined by headers whose calls the engine must see, with the number of their
-        arguments; and the sources beside mm/vmalloc.c to compile so.
-    :param marks_where: the same for trees that have one of :data:`vmaplab.object.compat.PROBES`, by its name.
+    :param marks: functions inlined by headers whose calls the engine must see, beside
+        :data:`vmaplab.object.kbuild.MARKS`, with the number of their arguments.
+    :param marked: the sources beside mm/vmalloc.c to compile so.
     :param image_base: address of the linked object.
     :param uc: Unicorn's architecture and mode.
     :param cpu: Unicorn's CPU model, or None for its default.
@@ -64,7 +64,6 @@ class Family:
     branches: frozenset[int]
     disassembler: tuple[int, int]
     classify: Callable[[str, str], tuple[bool, bool, bool]]
-    marks_where: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     cpu: int | None = None
     task: int | None = None
 

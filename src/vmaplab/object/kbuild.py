@@ -52,7 +52,10 @@ OBJECTS = (
     "lib/llist.o",
     "lib/bitmap.o",
 )
-MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2}
+MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range": 2}
+"""Functions that some headers have inline, whose calls the engine must see, with the number of their arguments."""
+TELLS = "vmaplab_"
+"""Before the name of a function: what tells the engine of its call."""
 
 # Where things are bound, relative to the image's base.
 ANSWERS = 0x100_0000  # functions that are answered: STEP bytes each
@@ -135,10 +138,7 @@ class KernelBuild:
         units = {name: self.dir / name for name in objects}
         marks = own / "marks.h"
         tree, probed = own / "tree.h", self._probed()
-        told = {**MARKS, **self.family.marks}
-        for name in probed:
-            told |= self.family.marks_where.get(name, {})
-        marks.write_text(_marks(told) + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
+        marks.write_text(_marks({**MARKS, **self.family.marks}) + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
         tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
         parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/mm/vmalloc.c"']
         parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
@@ -288,7 +288,7 @@ class KernelBuild:
         known = prototype.declared(self._own.glob("*.X"))
         defined = {name for unit in parsed for name in unit.defines}
         undefined = dict.fromkeys(name for unit in parsed for name in sorted(unit.undefined - defined))
-        binder = _Binder(self.family.image_base, wants, known, per_cpu, defined)
+        binder = _Binder(self.family.image_base, wants, known, per_cpu, defined, set(undefined))
         for name in undefined:
             binder.bind(name)
         if binder.unknown:
@@ -377,9 +377,10 @@ class _Binder:
         known: dict[str, list[prototype.Prototype]],
         per_cpu: set[str],
         defined: set[str],
+        undefined: set[str],
     ) -> None:
         self._base, self._wants, self._known = base, wants, known
-        self._per_cpu, self._defined = per_cpu, defined
+        self._per_cpu, self._defined, self._undefined = per_cpu, defined, undefined
         self.lines: list[str] = []
         self.zeroes: list[str] = []
         self.own_zeroes: list[str] = []
@@ -398,11 +399,11 @@ class _Binder:
             self.lines.append(f"{name} = {SAME_AS[name]};")
         elif name not in self._wants:
             self._at(name, UNREACHED)
-        elif plain in STAND_INS:
-            self._stand_in(name, plain)
-        elif plain in SILENT:
+        elif plain in SILENT or self._is_told_twice(name):
             self._at(name, SILENCE + STEP * self._silent)
             self._silent += 1
+        elif plain in STAND_INS:
+            self._stand_in(name, plain)
         elif self._wants[name].called or name in self._known:
             self._unprovided(name)
         elif name not in HARMLESS and not name.startswith(tuple(HARMLESS_PREFIXES)):
@@ -412,6 +413,11 @@ class _Binder:
         else:
             self._at(name, ZEROES + ZEROES_STEP * len(self.zeroes))
             self.zeroes.append(name)
+
+    def _is_told_twice(self, name: str) -> bool:
+        """Whether ``name`` tells of a function that this tree has not inline: its own call is answered, and seen."""
+        marked = name.removeprefix(TELLS)
+        return marked != name and marked in self._undefined and marked in STAND_INS
 
     def _at(self, name: str, offset: int) -> None:
         self.lines.append(f"{name} = {self._base + offset:#x};")
@@ -480,8 +486,8 @@ def _marks(functions: dict[str, int]) -> str:
         arguments = ", ".join(f"unsigned long a{number}" for number in range(count))
         values = ", ".join(f"a{number}" for number in range(count))
         lines += [
-            f"void vmaplab_{name}({arguments});",
-            f"static inline void told_{name}({arguments}) {{ vmaplab_{name}({values}); {name}({values}); }}",
+            f"void {TELLS}{name}({arguments});",
+            f"static inline void told_{name}({arguments}) {{ {TELLS}{name}({values}); {name}({values}); }}",
             f"#undef {name}",
             f"#define {name} told_{name}",
         ]

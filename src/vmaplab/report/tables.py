@@ -276,26 +276,30 @@ def surveyed(found: list[Surveyed]) -> None:
         )
     _print(console, table)
     print()
-    for text, arches in _by_text(found).items():
-        print(f"{', '.join(arches)}: {text}" if len(arches) < len(found) else text)
+    for text in _once([(one.arch, _told(one)) for one in found]):
+        print(text)
 
 
-def _by_text(found: list[Surveyed]) -> dict[str, list[str]]:
-    """What is to be said of a survey, each once: the architectures of which it holds."""
-    said: dict[str, list[str]] = {}
-    for one in found:
-        texts = [one.why] if one.why else []
-        if one.built:
-            texts += [f"CONFIG_{key} is not there: {why}" for key, why in one.built.absent.items() if why]
-            texts += [f"guessed: {guess}" for guess in one.built.guessed]
-            uncalled = ", ".join(sorted(one.built.unanswered))
-            texts += [f"not answered, and not called so far: {uncalled}"] if uncalled else []
-        texts += [*(one.facts.notes if one.facts else ()), *([str(one.verdict.difference)] if one.verdict else [])]
-        texts += [f"built {one.verdict.seen}"] if one.verdict else []
-        for text in texts:
-            if text:
-                said.setdefault(text, []).append(one.arch)
-    return said
+def _once(said: list[tuple[str, list[str]]]) -> list[str]:
+    """Each text once, after the architectures of which it holds if those are not all."""
+    arches: dict[str, list[str]] = {}
+    for arch, texts in said:
+        for text in dict.fromkeys(texts):
+            arches.setdefault(text, []).append(arch)
+    return [f"{', '.join(names)}: {text}" if len(names) < len(said) else text for text, names in arches.items()]
+
+
+def _told(one: Surveyed) -> list[str]:
+    """What is to be said of a survey of one architecture."""
+    texts = [one.why] if one.why else []
+    if one.built:
+        texts += [f"CONFIG_{key} is not there: {why}" for key, why in one.built.absent.items() if why]
+        texts += [f"guessed: {guess}" for guess in one.built.guessed]
+        uncalled = ", ".join(sorted(one.built.unanswered))
+        texts += [f"not answered, and not called so far: {uncalled}"] if uncalled else []
+    texts += [*(one.facts.notes if one.facts else ()), *([str(one.verdict.difference)] if one.verdict else [])]
+    texts += [f"built {one.verdict.seen}"] if one.verdict else []
+    return [text for text in texts if text]
 
 
 def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info: bool) -> None:
@@ -401,7 +405,7 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
         console.print()
         for verdict in found:
             print(f"{verdict.plan.arch.name} built {verdict.seen}")
-    for note in dict.fromkeys(note for verdict in found for note in verdict.plan.notes):
+    for note in _once([(verdict.plan.arch.name, list(verdict.plan.notes)) for verdict in found]):
         print(f"note: {note}")
     for verdict, command in zip(found, commands, strict=True):
         if not verdict.difference:
