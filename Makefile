@@ -10,9 +10,9 @@ run: .venv/.ready
 test: .venv/.ready kernel-tools lint
 	$(PYTHON) -m pytest -n auto
 
-# The property tests with twenty times as many examples, and a long campaign against the kernel's own code.
+# The property tests with twenty times as many examples, 200,000 calls of the state machine, and a long campaign against the kernel's own code.
 test-long: .venv/.ready kernel-tools
-	HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest -n auto
+	HYPOTHESIS_PROFILE=long VMAPLAB_STEPS=200000 $(PYTHON) -m pytest -n auto
 	$(MAKE) check CASES=100000
 
 # The model against the kernel's own code, on every architecture that can be run. SEED chooses the scenarios.

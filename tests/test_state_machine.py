@@ -1,6 +1,6 @@
 """Any sequence of calls, with allocations that fail: a Hypothesis state machine, every call watched by the judges.
 
-``VMAPLAB_STEPS`` sets how many calls are made in all (default 200,000).
+``VMAPLAB_STEPS`` sets how many calls are made in all (default 40,000; ``make test-long``: 200,000).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_SPARSE
 
 pytestmark = pytest.mark.slow
 
-STEPS = int(os.environ.get("VMAPLAB_STEPS", "200000"))
+STEPS = int(os.environ.get("VMAPLAB_STEPS", "40000"))
 PER_MACHINE = 50
 LIVE = 4
 """Areas in use at most: each is looked at after each call."""

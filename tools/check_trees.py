@@ -1,17 +1,19 @@
-"""Checks kernel trees on each of the eight formats, and prints one table; with --write, puts it into docs/trees.md.
+"""Checks kernel trees on each of the eight formats, and prints one table; with --write, docs/trees.md gets its rows.
 
     python tools/check_trees.py [--write] [--cases N] [--sequences N] DIR...
 
 For each: random scenarios, sequences of 50 calls from one CPU and from four, the judges, failing allocations, and
-examples/batched_vmap.c. Exit status 1 if anything differs or is not right.
+examples/batched_vmap.c. Exit status 1 if anything differs or is not right. Rows of another update of the same kernel
+are replaced in docs/trees.md, those of other kernels stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,11 +58,27 @@ def cells(tree: Path, arch: str, cases: int, sequences: int) -> list[str]:
     return [plain.code, arch, row, *words]
 
 
-def table(rows: list[list[str]]) -> str:
+def table(rows: Iterable[list[str]]) -> str:
     """The rows as Markdown."""
     head = ["code", "format", "row", "scenarios", "50 calls", "50 calls, 4 CPUs", "judged", "failing", "batched_vmap.c"]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def place(row: list[str]) -> tuple[list[int], int]:
+    """Where ``row`` stands among others: the kernel's first two numbers, then the format."""
+    numbers = [int(number) for number in re.findall(r"\d+", row[0])[:2]]
+    return numbers, list(targets.TARGETS).index(row[1])
+
+
+def merged(text: str, rows: list[list[str]]) -> str:
+    """The document ``text`` with ``rows`` in its table."""
+    before, _, rest = text.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    kept = [[cell.strip() for cell in line.strip("|").split("|")] for line in old.strip().splitlines()[2:]]
+    new = [place(row) for row in rows]
+    every = [*(row for row in kept if place(row) not in new), *rows]
+    return before + BEGIN + "\n" + table(sorted(every, key=place)) + "\n" + END + after
 
 
 def main() -> int:
@@ -73,20 +91,22 @@ def main() -> int:
     parser.add_argument("--arch", default=",".join(targets.TARGETS))
     asked = parser.parse_args()
     trees = asked.trees or [build.tree_of(package) for package in DEBIAN]
+    try:
+        versions = {tree: build.check_tree(tree) for tree in trees}
+    except InputError as error:
+        parser.error(str(error))
     rows, started = [], time.time()
     for tree in trees:
         for arch in asked.arch.split(","):
             try:
                 rows.append(cells(tree, arch, asked.cases, asked.sequences))
             except (InputError, KernelFault, VmapError) as error:
-                rows.append([tree.name, arch, str(error), *["-"] * 6])
+                rows.append([f"Linux {versions[tree]}", arch, str(error), *["-"] * 6])
             print(f"{time.time() - started:6.0f} s  " + "  ".join(rows[-1]), file=sys.stderr, flush=True)
-    text = table(rows)
-    print(text)
+    print(table(rows))
     if asked.write:
         path = ROOT / "docs" / "trees.md"
-        before, _, rest = path.read_text().partition(BEGIN)
-        path.write_text(before + BEGIN + "\n" + text + "\n" + END + rest.partition(END)[2])
+        path.write_text(merged(path.read_text(), rows))
     good = ("same", "holds")
     return int(any(not word.startswith(good) for row in rows for word in row[3:]))
 

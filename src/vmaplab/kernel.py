@@ -203,7 +203,10 @@ class Kernel:
             err = map_area(mapper.setup, tables, space.space, block, ints, prots, meta)
         mapper.finish(tables)
         if err:
-            raise VmapError(mapper.returned(err), mapper.why(tables, ints))
+            error = VmapError(mapper.returned(err), mapper.why(tables, ints))
+            if flags & VM_FLUSH_RESET_PERMS:
+                self._vm_unmap_aliases()
+            raise error
         addr, _ = space.bounds(block)
         if flags & VM_MAP_PUT_PAGES:
             space.own(addr, pages=array)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
 from vmaplab.check.scenario import Scenario
 from vmaplab.check.seen import Seen, built
@@ -77,6 +77,7 @@ class Run(NamedTuple):
     :param blind: why not all steps could be judged.
     :param seen: what it built.
     :param areas: addresses of the areas that it took, where the object tells them.
+    :param null: the PFN whose ``struct page`` would be at address 0, in the object: a NULL page.
     """
 
     results: list[int | str]
@@ -90,6 +91,7 @@ class Run(NamedTuple):
     blind: str
     seen: Seen
     areas: tuple[int, ...]
+    null: int
 
 
 def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
@@ -141,8 +143,8 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
     seen = built(rows, FORMATS[kernel.arch.name], kernel.table_root)
     seen.undefined = int(UNDEFINED in results)
     inner = kernel.kernel if isinstance(kernel, Witness) else kernel
-    areas = tuple(inner.areas_taken) if isinstance(inner, ObjectKernel) else ()
-    return Run(results, starts, rows, kernel.log, memory, fault, *watched, seen, areas)
+    areas, null = (tuple(inner.areas_taken), inner.null_pfn) if isinstance(inner, ObjectKernel) else ((), NULL_PFN)
+    return Run(results, starts, rows, kernel.log, memory, fault, *watched, seen, areas, null)
 
 
 def _told(error: Exception) -> str:
@@ -236,11 +238,13 @@ class Side(ABC):
     def boot(self, scenario: Scenario) -> Kernel | ObjectKernel:
         """The kernel that ``scenario`` runs on, as after boot."""
 
-    def run(self, scenario: Scenario, words: bool = False, areas: Sequence[int] = ()) -> Run:
-        """Run ``scenario`` from boot; ``areas``: where its areas lie, if it is guided."""
+    def run(self, scenario: Scenario, words: bool = False, other: Run | None = None) -> Run:
+        """Run ``scenario`` from boot; the model takes of the ``other`` side's run what only a tree can tell."""
         kernel = self.boot(scenario)
-        if self.guided and isinstance(kernel, Kernel):
-            kernel.place_areas(list(areas))
+        if other and isinstance(kernel, Kernel):
+            scenario = _with_null(scenario, other.null)
+            if self.guided:
+                kernel.place_areas(list(other.areas))
         return self._play(kernel, self.verify, scenario, words)
 
     def watch(self, scenario: Scenario) -> Run:
@@ -318,13 +322,24 @@ def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, in
     """
     words = isinstance(ours, ObjectSide) and isinstance(theirs, ObjectSide)
     their_run = theirs.run(scenario, words)
-    runs = ours.run(scenario, words, their_run.areas), their_run
+    runs = ours.run(scenario, words, their_run), their_run
     if isinstance(ours, ModelSide):  # of two trees, both have to say so
         runs = _defined(*runs)
     told = difference(scenario, *runs, (ours.name, theirs.name))
     their_run.seen.guided = int(ours.guided)
     their_run.seen.undefined |= runs[0].seen.undefined
     return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs), their_run.seen
+
+
+def _with_null(scenario: Scenario, null: int) -> Scenario:
+    """``scenario`` with a NULL page wherever it has the page ``null``."""
+
+    def seen(step: Operation) -> Operation:
+        if step.pfns is None or step.call == "vmap_pfn" or not (wrong := step.pfns == np.uint64(null)).any():
+            return step
+        return step._replace(pfns=np.where(wrong, np.uint64(NULL_PFN), step.pfns))
+
+    return replace(scenario, steps=tuple(map(seen, scenario.steps)))
 
 
 def _kind_of(text: str) -> int:

@@ -513,10 +513,10 @@ class Witness:
         allowed = actual == wanted
         allowed[there] |= (actual[there] == before[there]) & failed
         start, end = held.addr + there.start * self._page, held.addr + there.stop * self._page
-        for index in np.flatnonzero(~allowed & (actual == NOTHING)).tolist():
-            # A block or group that the range cuts goes as a whole.
-            leaf = self._leaf_of(self.walk, held.addr + index * self._page)
-            allowed[index] = leaf is not None and leaf[0] < end and start < leaf[1]
+        gone = np.flatnonzero(~allowed & (actual == NOTHING))
+        # A block or group that the range cuts goes as a whole.
+        first, size = self._leaves_of(self.walk, np.uint64(held.addr) + gone.astype(np.uint64) * np.uint64(self._page))
+        allowed[gone] = (size > 0) & (first < np.uint64(end)) & (np.uint64(start) < first + size)
         return np.where(allowed, actual, wanted)
 
     def _cuts_group(self, left: Walk, start: int, end: int) -> bool:
@@ -533,15 +533,21 @@ class Witness:
         )
 
     @staticmethod
-    def _leaf_of(before: Walk, va: int) -> tuple[int, int] | None:
+    def _leaves_of(before: Walk, vas: U64) -> tuple[U64, U64]:
+        """Addresses and sizes of the leaves that mapped ``vas`` in an earlier walk; size 0 where none did."""
+        if not len(before.entries):
+            return vas, np.zeros_like(vas)
+        at = np.searchsorted(before.entries["va"], vas, side="right") - 1
+        entries = before.entries[np.maximum(at, 0)]
+        group = entries["group"].astype(np.uint64)
+        size = np.maximum(entries["size"].astype(np.uint64), np.where(group > 0, np.uint64(1) << group, np.uint64(0)))
+        start = entries["va"] & ~(size - np.uint64(1))
+        return start, np.where((at >= 0) & (vas - start < size), size, np.uint64(0))
+
+    def _leaf_of(self, before: Walk, va: int) -> tuple[int, int] | None:
         """The leaf that mapped ``va`` in an earlier walk."""
-        at = int(np.searchsorted(before.entries["va"], np.uint64(va), side="right")) - 1
-        if at < 0:
-            return None
-        entry = before.entries[at]
-        start, size = int(entry["va"]), max(int(entry["size"]), 1 << int(entry["group"]) if entry["group"] else 0)
-        start &= -size
-        return (start, start + size) if va < start + size else None
+        start, size = (int(one[0]) for one in self._leaves_of(before, np.array([va], dtype=np.uint64)))
+        return (start, start + size) if size else None
 
     def _unshared(self, pfns: Ints, addr: int) -> None:
         """Pages that vmalloc() took from the allocator belong to nobody else."""

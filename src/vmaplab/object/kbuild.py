@@ -145,7 +145,7 @@ class KernelBuild:
         if self._snippet:
             parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
         units["mm/vmalloc.o"] = self._compile(own / "vmalloc.c", parts, "mm/vmalloc.o")
-        for source in self.family.marked:
+        for source in filter(self._has_source, self.family.marked):
             name = str(Path(source).with_suffix(".o"))
             wrapper = own / Path(source).name
             units[name] = self._compile(wrapper, [f'#include "{marks}"', f'#include "{self.tree}/{source}"'], name)

@@ -488,6 +488,12 @@ class ObjectKernel:
         return self._cpu.call("vmaplab_free_areas", 1)
 
     @property
+    def null_pfn(self) -> int:
+        """The PFN whose ``struct page`` would be at address 0: as good as a NULL page (arm64 of 6.1 has one)."""
+        pfn, rest = divmod(-self._page0 % (1 << 64), self._page_bytes)
+        return NULL_PFN if rest else pfn
+
+    @property
     def areas_taken(self) -> list[int]:
         """Addresses of the areas taken since boot, in order; empty where the model has the same allocator."""
         return self._rest.areas
