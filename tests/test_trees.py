@@ -174,25 +174,26 @@ def test_trees_that_are_not_here_are_named():
         pytest.skip(f"not run: Linux {', '.join(missing)}; name their trees with TREES=")
 
 
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """6.12 as if a stable update had taken PTE_DIRTY out of PAGE_KERNEL."""
+    tree = tmp_path_factory.mktemp("tree")
+    original = build.tree_of()
+    for here, there in ((tree, original), (tree / "arch", original / "arch")):
+        here.mkdir(exist_ok=True)
+        for entry in there.iterdir():
+            if entry.name not in ("arch", "arm64"):
+                (here / entry.name).symlink_to(entry)
+    shutil.copytree(original / "arch" / "arm64", tree / "arch" / "arm64", symlinks=True)
+    header = tree / "arch" / "arm64" / "include" / "asm" / "pgtable-prot.h"
+    text = header.read_text()
+    assert text.count("(PROT_NORMAL | PTE_DIRTY)") == 1
+    header.write_text(text.replace("(PROT_NORMAL | PTE_DIRTY)", "(PROT_NORMAL)"))
+    return tree
+
+
 @needs_kernel
 class TestValuesThatATreeTells:
-    @pytest.fixture(scope="class")
-    def clean(self, tmp_path_factory):
-        """6.12 as if a stable update had taken PTE_DIRTY out of PAGE_KERNEL."""
-        tree = tmp_path_factory.mktemp("tree")
-        original = build.tree_of()
-        for here, there in ((tree, original), (tree / "arch", original / "arch")):
-            here.mkdir(exist_ok=True)
-            for entry in there.iterdir():
-                if entry.name not in ("arch", "arm64"):
-                    (here / entry.name).symlink_to(entry)
-        shutil.copytree(original / "arch" / "arm64", tree / "arch" / "arm64", symlinks=True)
-        header = tree / "arch" / "arm64" / "include" / "asm" / "pgtable-prot.h"
-        text = header.read_text()
-        assert text.count("(PROT_NORMAL | PTE_DIRTY)") == 1
-        header.write_text(text.replace("(PROT_NORMAL | PTE_DIRTY)", "(PROT_NORMAL)"))
-        return tree
-
     @pytest.mark.slow
     def test_a_stable_backport_is_no_difference_and_is_said(self, clean):
         built = object_of(clean, "arm64-4k")
@@ -275,9 +276,16 @@ class Answering(ObjectSide):
 
 
 @needs_kernel
-def test_of_two_trees_both_must_go_through_a_leaf():
-    steps = parse("area 1; map @0 0x0+1536,0x0+512,0x0+1536,0x0+512,0x0+512 21; range @0 1 0x0")
-    built = object_of(build.tree_of(), "x86_64")
+@pytest.mark.parametrize(
+    "arch, steps",
+    [
+        ("x86_64", "area 1; map @0 0x0+1536,0x0+512,0x0+1536,0x0+512,0x0+512 21; range @0 1 0x0"),
+        ("riscv64-sv48", "area 1; range @0 512 0x0; range @0 512 0x0"),  # below its RAM: no linear address
+        ("riscv64-sv48", "area 1; range @0 512 0x0; range @0 262144 0x0"),
+    ],
+)
+def test_of_two_trees_both_must_go_through_a_leaf(arch, steps):
+    steps, built = parse(steps), object_of(build.tree_of(), arch)
     assert compare(steps, ObjectSide(built, "the base"), ObjectSide(built, "the tree")) == ""
     other = Answering(built, "the tree")
     other.last = 0

@@ -46,7 +46,7 @@ SILENT = frozenset(_SILENT.split())
 TABLE_LEVELS = {"__pte_alloc_kernel": 0, "__pmd_alloc": 1, "__pud_alloc": 2, "__p4d_alloc": 3}
 """Which level of table a function of mm/memory.c allocates, 0 being the PTE level."""
 
-_FREE_TABLES = ("pmd_free_pte_page", "__pmd_free_pte_page", "pud_free_pmd_page")
+FREE_TABLES = ("pmd_free_pte_page", "__pmd_free_pte_page", "pud_free_pmd_page")
 """Functions that free what an entry points to, without a look at whether that is a table."""
 
 HEAP_BYTES = 1 << 26
@@ -410,7 +410,7 @@ class Rest:
             self._free_table(phys)
         elif self.buddy is not None and self.buddy.spans(pfn, 1 << order):
             self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
-        elif self.cpu.caller() in _FREE_TABLES:
+        elif self.cpu.caller() in FREE_TABLES:
             raise Undefined(
                 f"{self.cpu.caller()} goes through a leaf: it frees page frame {pfn:#x} as if it were a table"
             )

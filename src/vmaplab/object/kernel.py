@@ -22,7 +22,7 @@ from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, Undefined, VmapError
 from vmaplab.kernel import NUMA_NO_NODE, check_chunks, check_node, zone_of
 from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
-from vmaplab.object.answers import HEAP_BYTES, SPARE_PAGES, Rest
+from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, SPARE_PAGES, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
 from vmaplab.pages.array import check_page_size, page_array
@@ -592,6 +592,8 @@ class ObjectKernel:
         except KernelFault as fault:
             if (page := self._no_table(str(fault))) is not None:
                 raise Undefined(f"{fault}: it goes through a leaf that maps page frame {page:#x}") from None
+            if self._frees_leaf(str(fault)):
+                raise Undefined(f"{fault}: it frees what a leaf maps as if it were a table") from None
             raise KernelFault(f"{fault}{self._behind(str(fault))}") from None
         finally:
             self._take_log()
@@ -613,6 +615,26 @@ class ObjectKernel:
         if not address or self._is_own(address) or not 0 <= phys < 1 << self.arch.phys_bits:
             return None
         return phys >> self.arch.page_shift
+
+    def _frees_leaf(self, fault: str) -> bool:
+        """Whether a function that frees tables went wrong where what it cleared last was, or has, a leaf.
+
+        riscv has no linear address for frames below its RAM: what it takes for a table's page struct is anywhere.
+        """
+        if not fault.startswith(tuple(f"{name}+" for name in FREE_TABLES)):
+            return False
+        self._take_log()
+        rows = self.log.rows()
+        stores = rows[rows[:, 0] == L_STORE]
+        there = stores[stores[:, 1] == stores[-1, 1], 2] if len(stores) else stores[:, 2]
+        if len(there) < 2 or there[-1]:
+            return False
+        into, out = self.arch.table_shift
+        table = ((int(there[-2]) & self.arch.table_mask) >> out) << into
+        first = (table - self.arch.table_base) // 8
+        below = self._words[first : first + self.arch.page_size // 8] if first >= 0 else there[:0]
+        cleared = np.append(below, there[-2])
+        return bool((cleared & self._g.leaf_mask == self._g.leaf_value).any())
 
     def _take_log(self) -> None:
         rows, texts = self._cpu.take_log()
