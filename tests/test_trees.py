@@ -26,6 +26,8 @@ from vmaplab.object import build, targets
 from vmaplab.release import RELEASES, of_version
 from vmaplab.release.base import Release
 from vmaplab.release.trees import TREES
+from vmaplab.review.experiments import coupling
+from vmaplab.review.subject import of_objects
 
 ROWS = [release for release in RELEASES.values() if release.name.startswith("linux-")]
 MAIN = ("arm64-4k", "x86_64", "riscv64-sv48")
@@ -263,6 +265,16 @@ def test_what_only_6_1_does_is_followed(arch, steps):
     built = object_of(tree, arch)
     ours, theirs = Plan(built, None, facts_of(built).release, model_config(built), seed=1).sides()
     assert compare(parse(steps), ours, theirs) == ""
+
+
+@needs_kernel
+def test_a_review_tries_no_boot_argument_that_the_kernel_does_not_parse():
+    """riscv has none of BOOT_ARGS before HAVE_ARCH_HUGE_VMAP."""
+    tree = _debian("linux-source-6.1")
+    if tree is None:
+        pytest.skip("Debian's 6.1 is not here")
+    subject = of_objects([object_of(tree, "riscv64-sv39")], [])
+    assert list(coupling(subject, "riscv64-sv39")) == []
 
 
 class Answering(ObjectSide):

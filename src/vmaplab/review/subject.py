@@ -147,8 +147,8 @@ def parted(options: Options) -> tuple[list[str], dict[str, bool]]:
 
 def flipped(subject: Subject, arch: str, option: str) -> Options | None:
     """``option`` the other way round, as a boot argument or a configuration; None if ``arch`` cannot have it so."""
-    if not option.startswith("CONFIG_"):
-        return (option,)
+    if option in BOOT_ARGS:  # parsed only with HAVE_ARCH_HUGE_VMAP
+        return (option,) if subject.arch(arch).huge_vmap else None
     key = option.removeprefix("CONFIG_")
     kernel = subject.boot(arch, ())
     assert isinstance(kernel, Kernel)
