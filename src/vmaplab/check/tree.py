@@ -149,9 +149,14 @@ def _differences(row: Told, told: Told, levels: list[str], other_name: str = "th
         for name, mine, other in zip(Told._fields[:-1], told, row, strict=False)
         if mine != other
     ]
-    for name, mine, other in zip(levels, told.table_bits, row.table_bits, strict=True):
+    tables: dict[tuple[int, int], list[str]] = {}
+    for name, mine, other in list(zip(levels, told.table_bits, row.table_bits, strict=True))[1:]:
         if mine != other:
-            found.append(f"tables are entered in a {name} with {mine:#x} ({other_name}: {other:#x})")
+            tables.setdefault((mine, other), []).append(name)
+    found += [
+        f"tables are entered in {'/'.join(names)} with {mine:#x} ({other_name}: {other:#x})"
+        for (mine, other), names in tables.items()
+    ]
     return found
 
 
