@@ -54,6 +54,11 @@ def object_of(tree: Path, arch: str, config: tuple[str, ...] = ()) -> build.Buil
     return build.build(targets.get(arch), tree, config)
 
 
+def is_row(built: build.Built) -> bool:
+    """Whether the tree is one of those that the rows were compared with, or an update of it."""
+    return tuple(int(part) for part in built.version.split(".")[:2]) == of_version(built.version).tree.number
+
+
 def arch_for(change: Change) -> str:
     return next(name for name in ("x86_64", *MAIN) if name.startswith(QUESTIONS[change].family))
 
@@ -97,6 +102,8 @@ def test_the_tree_has_the_change_exactly_if_its_row_says_so(tree, change):
     cpus = QUESTIONS[change].cpus
     built = object_of(tree, arch_for(change), SMP if cpus > 1 else ())
     row = of_version(built.version)
+    if not is_row(built):
+        pytest.skip("a tree between two rows: what it took over early is asked, not known")
     if not built.has_nodes and cpus > 1:
         pytest.skip("no pools before struct vmap_node")
     if QUESTIONS[change].wild and not row.has(change):
@@ -110,7 +117,8 @@ def test_the_tree_has_the_change_exactly_if_its_row_says_so(tree, change):
         ModelSide(release.on(name), release, config, cpus=cpus, guided=not built.has_nodes) for release in (row, other)
     )
     assert compare(scenario, ours, kernel) == ""
-    assert compare(scenario, wrong, kernel) != ""
+    # A model that says "not defined" differs from nothing; then it is what it says that differs.
+    assert compare(scenario, wrong, kernel) != "" or wrong.run(scenario).results != kernel.run(scenario).results
 
 
 @needs_kernel
@@ -120,7 +128,7 @@ def test_the_tree_has_the_change_exactly_if_its_row_says_so(tree, change):
 def test_model_and_tree_do_the_same(tree, arch):
     built = object_of(tree, arch)
     facts = facts_of(built)
-    assert facts.notes == () and built.guessed == ()
+    assert built.guessed == () and (facts.notes == () or not is_row(built))
     verdict = check(Plan(built, None, facts.release, model_config(built), seed=4), 120 if arch in MAIN else 40, jobs=1)
     assert verdict.difference == "", f"{verdict.scenario}: {verdict.difference}"
 
