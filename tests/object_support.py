@@ -9,7 +9,7 @@ import pytest
 
 from vmaplab.errors import InputError
 from vmaplab.object import targets
-from vmaplab.object.build import Built, Tools, archive_of, build
+from vmaplab.object.build import Built, Tools, archive_of, build, tree_of
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "batched_vmap.c"
 
@@ -29,6 +29,21 @@ def missing() -> str:
 def object_of(arch: str, snippet: Path | None = None, call: str = "vmap") -> Built:
     """The object of the default tree for ``arch``."""
     return build(targets.get(arch), snippet=snippet, call=call)
+
+
+def changed_tree(tree: Path, source: str, right: str, wrong: str) -> Path:
+    """Makes ``tree`` like the default one, with ``right`` replaced in ``source``; its other files are links."""
+    original, here = tree_of(), tree
+    for name in Path(source).parts:
+        here.mkdir()
+        for entry in (original / here.relative_to(tree)).iterdir():
+            if entry.name != name:
+                (here / entry.name).symlink_to(entry)
+        here /= name
+    text = (original / source).read_text()
+    assert right in text
+    here.write_text(text.replace(right, wrong))
+    return tree
 
 
 needs_kernel = pytest.mark.skipif(bool(missing()), reason=missing() or "-")

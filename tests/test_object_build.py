@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from object_support import EXAMPLE, needs_kernel, object_of
+from object_support import EXAMPLE, changed_tree, needs_kernel, object_of
 from vmaplab.check.campaign import Plan, check
 from vmaplab.errors import InputError
 from vmaplab.object import build, kbuild, targets
@@ -29,16 +28,7 @@ def patched(tmp_path_factory):
     """Makes a tree like the default one whose mm/vmalloc.c has some text replaced; its other files are links."""
 
     def of(right: str, wrong: str) -> Path:
-        tree = tmp_path_factory.mktemp("tree")
-        original = build.tree_of()
-        for entry in original.iterdir():
-            if entry.name != "mm":
-                (tree / entry.name).symlink_to(entry)
-        shutil.copytree(original / "mm", tree / "mm")
-        source = (tree / "mm" / "vmalloc.c").read_text()
-        assert source.count(right) >= 1
-        (tree / "mm" / "vmalloc.c").write_text(source.replace(right, wrong))
-        return tree
+        return changed_tree(tmp_path_factory.mktemp("trees") / "tree", "mm/vmalloc.c", right, wrong)
 
     return of
 

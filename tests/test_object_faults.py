@@ -6,11 +6,13 @@ import time
 
 import pytest
 
-from object_support import needs_kernel, object_of
+from object_support import changed_tree, needs_kernel, object_of
 from vmaplab.check.campaign import Plan, check_one
 from vmaplab.check.differential import compare
 from vmaplab.check.scenario import parse
+from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
+from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.release import RELEASES
 
@@ -126,3 +128,21 @@ def test_what_outlives_a_scenario_is_not_called_the_same(tmp_path):
     ours, theirs = Plan(built, None, RELEASES["linux-6.12"], {}, 1).sides()
     for _ in range(3):  # page structs are as new in each scenario
         assert compare(parse("vmap 0xc00000000+3; vunmap @0"), ours, theirs) == ""
+
+
+def test_a_snippet_whose_vmap_returns_anything_is_compared_and_found(tmp_path):
+    snippet = tmp_path / "anything.c"
+    snippet.write_text("void anything(void);\nvoid anything(void) { }\n")
+    built = object_of.__wrapped__("arm64-4k", snippet, "anything")
+    plan = Plan(built, None, facts_of(built).release, model_config(built), 1)
+    assert "the model:  returns 0xffff800080000000" in check_one(plan, parse("vmap 0x1")).difference
+
+
+@pytest.mark.slow
+def test_a_spare_page_that_is_never_freed_is_found(tmp_path):
+    """pud_free_pmd_page() of x86 takes a page to remember the tables of the next level in."""
+    tree = changed_tree(tmp_path / "tree", "arch/x86/mm/pgtable.c", "free_page((unsigned long)pmd_sv);", "")
+    built = build.build(targets.get("x86_64"), tree)
+    plan = Plan(built, None, facts_of(built).release, model_config(built), 1)
+    told = check_one(plan, parse("area 1; range @0 1 0x0; range @0 262144 0x0")).difference
+    assert "a page that holds no table is never freed" in told

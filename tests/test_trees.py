@@ -6,14 +6,13 @@ Debian's 6.1 and 6.12 are always here; others are named with TREES="DIR DIR". Wh
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from object_support import EXAMPLE, needs_kernel
+from object_support import EXAMPLE, changed_tree, needs_kernel
 from vmaplab.changes import Change
 from vmaplab.check.asked import QUESTIONS, question
 from vmaplab.check.campaign import Plan, check
@@ -187,19 +186,9 @@ def test_trees_that_are_not_here_are_named():
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     """6.12 as if a stable update had taken PTE_DIRTY out of PAGE_KERNEL."""
-    tree = tmp_path_factory.mktemp("tree")
-    original = build.tree_of()
-    for here, there in ((tree, original), (tree / "arch", original / "arch")):
-        here.mkdir(exist_ok=True)
-        for entry in there.iterdir():
-            if entry.name not in ("arch", "arm64"):
-                (here / entry.name).symlink_to(entry)
-    shutil.copytree(original / "arch" / "arm64", tree / "arch" / "arm64", symlinks=True)
-    header = tree / "arch" / "arm64" / "include" / "asm" / "pgtable-prot.h"
-    text = header.read_text()
-    assert text.count("(PROT_NORMAL | PTE_DIRTY)") == 1
-    header.write_text(text.replace("(PROT_NORMAL | PTE_DIRTY)", "(PROT_NORMAL)"))
-    return tree
+    tree = tmp_path_factory.mktemp("trees") / "tree"
+    header = "arch/arm64/include/asm/pgtable-prot.h"
+    return changed_tree(tree, header, "(PROT_NORMAL | PTE_DIRTY)", "(PROT_NORMAL)")
 
 
 @needs_kernel

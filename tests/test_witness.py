@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from facts import ARCHES
-from object_support import needs_kernel, object_of
+from object_support import changed_tree, needs_kernel, object_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
 from vmaplab.check.campaign import Plan, check, check_one
 from vmaplab.check.differential import ModelSide
@@ -313,16 +312,7 @@ class TestTheKernelsOwnCode:
         ids=["a failed vmap() does not unmap", "the purge does not flush", "a failed allocation leaks the vm_struct"],
     )
     def test_broken_trees_are_found(self, tmp_path, right, wrong, told):
-        tree, original = tmp_path / "tree", build.tree_of()
-        tree.mkdir()
-        for entry in original.iterdir():
-            if entry.name != "mm":
-                (tree / entry.name).symlink_to(entry)
-        shutil.copytree(original / "mm", tree / "mm")
-        source = tree / "mm" / "vmalloc.c"
-        text = source.read_text()
-        assert text.count(right) == 1
-        source.write_text(text.replace(right, wrong))
+        tree = changed_tree(tmp_path / "tree", "mm/vmalloc.c", right, wrong)
         built = build.build(targets.get("arm64-4k"), tree)
         faults = Plan(built, None, RELEASES["linux-6.12"], {}, seed=1, pages=32, faults=True)
         verdict = check(faults, 20)

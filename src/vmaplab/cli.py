@@ -312,7 +312,14 @@ def check_command(
             faults=faults,
             calls=calls,
             cpus=cpus,
-            notes=(tuple(between(told, facts_of(other), ours.target.arch)) if other else () if wanted else told.notes),
+            # A released kernel is its row as it stands: nothing of the tree goes into it.
+            notes=(
+                tuple(between(told, facts_of(other), ours.target.arch))
+                if other
+                else told.notes
+                if not wanted or wanted.rules.batches
+                else ()
+            ),
         )
         for ours, other, told in zip(built, bases, facts, strict=True)
     ]
@@ -509,6 +516,10 @@ def object_survey_command(
 ) -> None:
     """Look at a new tree: builds, boots, maps, equals which row; what is not there, what was guessed."""
     names = _targets(arch)
+    if tree:
+        from vmaplab.object.build import check_tree
+
+        check_tree(tree)
     with progress("surveying (a build takes half a minute for each family)", len(names)) as step:
         from vmaplab.check.survey import survey
 

@@ -833,7 +833,7 @@ class Kernel:
         mapper, space = self._mapper, self._space
         if addr & (self.arch.page_size - 1):
             mapper.warn(f"Trying to vfree() bad address ({addr:#x})")
-            if self.release.has(Change.VMAP_NODES):  # the same rewrite has vunmap() and vfree() complain, too
+            if self.release.has(Change.CALLER_WARNS_TOO):
                 mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"{addr:#x} is not page-aligned")
         size = self._look_back(addr) if self.records or self._mappings else 0

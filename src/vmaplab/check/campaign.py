@@ -114,7 +114,9 @@ class Plan:
         without = frozenset[str]() if self.built.has_nodes else OLD_ALLOCATOR
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}
-        return Generator(self.arch, self.seed, self.pages, only_vmap, self.calls, self.cpus, without)
+        # Failing allocations are few scenarios, and those arrays are all of one call.
+        first = not self.faults
+        return Generator(self.arch, self.seed, self.pages, only_vmap, self.calls, self.cpus, without, first)
 
 
 @dataclass(frozen=True)

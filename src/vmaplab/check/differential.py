@@ -60,6 +60,8 @@ UNDEFINED = "goes through a leaf"
 _DEAD = re.compile(r"^BUG at|(?:reads from|writes to) 0x[0-9a-f]{1,3}, where no memory is$")
 """A BUG(), or a NULL pointer that was followed."""
 _LINE = re.compile(r"(?<=\.[ch]):\d+")
+_PLACE = re.compile(r"(?<=\.[ch]):\d+ \w+")
+"""Line and function of a warning: it is the same one where another tree has it."""
 AnyKernel = Kernel | ObjectKernel | Witness
 
 
@@ -136,7 +138,7 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         rows = rows.copy()
         for row in warned:
             text = kernel.log.texts[rows[row, 1]]
-            rows[row, 1] = crc32(_LINE.sub("", text).encode()) if words else _kind_of(text)
+            rows[row, 1] = crc32(_PLACE.sub("", text).encode()) if words else _kind_of(text)
     watched: tuple[int, int, str] = (0, 0, "")
     if isinstance(kernel, Witness):
         watched = kernel.translated, kernel.allocations_tried, kernel.blind

@@ -257,6 +257,7 @@ class Generator:
     :param calls: so many calls of all kinds, as a machine makes them that runs for a while; 0 for short scenarios.
     :param cpus: the CPUs that make them in turn.
     :param without: calls that are not made.
+    :param arrays_first: begin with the arrays that tell policies apart.
     """
 
     arch: Arch
@@ -266,6 +267,7 @@ class Generator:
     calls: int = 0
     cpus: int = 1
     without: frozenset[str] = frozenset()
+    arrays_first: bool = True
     _corpus: list[Pfns] = field(init=False)
     _boot_args: tuple[str, ...] = field(init=False)
     _limit: int = field(init=False)
@@ -276,7 +278,7 @@ class Generator:
         self._limit = self.arch.addressable_pages
         self._pmd = 1 << (self.arch.levels[1].shift - self.arch.page_shift)
         self._lazy = LAZY_MAX_BYTES >> self.arch.page_shift
-        self._corpus = [] if self.calls else Shapes(self.arch).corpus()
+        self._corpus = Shapes(self.arch).corpus() if self.arrays_first and not self.calls else []
         self._boot_args = (*(BOOT_ARGS if self.arch.huge_vmap else ("",)), *self.arch.boot_args)
 
     def scenario(self, number: int) -> Scenario:

@@ -5,6 +5,7 @@ The nearest row of :mod:`vmaplab.release` says the rest. What is asked, and what
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,7 +65,9 @@ def facts_of(built: Built) -> TreeFacts:
     kernel = ObjectKernel(built)
     arch = row.on(built.target.arch)
     told = _told(arch, kernel)
-    changes = row.tree.changes - (frozenset() if built.has_nodes else {Change.VMAP_NODES})
+    nodes = {Change.VMAP_NODES}
+    early = built.has_nodes and not row.tree.changes & nodes
+    changes = row.tree.changes | nodes if built.has_nodes else row.tree.changes - nodes
     release = replace(row, changes=changes, told={arch.name: told})
     rules, notes, unknown = _rules_of(kernel, release, model_config(built))
     if rules is not None:
@@ -74,6 +77,7 @@ def facts_of(built: Built) -> TreeFacts:
     notes = [
         *_newer(built.version, row),
         *(f"{one}, as the tree says" for one in differing),
+        *([_already(Change.VMAP_NODES)] if early else []),
         *shown,
         *notes,
     ]
@@ -98,8 +102,12 @@ def _shown(built: Built, release: Release, row: Release) -> tuple[Release, list[
         having = replace(release, changes=(release.changes or frozenset()) | {change})
         if same(scenario, having):
             release = having
-            notes.append(f"it has a change of {change.value.since} already: {change.text}")
+            notes.append(_already(change))
     return release, notes
+
+
+def _already(change: Change) -> str:
+    return f"it has a change of {change.value.since} already: {change.text}"
 
 
 def between(tree: TreeFacts, base: TreeFacts, arch: str) -> list[str]:
@@ -127,17 +135,23 @@ def _newer(version: str, row: Release) -> list[str]:
 
 
 def _told(arch: Arch, kernel: ObjectKernel) -> Told:
-    """What the booted object says of itself, and the bits of the tables that it makes."""
-    mapping = kernel.vmap(np.array([1], dtype=np.uint64))
-    words, table = kernel.live_tables().view("<u8"), kernel.table_root
+    """What the booted object says of itself, and the bits of the tables that it makes; the row's where it makes none.
+
+    A vmap() that goes wrong is for the comparison to find.
+    """
     bits = [level.table_bits for level in arch.levels]
-    into, out = arch.table_shift
-    for number in range(len(arch.levels) - 1, 0, -1):
-        level = arch.levels[number]
-        index = (mapping.addr >> level.shift) & ((1 << level.bits) - 1)
-        entry = int(words[(table - arch.table_base) // 8 + index])
-        table = ((entry & arch.table_mask) >> out) << into
-        bits[number] = entry & ~arch.table_mask
+    with suppress(VmapError, KernelFault):
+        addr = kernel.vmap(np.array([1], dtype=np.uint64)).addr
+        words, table = kernel.live_tables().view("<u8"), kernel.table_root
+        into, out = arch.table_shift
+        for number in range(len(arch.levels) - 1, 0, -1):
+            level = arch.levels[number]
+            at = (table - arch.table_base) // 8 + ((addr >> level.shift) & ((1 << level.bits) - 1))
+            entry = int(words[at]) if 0 <= at < len(words) else 0
+            if not entry:
+                break
+            table = ((entry & arch.table_mask) >> out) << into
+            bits[number] = entry & ~arch.table_mask
     kernel.reset()
     return kernel.arch.telling._replace(table_bits=tuple(bits))
 
@@ -183,6 +197,8 @@ def _rules_of(
             wrong += _leaves(Kernel(kernel.arch.name, as_patch, config=config), pfns) != leaves
         if wrong < fewest:
             best, fewest = candidate, wrong
+    if fewest == len(arrays):  # it is no batching at all: the comparison will say what it is
+        return None, [], False
     if fewest:
         share = f"{fewest} of {len(arrays)} arrays come out otherwise"
         return (

@@ -260,12 +260,15 @@ class Rest:
         return room
 
     def check_heap(self) -> None:
-        """Look at the red zones of all objects.
+        """Look at the red zones of all objects, and for pages that hold no table: no call keeps one.
 
-        :raises KernelFault: if one was written to.
+        :raises KernelFault: if a red zone was written to, or such a page is still allocated.
         """
         for address, size in self._objects.items():
             self._intact(address, size)
+        kept = [phys for phys, level in self._tables.items() if level < 0]
+        if kept:
+            raise KernelFault(f"a page that holds no table is never freed (at {kept[0]:#x}; {len(kept)} of them)")
 
     @stands_for(
         "struct kmem_cache *kmem_cache_create(const char *name, unsigned int size, unsigned int align, "

@@ -36,6 +36,7 @@ HARMLESS = {
     "swapper_pg_dir": "the PGD of init_mm; vmaplab gives it another",
     "system_percpu_wq": "which queue a work is put on; all works run at once",
     "system_wq": "which queue a work is put on; all works run at once",
+    "tracepoint_srcu": "what those who change tracepoints wait for; they are off",
     "vm_node_stat": "counters that nothing here reads",
     "zero_page_pfn": "compared with frames of user mappings only",
 }

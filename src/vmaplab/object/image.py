@@ -77,7 +77,7 @@ class Image:
         try:
             return self._addresses[name]
         except KeyError:
-            raise InputError(f"the object has no symbol {name}") from None
+            raise InputError(f"there is no function {name}() in the tree or the snippet") from None
 
     def symbol(self, address: int) -> tuple[str, int]:
         """The function that holds ``address``, and how far into it that is; ("", 0) if there is none."""

@@ -265,7 +265,7 @@ class KernelBuild:
 
     def _at_fault(self, text: str) -> str:
         """Whose fault it is what the compiler or kbuild says."""
-        if self._snippet and str(self._snippet) in text:
+        if self._snippet and (str(self._snippet) in text or str(self._own / "vmalloc.c") in text):
             return "snippet"
         if str(SUPPORT) in text or str(self._own) in text:
             return f"vmaplab: what it adds to the tree does not fit {self.tree.name}"
@@ -292,7 +292,7 @@ class KernelBuild:
         for name in undefined:
             binder.bind(name)
         if binder.unknown:
-            told = ", ".join(f"{name} (in {wants[name].by})" for name in binder.unknown)
+            told = ", ".join(f"{name} (in {wants[name].by.removeprefix('.text.')})" for name in binder.unknown)
             raise InputError(
                 f"tree: {told} is data that nothing here defines, and vmaplab does not know that reading it as zero "
                 "does no harm (object/compat.py lists what is known)"

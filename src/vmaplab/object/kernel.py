@@ -528,7 +528,7 @@ class ObjectKernel:
         return self._rest.attempts
 
     def check_heap(self) -> None:
-        """Look for stores behind slab objects.
+        """Look for stores behind slab objects, and for pages that were taken for a while and kept.
 
         :raises KernelFault: if there was one.
         """
