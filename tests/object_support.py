@@ -31,8 +31,11 @@ def object_of(arch: str, snippet: Path | None = None, call: str = "vmap") -> Bui
     return build(targets.get(arch), snippet=snippet, call=call)
 
 
-def changed_tree(tree: Path, source: str, right: str, wrong: str) -> Path:
-    """Makes ``tree`` like the default one, with ``right`` replaced in ``source``; its other files are links."""
+def changed_tree(tree: Path, source: str, right: str, wrong: str, once: bool = True) -> Path:
+    """Makes ``tree`` like the default one, with ``right`` replaced in ``source``; its other files are links.
+
+    :param once: ``right`` stands there once.
+    """
     original, here = tree_of(), tree
     for name in Path(source).parts:
         here.mkdir()
@@ -41,7 +44,7 @@ def changed_tree(tree: Path, source: str, right: str, wrong: str) -> Path:
                 (here / entry.name).symlink_to(entry)
         here /= name
     text = (original / source).read_text()
-    assert right in text
+    assert text.count(right) == 1 if once else right in text
     here.write_text(text.replace(right, wrong))
     return tree
 

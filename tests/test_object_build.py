@@ -28,7 +28,7 @@ def patched(tmp_path_factory):
     """Makes a tree like the default one whose mm/vmalloc.c has some text replaced; its other files are links."""
 
     def of(right: str, wrong: str) -> Path:
-        return changed_tree(tmp_path_factory.mktemp("trees") / "tree", "mm/vmalloc.c", right, wrong)
+        return changed_tree(tmp_path_factory.mktemp("trees") / "tree", "mm/vmalloc.c", right, wrong, once=False)
 
     return of
 

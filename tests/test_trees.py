@@ -6,6 +6,8 @@ Debian's 6.1 and 6.12 are always here; others are named with TREES="DIR DIR". Wh
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -262,6 +264,33 @@ def test_what_only_6_1_does_is_followed(arch, steps):
     built = object_of(tree, arch)
     ours, theirs = Plan(built, None, facts_of(built).release, model_config(built), seed=1).sides()
     assert compare(parse(steps), ours, theirs) == ""
+
+
+@needs_kernel
+def test_a_warning_of_a_renamed_function_is_the_same_and_hides_nothing():
+    tree = _debian("linux-source-6.1")
+    if tree is None:
+        pytest.skip("Debian's 6.1 is not here")
+    base, ours = ObjectSide(object_of(tree, "x86_64"), "the base"), ObjectSide(object_of(build.tree_of(), "x86_64"))
+    told = compare(parse("vfree 0x1234"), base, ours)  # __vunmap() was renamed; vfree() warns, too, since
+    assert "event 1\n  the base:   nothing" in told and "nonexistent vm area" in told
+
+
+@needs_kernel
+def test_failing_allocations_are_not_tried_on_vmap_alone():
+    built = object_of(build.tree_of(), "arm64-4k")
+    plan = Plan(built, None, of_version(built.version), {}, seed=1)
+    first, failing = (
+        {step.call for number in range(20) for step in one.generator().scenario(number).steps}
+        for one in (plan, replace(plan, faults=True))
+    )
+    assert first == {"vmap", "vunmap", "aliases"} and {"vmalloc", "ioremap"} <= failing
+
+
+def test_a_survey_of_no_tree_is_bad_input(tmp_path):
+    words = [sys.executable, "-m", "vmaplab.cli", "object", "survey", "--tree", str(tmp_path), "--arch", "x86_64"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "") and "tree: " in done.stderr
 
 
 @needs_kernel

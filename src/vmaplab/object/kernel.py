@@ -27,7 +27,7 @@ from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
 from vmaplab.pages.array import check_page_size, page_array
 from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed
-from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables
+from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables, table_of
 from vmaplab.pgtable.unmap import list_leaves, translate
 from vmaplab.release import of_version
 from vmaplab.vmalloc.flags import VM_MAP
@@ -629,9 +629,7 @@ class ObjectKernel:
         there = stores[stores[:, 1] == stores[-1, 1], 2] if len(stores) else stores[:, 2]
         if len(there) < 2 or there[-1]:
             return False
-        into, out = self.arch.table_shift
-        table = ((int(there[-2]) & self.arch.table_mask) >> out) << into
-        first = (table - self.arch.table_base) // 8
+        first = table_of(self._g, int(there[-2]))
         below = self._words[first : first + self.arch.page_size // 8] if first >= 0 else there[:0]
         cleared = np.append(below, there[-2])
         return bool((cleared & self._g.leaf_mask == self._g.leaf_value).any())
