@@ -101,9 +101,8 @@ class TestBadInput:
             "void vunmap(const void *addr)\n{",
             "extern int nobodys_data;\nvoid vunmap(const void *addr)\n{\n\tif (nobodys_data)\n\t\treturn;",
         )
-        with pytest.raises(
-            InputError, match=r"^tree: nobodys_data \(in \.text\.\w+\) is data that nothing here defines"
-        ):
+        # By the compiler: the first reader may be vmap(), with vunmap() inline.
+        with pytest.raises(InputError, match=r"^tree: nobodys_data \(in \w+\) is data that nothing here defines"):
             build.build(ARM64, tree)
 
     @pytest.mark.slow
