@@ -1,28 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # The two commands of a newcomer: make run, make test. Both set up what they need.
 
 PYTHON := .venv/bin/python
 
-.PHONY: run test test-long check check-calls check-trees lint bench mutants lock kernel-tools clean
+.PHONY: run check test nightly campaign calls check-trees lint coverage docs bench mutants lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
 
-test: .venv/.ready kernel-tools lint
-	$(PYTHON) -m pytest -n auto
+# For the loop at the desk: lint, types, and the tests that take no kernel and no time.
+check: .venv/.ready lint
+	$(PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not kernel"
 
-# The property tests with twenty times as many examples, 200,000 calls of the state machine, and a long campaign against the kernel's own code.
-test-long: .venv/.ready kernel-tools
-	HYPOTHESIS_PROFILE=long VMAPLAB_STEPS=200000 $(PYTHON) -m pytest -n auto
-	$(MAKE) check CASES=100000
+# Everything. VMAPLAB_REQUIRE_KERNEL=1 fails where the kernel's own code cannot be built, instead of skipping its tests.
+test: .venv/.ready kernel-tools lint
+	$(PYTHON) -m pytest -n auto --dist worksteal
+
+# The long campaigns: twenty times as many examples of the property tests, 200,000 calls of the state machine, scenarios
+# and sequences by the thousand, every kernel tree.
+nightly: .venv/.ready kernel-tools
+	HYPOTHESIS_PROFILE=long VMAPLAB_STEPS=200000 VMAPLAB_REQUIRE_KERNEL=1 $(PYTHON) -m pytest -n auto --dist worksteal
+	$(MAKE) campaign CASES=100000
+	$(MAKE) calls
+	$(MAKE) check-trees
 
 # The model against the kernel's own code, on every architecture that can be run. SEED chooses the scenarios.
 CASES := 20000
 SEED := 1
-check: .venv/.ready kernel-tools
+campaign: .venv/.ready kernel-tools
 	$(PYTHON) -m vmaplab.cli check --arch all --cases $(CASES) --seed $(SEED)
 
 # Sequences of 50 calls of all kinds, from one CPU and from four.
-check-calls: .venv/.ready kernel-tools
+calls: .venv/.ready kernel-tools
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED)
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 4
 SEQUENCED := arm64-4k,x86_64,riscv64-sv48
@@ -40,6 +49,17 @@ lint: .venv/.ready
 	$(PYTHON) -m ruff check src tests benchmarks examples tools
 	$(PYTHON) -m ruff format --check src tests benchmarks examples tools
 	$(PYTHON) -m mypy
+
+# Which lines of the project the quick tests reach: compiled functions run as plain Python for that.
+coverage: .venv/.ready
+	NUMBA_DISABLE_JIT=1 $(PYTHON) -m coverage run --parallel-mode -m pytest -p no:xdist -m "not slow and not kernel"
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report --skip-covered --sort=cover
+
+# What follows from the code or from running it: the table of calls, and what the examples print.
+docs: .venv/.ready kernel-tools
+	$(PYTHON) tools/calls.py docs/calls.md
+	for page in README.md docs/*.md; do $(PYTHON) tools/readme.py $$page; done
 
 # Prints the tables of docs/performance.md and puts them there.
 bench: .venv/.ready kernel-tools

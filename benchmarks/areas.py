@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Measure the address space: how the cost of a call grows with the live areas, and how many calls a second it takes.
 
     python benchmarks/areas.py [docs/performance.md [docs/areas.svg]]
@@ -21,8 +22,8 @@ import numpy as np
 import document
 from document import table
 from vmaplab import Kernel
-from vmaplab.vmalloc.flags import VM_MAP
-from vmaplab.vmalloc.operation import Operation
+from vmaplab.calls.flags import VM_MAP
+from vmaplab.calls.operation import Operation
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "vmaplab"  # the same picture for the same numbers

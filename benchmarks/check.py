@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How fast scenarios are compared, how long a build takes, and how much memory a long campaign needs.
 
     python benchmarks/check.py [FILE]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the benchmarks share: Markdown tables, and their place in a document."""
 
 from __future__ import annotations

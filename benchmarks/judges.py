@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Measure the judges: pages that an emulated MMU translates, what watching a call costs, and a whole review.
 
     python benchmarks/judges.py [docs/performance.md]
@@ -20,9 +21,9 @@ from numba import njit
 import document
 from document import table
 from vmaplab import Kernel
-from vmaplab.check.witness import Witness
-from vmaplab.mmu import FORMATS
-from vmaplab.mmu.proof import Prover
+from vmaplab.judge import FORMATS
+from vmaplab.judge.proof import Prover
+from vmaplab.judge.witness import Witness
 from vmaplab.pgtable.unmap import translate
 
 PAGES = 100_000
@@ -93,6 +94,34 @@ def watching() -> str:
     return table(head, rows)
 
 
+def running() -> str:
+    """The same on a kernel that has booted: one pair of calls among many."""
+    rows = []
+    for pages in (16, 256):
+        pfns = np.arange(pages, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+
+        def pairs(kernel: Kernel | Witness, pfns=pfns) -> float:
+            def run() -> None:
+                for _ in range(64):
+                    kernel.vunmap(kernel.vmap(pfns).addr)
+
+            return median(run) / 64
+
+        alone = pairs(Kernel("arm64-4k", record=True))
+        single = pairs(Witness(Kernel("arm64-4k", record=True)))
+        several = pairs(Witness(Kernel("arm64-4k", record=True), every=16))
+        proved = pairs(Witness(Kernel("arm64-4k", record=True), mmu=True, every=16))
+        rows.append(
+            [
+                str(pages),
+                f"{alone * 1e6:.0f}",
+                *(f"{took * 1e6:.0f} ({took / alone:.0f}x)" for took in (single, several, proved)),
+            ]
+        )
+    head = ["arm64-4k: a pair of calls among many, pages", "alone, us", "witness, us", "every=16, us", "and MMU, us"]
+    return table(head, rows)
+
+
 def reviews() -> str:
     rows = []
     vmaplab = Path(sys.executable).with_name("vmaplab")
@@ -113,7 +142,7 @@ def reviews() -> str:
 
 
 def main() -> None:
-    document.publish("\n\n".join([translation(), watching(), reviews()]), "bench judges")
+    document.publish("\n\n".join([translation(), watching(), running(), reviews()]), "bench judges")
 
 
 if __name__ == "__main__":

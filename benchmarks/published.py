@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the series gives to three calls on arm64, counted, beside what its authors measured.
 
     python benchmarks/published.py [FILE] [TREE]
@@ -21,13 +22,13 @@ from numpy.typing import NDArray
 import document
 from document import table
 from vmaplab import InputError, Kernel
+from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP
 from vmaplab.changes import Change
 from vmaplab.cost import Cost
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.release import of_version
 from vmaplab.vmalloc.batch import vm_shift
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
 
 ARCH = "arm64-4k"
 SNIPPET = Path(__file__).parent.parent / "examples" / "batched_ranges.c"
@@ -101,7 +102,7 @@ def model_vmalloc(kernel: Kernel) -> Cost:
 
 def object_vmalloc(kernel: ObjectKernel, shift: int) -> Cost:
     """The mapping alone."""
-    addr = kernel.get_vm_area(MIB)
+    addr = kernel.get_vm_area(MIB).addr
     kernel.vmap_pages_range_noflush(addr, one_run(1), shift)
     kernel.vunmap_range(addr, addr + MIB)
     kernel.vmap_pages_range_noflush(addr, one_run(1), shift)

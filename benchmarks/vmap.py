@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How fast Kernel.vmap is, beside a copy of the same page array in the same run; how much memory it needs.
 
     python benchmarks/vmap.py [FILE]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The main job on real input: the pages of a live process, captured, mapped, and compared across releases.
 
 A child process touches some memory, the first half of it advised to be huge pages. Its page frames come from

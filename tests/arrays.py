@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page arrays shaped like real ones, for property tests."""
 
 from __future__ import annotations

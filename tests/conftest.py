@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
 import os
@@ -5,11 +6,19 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from object_support import missing
+
 settings.register_profile("default", max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first."""
+    """Fast tests first; those of the kernel's own code only where it can be built."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    of_kernel = [item for item in items if item.get_closest_marker("kernel")]
+    why = missing() if of_kernel else ""
+    if why and os.environ.get("VMAPLAB_REQUIRE_KERNEL", "0") not in ("", "0"):
+        raise pytest.UsageError(f"VMAPLAB_REQUIRE_KERNEL is set, and the kernel's own code cannot be built: {why}")
+    for item in of_kernel if why else []:
+        item.add_marker(pytest.mark.skip(reason=why))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The architectures as the default release has them, for tests that look at what no tree changes."""
 
 from __future__ import annotations

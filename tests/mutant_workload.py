@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a mutant runs: calls that reach every part of the model, watched by one judge. Exit status 3 if it objects."""
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ import numpy as np
 
 import vmaplab
 from vmaplab import Kernel, VmapError
-from vmaplab.check.witness import Witness
+from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP, VM_FLUSH_RESET_PERMS, VM_NO_GUARD, VM_SPARSE
 from vmaplab.errors import Violation
-from vmaplab.mmu import FORMATS
-from vmaplab.mmu.proof import Prover
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_FLUSH_RESET_PERMS, VM_NO_GUARD, VM_SPARSE
+from vmaplab.judge import FORMATS
+from vmaplab.judge.proof import Prover
+from vmaplab.judge.witness import Witness
 
 KERNELS = (
     ("arm64-4k", "mm-unstable", {}, 1),
@@ -247,7 +248,8 @@ def main() -> int:
     print(vmaplab.__file__)
     for arch, release, config, cpus in KERNELS:
         kernel = Kernel(arch, release, config=config, record=True, total_pages=RAM, cpus=cpus)
-        watched = Witness(kernel) if sys.argv[1] == "invariants" else MmuOnly(kernel)
+        several = {"invariants": 1, "several": 16}
+        watched = MmuOnly(kernel) if sys.argv[1] == "mmu" else Witness(kernel, every=several[sys.argv[1]])
         try:
             workload(watched)
             watched.close()

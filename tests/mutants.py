@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Seeded faults: one change to a source file of the model each, and a workload in which a judge must notice it.
 
     make mutants      which judge notices which fault, as the table of docs/judges.md
@@ -380,14 +381,14 @@ MUTANTS = [
     Mutant(
         "vm_area_map_pages() maps into an area of another kind",
         "kernel.py",
-        "(VM_NO_GUARD, True), (VM_SPARSE, False)):",
-        "(VM_NO_GUARD, True)):",
+        "for flag, (wrong, which, text) in _SPARSE.items():",
+        "for flag, (wrong, which, text) in list(_SPARSE.items())[:2]:",
     ),
     Mutant(
         "vm_area_unmap_pages() leaves the last page mapped",
         "kernel.py",
-        "self.vunmap_range(start, end)",
-        "self.vunmap_range(start, end - self.arch.page_size)",
+        "self._vunmap_range(start, end)",
+        "self._vunmap_range(start, end - self.arch.page_size)",
     ),
     Mutant(
         "only the last dirty part of a vmap block is flushed",
@@ -428,8 +429,8 @@ MUTANTS = [
     Mutant(
         "vm_area_map_pages() does not look at the area's other flags",
         "kernel.py",
-        "((VM_FLUSH_RESET_PERMS, True), (VM_NO_GUARD, True), (VM_SPARSE, False))",
-        "((VM_SPARSE, False),)",
+        "for flag, (wrong, which, text) in _SPARSE.items():",
+        "for flag, (wrong, which, text) in [(VM_SPARSE, _SPARSE[VM_SPARSE])]:",
     ),
     Mutant(
         "vm_area_map_pages() maps in front of the area",
@@ -441,7 +442,10 @@ MUTANTS = [
 
 
 def run(mutant: Mutant | None, judge: str) -> str:
-    """What ``judge`` ("invariants" or "mmu") says of the workload; empty if it is content."""
+    """What ``judge`` says of the workload; empty if it is content.
+
+    :param judge: "invariants", "several" (the same, many calls together) or "mmu".
+    """
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "vmaplab"
         shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A deliberately naive translator: walks a dump of table memory one address at a time.
 
 Written from the architecture manuals; it shares nothing with vmaplab but the bytes, the address of the first byte

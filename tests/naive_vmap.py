@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A deliberately naive vmap(): pages in dictionaries, one page at a time, straight from the written rules.
 
 It answers what leaves and counters a mapping has, for every release and architecture, and shares no code

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the tests of the kernel's own code share: objects built once, and skipped where they cannot be."""
 
 from __future__ import annotations
@@ -49,4 +50,5 @@ def changed_tree(tree: Path, source: str, right: str, wrong: str, once: bool = T
     return tree
 
 
-needs_kernel = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
+needs_kernel = pytest.mark.kernel
+"""Runs the kernel's own code: skipped where it cannot be built, unless VMAPLAB_REQUIRE_KERNEL is set (conftest.py)."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Areas, nodes, pools, lazy freeing, vmap blocks: what a sequence of calls leaves in the address space."""
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from facts import ARCHES
 from object_support import needs_kernel, object_of
 from vmaplab import InputError, Kernel, VmapError
 from vmaplab import release as releases
+from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
+from vmaplab.calls.generator import Generator
+from vmaplab.calls.operation import Operation
 from vmaplab.check.campaign import Plan, check
 from vmaplab.check.replay import replay
-from vmaplab.check.scenario import Generator
 from vmaplab.errors import Violation
+from vmaplab.mapping import ZEROES, Part
 from vmaplab.object import targets
 from vmaplab.object.build import build
 from vmaplab.vmalloc import area as space_of
 from vmaplab.vmalloc.consistency import check_space
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
-from vmaplab.vmalloc.operation import Operation
 from vmaplab.vmalloc.tree import END, FREE, LARGEST, LEFT, RED, START
-from vmaplab.vmalloc.vread import ZEROES, Part
 
 PAGES = np.arange(0x10000, 0x10010, dtype=np.uint64)
 MAIN = ("arm64-4k", "x86_64", "riscv64-sv48")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The command line as a user meets it: output, exit status, one line for each mistake."""
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def test_map_prints_leaves_and_cost():
 def test_map_json_has_the_promised_shape():
     done = vmaplab("map", "heap:100K", "--release", "series-v4", "--boot-args", "nohugeiomap", "--json")
     result = json.loads(done.stdout)
-    assert list(result) == ["arch", "release", "boot_args", "addr", "pages", "leaves", "cost"]
+    assert list(result) == ["schema", "arch", "release", "boot_args", "addr", "pages", "leaves", "cost"]
     assert (result["arch"], result["release"], result["boot_args"]) == ("arm64-4k", "series-v4", "nohugeiomap")
     assert (result["addr"], result["pages"]) == (0xFFFF800080000000, 25)
     assert result["leaves"][0] == [0xFFFF800080000000, 65536, 0x100000]

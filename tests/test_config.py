@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What configuration and boot arguments change."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The model against two naive ones: what leaves there are and what they cost, and what the tables translate to."""
 
 from __future__ import annotations

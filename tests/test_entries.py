@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Entries bit by bit, and the order in which the kernel stores them."""
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ import pytest
 
 from facts import ARCHES
 from vmaplab import Kernel
+from vmaplab.config import complete_config
+from vmaplab.pgtable.geometry import GEOMETRY_NUMBERS, numbers, unpacked
+from vmaplab.vmalloc.batch import Batching, batching_of
+from vmaplab.vmalloc.calls import Options, how_of, options_of
 
 PAGE, TABLE, CONT = 0x00E8_0000_0000_0703, 0x1000_0000_0000_0003, 1 << 52
 
@@ -137,3 +142,18 @@ def test_x86_pat_bit_moves_in_a_large_page_and_nx_is_forced():
     values = [event.value for event in mapping.events if event.kind == "store"]
     assert 0x1000000 | 0x80000000000011E3 in values
     assert values[-1] == 0x1200000 | 0x80000000000001E3
+
+
+@pytest.mark.parametrize("config", [{}, {"KMSAN": True}, {"HAVE_ARCH_HUGE_VMAP": False}], ids=str)
+@pytest.mark.parametrize("arch", sorted(ARCHES))
+def test_a_packed_setup_is_unpacked_to_what_went_in(arch, config):
+    """What compiled calls take as one array of numbers, and index by hand."""
+    for release in ("linux-6.12", "review", "mm-unstable"):
+        mapper = Kernel(arch, release, config=config)._mapper
+        options = complete_config(mapper._arch, config)
+        batching = batching_of(mapper._arch, mapper._release.rules, options, (), mapper.g.shift[1])
+        assert unpacked(mapper.setup, 0) == mapper.g
+        assert unpacked(mapper.setup, GEOMETRY_NUMBERS) == mapper._meta_g
+        assert options_of(mapper.setup) == mapper.options
+        assert tuple(how_of(mapper.setup)) == tuple(numbers(batching).tolist())
+        assert len(mapper.setup) == 2 * GEOMETRY_NUMBERS + len(Options._fields) + len(Batching._fields)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Small-scope exhaustion on a tiny architecture: every array shape of up to 10 pages, every offset, every release."""
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from numba import njit
 
 from tiny import FORMAT, START, TINY, frames, shapes
 from vmaplab import Kernel, release
-from vmaplab.check import invariants
 from vmaplab.check.optimum import best_address, optimum
-from vmaplab.check.witness import Witness
 from vmaplab.errors import Violation
-from vmaplab.mmu.walker import walk
+from vmaplab.judge import invariants
+from vmaplab.judge.walker import walk
+from vmaplab.judge.witness import Witness
 from vmaplab.vmalloc.calls import map_pages, unmap
 
 PAGES = 10

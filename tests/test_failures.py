@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What goes wrong, goes wrong as in the kernel: same errno, same page, nothing left mapped, no table lost."""
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 from arrays import page_arrays
 from facts import ARCHES
 from vmaplab import InputError, Kernel, VmapError
+from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_MAP_PUT_PAGES, VM_NO_GUARD
 from vmaplab.release import RELEASES
-from vmaplab.vmalloc.flags import VM_FLUSH_RESET_PERMS, VM_MAP_PUT_PAGES, VM_NO_GUARD
 
 arches = st.sampled_from(sorted(ARCHES))
 releases = st.sampled_from(sorted(RELEASES))
@@ -153,7 +154,7 @@ def test_address_space_that_is_full_is_enomem_after_a_purge():
     assert kernel.get_vm_area(800 << 20).addr == big.addr
 
 
-@pytest.mark.parametrize("addr", [4096, 0xFFFFC90000003000, 0xFFFFC90000000001, 1 << 70, -4096])
+@pytest.mark.parametrize("addr", [4096, 0xFFFFC90000003000, 0xFFFFC90000000001, -4096])
 def test_vunmap_where_there_is_no_area_is_einval_with_a_warning(addr):
     kernel = Kernel("x86_64")
     kernel.vmap([1, 2])
@@ -163,7 +164,14 @@ def test_vunmap_where_there_is_no_area_is_einval_with_a_warning(addr):
     assert (caught.value.errno, len(kernel.warnings), len(kernel.areas)) == (errno.EINVAL, warned, 1)
 
 
-@pytest.mark.parametrize("addr", [0, 4096, 0xFFFFC90000002000, 1 << 70, -4096])
+@pytest.mark.parametrize("call", ["vunmap", "vfree", "iounmap", "vmalloc_to_pfn"])
+@pytest.mark.parametrize("addr", [1 << 64, 1 << 70, -(1 << 63) - 1])
+def test_what_has_more_than_64_bits_is_no_address(call, addr):
+    with pytest.raises(InputError, match="is no address"):
+        getattr(Kernel("x86_64"), call)(addr)
+
+
+@pytest.mark.parametrize("addr", [0, 4096, 0xFFFFC90000002000, -4096])
 def test_vmalloc_to_pfn_where_nothing_is_mapped_is_einval(addr):
     kernel = Kernel("x86_64")
     kernel.vmap([1, 2])

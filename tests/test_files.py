@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page arrays in files: what is written is read again, and what is no page file is refused in one line."""
 
 from __future__ import annotations

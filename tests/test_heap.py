@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The buddy allocator and the system heap's policy on top of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Cases out of the review mail, worked by hand: what every release builds on every architecture."""
 
 from __future__ import annotations

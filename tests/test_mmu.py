@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The emulated MMUs and the independent walker: they agree with each other, and notice every kind of wrong entry."""
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from hypothesis import strategies as st
 from arrays import page_arrays
 from facts import ARCHES
 from vmaplab import Kernel, VmapError, release
-from vmaplab.check import invariants
 from vmaplab.errors import Violation
-from vmaplab.mmu import FORMATS
-from vmaplab.mmu.format import EXEC, USER, WRITE
-from vmaplab.mmu.machine import FETCH, READ, Machine
-from vmaplab.mmu.machine import WRITE as STORE
-from vmaplab.mmu.proof import Prover
-from vmaplab.mmu.walker import walk
+from vmaplab.judge import FORMATS, invariants
+from vmaplab.judge.format import EXEC, USER, WRITE
+from vmaplab.judge.mmu import FETCH, READ, Mmu
+from vmaplab.judge.mmu import WRITE as STORE
+from vmaplab.judge.proof import Prover
+from vmaplab.judge.walker import walk
 
 EMULATED = [name for name, form in FORMATS.items() if form.machine]
 
@@ -26,8 +26,8 @@ def look(kernel: Kernel):
     return walk(kernel.live_tables(), kernel.arch.table_base, kernel.table_root, FORMATS[kernel.arch.name])
 
 
-def machine(kernel: Kernel) -> Machine:
-    made = Machine(FORMATS[kernel.arch.name], kernel.arch.table_base, kernel.table_root)
+def machine(kernel: Kernel) -> Mmu:
+    made = Mmu(FORMATS[kernel.arch.name], kernel.arch.table_base, kernel.table_root)
     made.load(kernel.live_tables())
     return made
 

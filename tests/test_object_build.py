@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Building the object: cached by contents, and the kernel's own error where its build fails."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Kernel code that goes wrong ends as one clear finding: no hang, no crash, nothing of the host touched."""
 
 from __future__ import annotations
@@ -7,9 +8,9 @@ import time
 import pytest
 
 from object_support import changed_tree, needs_kernel, object_of
+from vmaplab.calls.scenario import parse
 from vmaplab.check.campaign import Plan, check_one
 from vmaplab.check.differential import compare
-from vmaplab.check.scenario import parse
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
 from vmaplab.object import build, targets

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The kernel's own code answers as the model's Kernel does: the same calls, the same Mapping."""
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import pytest
 
 from object_support import EXAMPLE, needs_kernel, object_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
+from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP
 from vmaplab.check.campaign import Plan
 from vmaplab.check.differential import compare
 from vmaplab.object import arm64, riscv, x86
@@ -16,7 +18,6 @@ from vmaplab.object.emulator import Emulator
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.object.targets import TARGETS
 from vmaplab.release import RELEASES
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
 
 pytestmark = needs_kernel
 
@@ -157,7 +158,7 @@ def test_an_overwritten_mapping_is_a_bug_and_names_its_line():
     from vmaplab.errors import KernelFault
 
     kernel = ObjectKernel(object_of("arm64-4k"))
-    addr = kernel.get_vm_area(64 * K)
+    addr = kernel.get_vm_area(64 * K).addr
     kernel.vmap_page_range(addr, addr + 64 * K, 1 << 30)
     with pytest.raises(KernelFault, match=r"BUG at mm/vmalloc.c:\d+ vmap_page_range.*BUG\(\)|BUG at mm/vmalloc.c"):
         kernel.vmap_page_range(addr, addr + 64 * K, 1 << 30)
@@ -195,3 +196,16 @@ def test_a_long_run_does_not_grow():
     some()
     before = min(some(), some())  # the allocator itself takes and gives back some MiB
     assert min(some(), some()) - before < 20 << 20
+
+
+@needs_kernel
+def test_a_reader_sees_the_zero_page_where_it_is_mapped_and_zeroes_where_nothing_is():
+    kernel = ObjectKernel(object_of("x86_64"), total_pages=1 << 18)
+    zero = kernel._pfn_of(kernel.values["zero_page"])
+    addr = kernel.vm_map_ram([zero, 5]).addr
+    page = kernel.arch.page_size
+    assert [tuple(part) for part in kernel.vread(addr, 3 * page)] == [
+        (0, page, zero * page),
+        (page, page, 5 * page),
+        (2 * page, page, -1),
+    ]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Machines with several CPUs: the kernel's own vmap nodes, pools and per-CPU blocks."""
 
 from __future__ import annotations

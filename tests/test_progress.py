@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The progress bar: on a terminal only, and only for work that lasts."""
 
 from __future__ import annotations

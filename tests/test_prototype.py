@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Stand-ins declare C prototypes; which one holds is said by the tree's own declaration, as gcc prints it."""
 
 from __future__ import annotations
@@ -5,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from vmaplab.object.answers import STAND_INS
-from vmaplab.object.prototype import declared, parse
+from vmaplab.prototype import declared, parse
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The C that stands for 6.16 and for the series: right, and as much cheaper as the series' authors say in direction."""
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import published
 from object_support import needs_kernel, object_of
 from published import BASE, INSTEAD, MIB, SERIES, WORKLOADS, order_8_blocks, shift_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
-from vmaplab.check.witness import Witness
+from vmaplab.judge.witness import Witness
 from vmaplab.object.kernel import ObjectKernel
 
 pytestmark = needs_kernel
@@ -57,7 +58,7 @@ def test_pages_in_chunks_make_the_models_leaves(release, mib, shift):
     kernel, model = pair(release)
     pfns = order_8_blocks(mib)
     witness = Witness(kernel, mmu=True)
-    addr = witness.get_vm_area(mib * MIB)
+    addr = witness.get_vm_area(mib * MIB).addr
     witness.vmap_pages_range_noflush(addr, pfns, shift)
     model.vmap_pages_range_noflush(addr, pfns, shift)
     assert kernel.leaves(addr, addr + mib * MIB).tolist() == model.leaves(addr, addr + mib * MIB).tolist()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The review finds what the reviewers found, and flaws that nobody has seen before."""
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from facts import ARCHES
 from object_support import EXAMPLE, needs_kernel, object_of
 from vmaplab import NULL_PFN, Kernel
 from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.pages.shapes import Shapes
 from vmaplab.release import RELEASES
 from vmaplab.report import review as report
 from vmaplab.review.experiments import EXPERIMENTS, described
 from vmaplab.review.findings import Finding, Review
 from vmaplab.review.run import review
-from vmaplab.review.shapes import Shapes
 from vmaplab.review.subject import Subject, of_objects, of_release
 
 ARM = ("arm64-4k", "arm64-16k", "arm64-64k")
@@ -247,7 +248,7 @@ class TestTheReport:
             assert line.isascii() and line == line.rstrip()
 
     def test_json_has_everything(self, result):
-        told = json.loads(report.as_json(result))
+        told = json.loads(json.dumps(report.as_json(result)))
         assert {it["experiment"] for it in told["findings"]} >= {"coupling", "lost", "alignment", "early", "contract"}
         assert all(
             it["tables"][0]["leaves"] and it["commands"] and it["pages"].startswith("pfns:") for it in told["findings"]

@@ -1,6 +1,7 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Any sequence of calls, with allocations that fail: a Hypothesis state machine, every call watched by the judges.
 
-``VMAPLAB_STEPS`` sets how many calls are made in all (default 40,000; ``make test-long``: 200,000).
+``VMAPLAB_STEPS`` sets how many calls are made in all (default 40,000; ``make nightly``: 200,000).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from facts import ARCHES
 from vmaplab import Kernel, VmapError, release
-from vmaplab.check.witness import Witness
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP, VM_SPARSE
+from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP, VM_SPARSE
+from vmaplab.judge.witness import Witness
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +69,7 @@ class Calls(RuleBasedStateMachine):
     def boot(self, arch, name, boot, kmsan, cpus) -> None:
         self.frames = min(1 << 18, ARCHES[arch].addressable_pages >> 2)  # KMSAN's metadata lies in the rest
         more = {"config": {"KMSAN": kmsan}, "total_pages": self.frames, "cpus": cpus, "debug": cpus > 1}
-        self.kernel = Witness(Kernel(arch, name, boot, record=True, **more), mmu=True)
+        self.kernel = Witness(Kernel(arch, name, boot, record=True, **more), mmu=True, every=16)
 
     def call(self, failing, name, *arguments):
         """What the call returns, or None where it fails."""

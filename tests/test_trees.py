@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Trees: what each of them does otherwise, asked of the model and of the trees that are here.
 
 Debian's 6.1 and 6.12 are always here; others are named with TREES="DIR DIR". What is not here is not run, and said.
@@ -15,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from object_support import EXAMPLE, changed_tree, needs_kernel
+from vmaplab.calls.scenario import parse
 from vmaplab.changes import Change
 from vmaplab.check.asked import QUESTIONS, question
 from vmaplab.check.campaign import Plan, check
 from vmaplab.check.differential import ModelSide, ObjectSide, compare, difference
-from vmaplab.check.scenario import parse
 from vmaplab.check.survey import survey
 from vmaplab.check.tree import between, facts_of, model_config
 from vmaplab.errors import InputError
@@ -27,7 +28,7 @@ from vmaplab.object import build, targets
 from vmaplab.release import RELEASES, of_version
 from vmaplab.release.base import Release
 from vmaplab.release.trees import TREES
-from vmaplab.review.experiments import coupling
+from vmaplab.review.experiments.coupling import coupling
 from vmaplab.review.subject import of_objects
 
 ROWS = [release for release in RELEASES.values() if release.name.startswith("linux-")]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Huge vmalloc and ioremap: what decides their leaves, and the per-chunk rewalk before the series."""
 
 from __future__ import annotations
@@ -7,8 +8,8 @@ import errno
 import pytest
 
 from vmaplab import Kernel, VmapError
+from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP
 from vmaplab.release import RELEASES
-from vmaplab.vmalloc.flags import VM_ALLOW_HUGE_VMAP
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 OLD = ("linux-6.1", "linux-6.12", "linux-6.18", "linux-6.19", "linux-7.1")

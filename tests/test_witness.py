@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The witness of calls: what it lets pass and what it does not, on the model and on the kernel's own code."""
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ import pytest
 from facts import ARCHES
 from object_support import changed_tree, needs_kernel, object_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
+from vmaplab.calls.flags import VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
+from vmaplab.calls.generator import Generator
+from vmaplab.calls.scenario import parse
 from vmaplab.check.campaign import Plan, check, check_one
 from vmaplab.check.differential import ModelSide
 from vmaplab.check.faults import fail_each
-from vmaplab.check.scenario import Generator, parse
-from vmaplab.check.shadow import Shadow, Spans
-from vmaplab.check.witness import Witness
 from vmaplab.errors import KernelFault, Violation
-from vmaplab.mmu import FORMATS
+from vmaplab.judge import FORMATS
+from vmaplab.judge.history import History, Spans
+from vmaplab.judge.witness import Witness
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
-from vmaplab.pgtable.memory import L_FLUSH_TLB, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
 from vmaplab.release import RELEASES
-from vmaplab.vmalloc.flags import VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
+from vmaplab.trace import L_FLUSH_TLB, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
@@ -39,8 +41,8 @@ class TestBreakBeforeMake:
     TABLE, PAGE, LARGE = 0x67, 0x8000000000000163, 0x80000000000001E3
     VA = 0xFFFF800000000000
 
-    def shadow(self) -> Shadow:
-        shadow = Shadow(FORMATS["x86_64"], 0x1000, self.PGD)
+    def history(self) -> History:
+        history = History(FORMATS["x86_64"], 0x1000, self.PGD)
         rows = []
         for entry, table, log in (
             (self.PGD + 8 * 256, self.PUD, 30),
@@ -49,64 +51,64 @@ class TestBreakBeforeMake:
         ):
             rows += [(L_TABLE_ALLOC, table, log, 4096), (L_STORE, entry, table | self.TABLE, 8)]
         rows.append((L_STORE, self.PTE, 0x5000 | self.PAGE, 8))
-        self.follow(shadow, *rows)
-        return shadow
+        self.follow(history, *rows)
+        return history
 
-    def follow(self, shadow, *rows) -> None:
-        shadow.follow(np.array([[n - (1 << 64) if n >> 63 else n for n in row] for row in rows], dtype=np.int64))
+    def follow(self, history, *rows) -> None:
+        history.follow(np.array([[n - (1 << 64) if n >> 63 else n for n in row] for row in rows], dtype=np.int64))
 
     def flush(self, start, end):
         return L_FLUSH_TLB, start, end, end - start
 
     def test_an_entry_goes_through_invalid_and_a_flush(self):
-        shadow = self.shadow()
-        self.follow(shadow, (L_STORE, self.PTE, 0, 8), self.flush(self.VA, self.VA + 4096))
-        self.follow(shadow, (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+        history = self.history()
+        self.follow(history, (L_STORE, self.PTE, 0, 8), self.flush(self.VA, self.VA + 4096))
+        self.follow(history, (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
 
     def test_another_frame_without_invalid_is_a_violation(self):
         with pytest.raises(Violation, match="without going through invalid"):
-            self.follow(self.shadow(), (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+            self.follow(self.history(), (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
 
     def test_other_permissions_of_the_same_frame_are_none(self):
-        self.follow(self.shadow(), (L_STORE, self.PTE, 0x5000 | self.PAGE & ~2, 8))
+        self.follow(self.history(), (L_STORE, self.PTE, 0x5000 | self.PAGE & ~2, 8))
 
     def test_a_table_that_becomes_a_block_at_once_is_a_violation(self):
         with pytest.raises(Violation, match="without going through invalid"):
-            self.follow(self.shadow(), (L_STORE, self.PMD, 0x200000 | self.LARGE, 8))
+            self.follow(self.history(), (L_STORE, self.PMD, 0x200000 | self.LARGE, 8))
 
     def test_invalid_without_a_flush_is_not_enough(self):
         with pytest.raises(Violation, match="mapped again before the TLB flush"):
-            self.follow(self.shadow(), (L_STORE, self.PTE, 0, 8), (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+            self.follow(self.history(), (L_STORE, self.PTE, 0, 8), (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
 
     def test_a_flush_of_other_addresses_is_not_enough(self):
-        shadow = self.shadow()
-        self.follow(shadow, (L_STORE, self.PTE, 0, 8), self.flush(self.VA + 4096, self.VA + 8192))
+        history = self.history()
+        self.follow(history, (L_STORE, self.PTE, 0, 8), self.flush(self.VA + 4096, self.VA + 8192))
         with pytest.raises(Violation, match="mapped again before the TLB flush"):
-            self.follow(shadow, (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
+            self.follow(history, (L_STORE, self.PTE, 0x7000 | self.PAGE, 8))
 
     def test_a_block_over_addresses_that_were_not_flushed_is_a_violation(self):
-        shadow = self.shadow()
-        self.follow(shadow, (L_STORE, self.PTE, 0, 8), (L_STORE, self.PMD, 0, 8), (L_TABLE_ALLOC, 0x5000, 12, 4096))
+        history = self.history()
+        self.follow(history, (L_STORE, self.PTE, 0, 8), (L_STORE, self.PMD, 0, 8), (L_TABLE_ALLOC, 0x5000, 12, 4096))
         with pytest.raises(Violation, match="mapped again before the TLB flush"):
-            self.follow(shadow, (L_STORE, self.PMD, 0x200000 | self.LARGE, 8))
+            self.follow(history, (L_STORE, self.PMD, 0x200000 | self.LARGE, 8))
 
     def test_a_table_is_freed_after_its_entry_is_cleared_and_flushed(self):
         clear, free = (L_STORE, self.PMD, 0, 8), (L_TABLE_FREE, self.PTE, 12, 4096)
-        self.follow(self.shadow(), clear, self.flush(self.VA, self.VA + 4096), free)
+        self.follow(self.history(), clear, self.flush(self.VA, self.VA + 4096), free)
         with pytest.raises(Violation, match="while an entry leads to it"):
-            self.follow(self.shadow(), free)
+            self.follow(self.history(), free)
         with pytest.raises(Violation, match="before the TLB flush"):
-            self.follow(self.shadow(), clear, free)
+            self.follow(self.history(), clear, free)
 
     def test_a_table_below_one_that_was_cut_off_can_be_freed(self):
         flush = self.flush(self.VA, self.VA + (1 << 30))
-        self.follow(self.shadow(), (L_STORE, self.PUD, 0, 8), flush, (L_TABLE_FREE, self.PTE, 12, 4096))
+        self.follow(self.history(), (L_STORE, self.PUD, 0, 8), flush, (L_TABLE_FREE, self.PTE, 12, 4096))
 
     def test_a_store_where_no_table_is_is_a_violation(self):
         with pytest.raises(Violation, match="where no page table is"):
-            self.follow(self.shadow(), (L_STORE, 0x9000, 5, 8))
+            self.follow(self.history(), (L_STORE, 0x9000, 5, 8))
         with pytest.raises(Violation, match="where no page table is"):
-            self.follow(self.shadow(), (L_STORE, 0x800, 5, 8))
+            self.follow(self.history(), (L_STORE, 0x800, 5, 8))
 
 
 def test_spans_are_added_joined_and_cut():
@@ -159,7 +161,7 @@ class TestTheModel:
         witness = Witness(Kernel("x86_64", record=True))
         addr = witness.vmap([5, 6]).addr
         assert witness.vmalloc_to_pfn(addr + 4096) == 6
-        monkeypatch.setattr(witness.kernel, "vmalloc_to_pfn", lambda _: 7)
+        monkeypatch.setattr(witness.kernel, "_vmalloc_to_pfn", lambda _: 7)
         with pytest.raises(Violation, match="finds PFN 0x7"):
             witness.vmalloc_to_pfn(addr)
 
@@ -230,7 +232,7 @@ class TestTheModel:
         witness = Witness(Kernel("x86_64", record=True))
         mapping = witness.kernel.vmap([1])
         mapping.addr = (1 << 64) - 12
-        monkeypatch.setattr(witness.kernel, "vmap", lambda *_: mapping)
+        monkeypatch.setattr(witness.kernel, "_vmap", lambda *_: mapping)
         with pytest.raises(Violation, match=r"returns ERR_PTR\(-ENOMEM\) instead of NULL"):
             witness.vmap([1])
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A tiny architecture, small enough to try everything: 4 pages a contiguous group, 8 pages a PMD block.
 
 Entries are those of arm64; the tables have 8 entries.
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch, Group, Level, arm64
-from vmaplab.mmu.arm64 import vmsav8
+from vmaplab.judge.arm64 import vmsav8
 from vmaplab.release import get
 
 PGD_BITS = 17

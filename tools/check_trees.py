@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Checks kernel trees on each of the eight formats, and prints one table; with --write, docs/trees.md gets its rows.
 
     python tools/check_trees.py [--write] [--cases N] [--sequences N] DIR...

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
 # Installs what building the kernel's own code needs: Debian's linux-source-6.12 and -6.1, cross compilers, kbuild's tools.
 set -euo pipefail
 

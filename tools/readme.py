@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Run the examples of a Markdown file and put their output where it belongs.
 
     python tools/readme.py README.md

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
 # Makes .venv with the locked dependencies and vmaplab itself. Idempotent.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,4 +23,5 @@ rm -rf .venv
 python3 -m venv .venv
 .venv/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 .venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+.venv/bin/python tools/compile.py
 touch .venv/.ready

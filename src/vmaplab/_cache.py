@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Where vmaplab keeps what it can make again: compiled functions, kernel builds, unpacked trees."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Compile the functions that mirror the kernel with numba, and keep the result for the next start.
 
 The same functions run as plain Python with NUMBA_DISABLE_JIT=1, for debugging and coverage, and after
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +38,32 @@ if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
     stay_plain()
 
 
+_CONSTANTS = re.compile(r"^from vmaplab\.([\w.]+) import (\([^)]*\)|.*)$", re.MULTILINE)
+
+
+def compiled_sources() -> list[Path]:
+    """The files whose contents go into compiled code: those with compiled functions, and where their constants are.
+
+    numba sees that a file changed, not that a constant or a function of another file did, which it has put in line.
+    """
+    package = Path(__file__).parent
+    texts = {path: path.read_text() for path in package.rglob("*.py")}
+    found = {path for path, text in texts.items() if "from vmaplab._jit import" in text}
+    todo = list(found)
+    while todo:
+        for module, names in _CONSTANTS.findall(texts[todo.pop()]):
+            path = package.joinpath(*module.split(".")).with_suffix(".py")
+            if path in texts and path not in found and re.search(r"\b[A-Z][A-Z_0-9]+\b", names):
+                found.add(path)
+                todo.append(path)
+    return sorted(found)
+
+
 def _source_tag(version: str) -> str:
-    """Names the state of all our sources: numba alone does not see that a callee in another file changed."""
+    """Names the state of all that is compiled."""
     state = hashlib.sha256(version.encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        stat = path.stat()
-        state.update(f"{path}:{stat.st_mtime_ns}:{stat.st_size}".encode())
+    for path in compiled_sources():
+        state.update(f"{path}\0".encode() + path.read_bytes() + b"\0")
     return state.hexdigest()[:16]
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What kernel trees do differently, by name: each change, where it is to be read, and since when it is there.
 
 A tree of :mod:`vmaplab.release.trees` is a set of these, and a patch can bring more. ``since`` is the first of the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One page source on many kernels: what each release builds on each architecture, beside linux-6.12."""
 
 from __future__ import annotations

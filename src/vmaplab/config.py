@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Where architecture, boot arguments and configuration meet: what they make of one kernel."""
 
 from __future__ import annotations

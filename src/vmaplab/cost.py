@@ -1,10 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a mapping cost, in counters that do not depend on the machine that counts them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from vmaplab.pgtable.geometry import Ints
+from vmaplab.trace import Ints
+
+
+def _counter(text: str, column: str = "") -> Any:
+    """A counter that every machine has: what it counts, and its head in a comparison if it is in there."""
+    return field(metadata={"text": text, "column": column})
+
+
+def _optional(text: str, column: str = "") -> Any:
+    """A counter that not every machine has."""
+    return field(default=None, metadata={"text": text, "column": column})
 
 
 @dataclass(frozen=True)
@@ -27,19 +39,19 @@ class Cost:
     :param barriers: barrier instructions: ``dsb``, ``dmb``, ``isb``; ``mfence``, ``lfence``, ``sfence``; ``fence``.
     """
 
-    pages: int
-    leaves: int
-    tlb_entries: int
-    entries_stored: int
-    tables_allocated: int
-    walk_steps: int | None = None
-    pages_scanned: int | None = None
-    walker_calls: int | None = None
-    pte_set_calls: int | None = None
-    instructions: int | None = None
-    loads: int | None = None
-    stores: int | None = None
-    barriers: int | None = None
+    pages: int = _counter("base pages mapped")
+    leaves: int = _counter("translations that the MMU sees")
+    tlb_entries: int = _counter("TLB entries that the mapping fills", "TLB")
+    entries_stored: int = _counter("leaf entries written", "stored")
+    tables_allocated: int = _counter("page tables allocated", "tables")
+    walk_steps: int | None = _optional("entries above the leaf read", "steps")
+    pages_scanned: int | None = _optional("PFN comparisons made by batching", "scanned")
+    walker_calls: int | None = _optional("descents from the top level", "walks")
+    pte_set_calls: int | None = _optional("calls that set leaf entries", "sets")
+    instructions: int | None = _optional("instructions executed")
+    loads: int | None = _optional("instructions that read memory")
+    stores: int | None = _optional("instructions that write memory")
+    barriers: int | None = _optional("barrier instructions")
 
     @classmethod
     def of(cls, pages: int, counters: Ints) -> Cost:
@@ -67,7 +79,13 @@ class Cost:
 
     def keys(self) -> list[str]:
         """The names of the counters that were counted, in order, so that ``dict(cost)`` works."""
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return [one.name for one in fields(self) if getattr(self, one.name) is not None]
 
     def __getitem__(self, name: str) -> int:
         return int(getattr(self, name))
+
+
+TEXTS: dict[str, str] = {one.name: one.metadata["text"] for one in fields(Cost)}
+"""What each counter counts."""
+COLUMNS: dict[str, str] = {one.name: one.metadata["column"] for one in fields(Cost) if one.metadata["column"]}
+"""The counters of a comparison, and the heads of their columns."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One kernel address space: an architecture, a release, boot arguments and a configuration."""
 
 from __future__ import annotations
@@ -5,90 +6,57 @@ from __future__ import annotations
 import errno
 import operator
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from collections.abc import Mapping as Dict
-from functools import lru_cache, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vmaplab import release as releases
 from vmaplab.arch import Arch
-from vmaplab.changes import Change
-from vmaplab.config import booted, complete_config, parse_boot_args
-from vmaplab.cost import Cost
-from vmaplab.errors import InputError, VmapError
-from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
-from vmaplab.pages import heap
-from vmaplab.pages.array import check_page_size, page_array
-from vmaplab.pgtable.geometry import Ints, signed
-from vmaplab.pgtable.memory import C_LEAVES, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, TableMemory
-from vmaplab.release import Release
-from vmaplab.vmalloc.area import (
-    BEYOND,
-    MAX_NODES,
-    NO_ROOM,
-    NO_VM,
-    NOTHING_FREE,
-    VMAP_BLOCK,
-    VMAP_RAM,
-    AddressSpace,
-    VmArea,
-)
-from vmaplab.vmalloc.batch import arch_vmap_pte_supported_shift, vm_shift
-from vmaplab.vmalloc.block import VmapBlock, VmapBlocks
-from vmaplab.vmalloc.calls import NO_TABLES, OTHER, free_unmap_vmap_area, map_area, remove_vm_area, run, vmap
-from vmaplab.vmalloc.consistency import check_space
-from vmaplab.vmalloc.flags import (
+from vmaplab.calls.flags import (
     VM_ALLOC,
     VM_ALLOW_HUGE_VMAP,
     VM_FLUSH_RESET_PERMS,
     VM_IOREMAP,
-    VM_MAP,
     VM_MAP_PUT_PAGES,
     VM_NO_GUARD,
     VM_SPARSE,
 )
+from vmaplab.calls.operation import Operation
+from vmaplab.calls.table import Call, check_cpu, outcome
+from vmaplab.changes import Change
+from vmaplab.config import booted, complete_config, parse_boot_args
+from vmaplab.cost import Cost
+from vmaplab.errors import InputError, VmapError
+from vmaplab.machine import Machine
+from vmaplab.mapping import LEAF_DTYPE, Mapping, Part, SetMemory, VmArea
+from vmaplab.pages import heap
+from vmaplab.pages.runs import Pfns
+from vmaplab.pgtable.memory import C_LEAVES, TableMemory
+from vmaplab.release import Release
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, EventLog, Ints, WarnOn, signed
+from vmaplab.vmalloc.area import BEYOND, MAX_NODES, NO_ROOM, NO_VM, NOTHING_FREE, VMAP_BLOCK, VMAP_RAM, AddressSpace
+from vmaplab.vmalloc.batch import arch_vmap_pte_supported_shift, vm_shift
+from vmaplab.vmalloc.block import VmapBlock, VmapBlocks
+from vmaplab.vmalloc.calls import NO_TABLES, OTHER, free_unmap_vmap_area, map_area, remove_vm_area, run, vmap
+from vmaplab.vmalloc.consistency import check_space
 from vmaplab.vmalloc.info import vmalloc_info
 from vmaplab.vmalloc.mapper import Mapper
-from vmaplab.vmalloc.operation import MAX_ERRNO, Batch, Operation, check_cpu, perform
-from vmaplab.vmalloc.set_memory import SetMemory, set_memory
-from vmaplab.vmalloc.vread import Part, vread
+from vmaplab.vmalloc.operation import MAX_ERRNO, Batch
+from vmaplab.vmalloc.set_memory import set_memory
+from vmaplab.vmalloc.vread import vread
 
-DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pages does not say
-MAX_ZONE_PAGES = 1 << 22  # a page costs the simulated allocator 9 bytes of ours
-
-
-NUMA_NO_NODE = -1
-_FLAG_NAMES = {
-    VM_FLUSH_RESET_PERMS: "VM_FLUSH_RESET_PERMS",
-    VM_NO_GUARD: "VM_NO_GUARD",
-    VM_SPARSE: "VM_SPARSE",
+_SPARSE = {
+    VM_FLUSH_RESET_PERMS: (True, WarnOn.RESET_PERMS, "a sparse area with VM_FLUSH_RESET_PERMS"),
+    VM_NO_GUARD: (True, WarnOn.NO_GUARD, "a sparse area with VM_NO_GUARD"),
+    VM_SPARSE: (False, WarnOn.NOT_SPARSE, "a sparse area without VM_SPARSE"),
 }
-
-P = ParamSpec("P")
-T = TypeVar("T")
+"""Flags that an area must not have (True) or must have for vm_area_map_pages(), and how the kernel warns."""
 
 
-def _entry(method: Callable[Concatenate[Kernel, P], T]) -> Callable[Concatenate[Kernel, P], T]:
-    """A call that changes areas: the purge that it queues (``drain_vmap_work``) runs when it is over."""
-
-    @wraps(method)
-    def call(self: Kernel, /, *args: P.args, **keywords: P.kwargs) -> T:
-        try:
-            return method(self, *args, **keywords)
-        finally:
-            self._cleanup_failed()
-            if self._space.drain_queued:
-                self._purge()
-            if self._debug:
-                check_space(self._space)
-
-    return call
-
-
-class Kernel:
+class Kernel(Machine):
     """A kernel's vmalloc address space and its page tables.
 
     >>> from vmaplab import Kernel, pages
@@ -159,24 +127,25 @@ class Kernel:
 
     # -- the calls ----------------------------------------------------------------------------------
 
-    @_entry
-    def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
-        """``vmap(pages, count, flags, prot)``.
+    def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
+        """Do the call; the purge that it queues (``drain_vmap_work``) runs when it is over."""
+        try:
+            return getattr(self, call.inner)(*arguments)
+        finally:
+            if self._failed:
+                self._cleanup_failed()
+            if self._space.drain_queued:
+                self._purge()
+            if self._debug:
+                check_space(self._space)
 
-        :param pfns: one PFN per page, in mapping order; ``2**64 - 1`` is a NULL page.
-        :param flags: ``VM_*`` of :mod:`vmaplab.vmalloc.flags`.
-        :param prot: protection value; PAGE_KERNEL if None. The kernel applies ``pgprot_nx()``.
-        :raises VmapError: as the kernel fails; nothing stays mapped then.
-        :raises InputError: if ``pfns`` is no array of page frame numbers, or of another page size.
-        """
-        array = page_array(pfns)
-        check_page_size(pfns, self.arch)
-        seen, flags = self._begin(), self._flags(flags)
+    def _vmap(self, array: Pfns, flags: int, prot: int | None) -> Mapping:
+        seen = len(self.log)
         if flags & VM_FLUSH_RESET_PERMS and self._refuses_reset_perms:
-            self._mapper.warn("vmap() does not take VM_FLUSH_RESET_PERMS")
+            self._mapper.warn(WarnOn.RESET_PERMS)
             raise VmapError(errno.EINVAL, "vmap() does not take VM_FLUSH_RESET_PERMS")
         if flags & VM_NO_GUARD:
-            self._mapper.warn("vmap() does not take VM_NO_GUARD; dropped")
+            self._mapper.warn(WarnOn.NO_GUARD)
             flags &= ~VM_NO_GUARD
         if self.total_pages is not None and len(array) > self.total_pages:
             raise VmapError(errno.ENOMEM, f"{len(array)} pages, but the machine has {self.total_pages}")
@@ -212,29 +181,11 @@ class Kernel:
             space.own(addr, pages=array)
         return self._mapping(addr, size, tables.cost.copy(), seen)
 
-    @_entry
-    def vunmap(self, addr: int) -> None:
-        """``vunmap(addr)``: clear the entries, free the area lazily; the pages stay their owner's.
-
-        As in the kernel, any page of an area stands for the area, and address 0 for none.
-
-        :raises VmapError: EINVAL if there is no area at ``addr`` (a warning in the kernel).
-        """
-        self._vunmap(addr)
-
     def _vunmap(self, addr: int) -> None:
         if addr:
             area = self._remove_area(addr, "vunmap")
             if area.flags & VM_FLUSH_RESET_PERMS and not self._refuses_reset_perms:
                 self._vm_unmap_aliases()
-
-    @_entry
-    def vfree(self, addr: int) -> None:
-        """``vfree(addr)``: as :meth:`vunmap`, and the pages that the area owns are freed.
-
-        :raises VmapError: EINVAL if there is no area at ``addr`` (a warning in the kernel).
-        """
-        self._vfree(addr)
 
     def _vfree(self, addr: int) -> None:
         if not addr:
@@ -249,21 +200,10 @@ class Kernel:
         if area.pages_addr:
             self._vfree(area.pages_addr)
 
-    @_entry
-    def vmalloc(self, size: int, flags: int = 0, node: int = NUMA_NO_NODE) -> Mapping:
-        """``__vmalloc_node_range(size, ...)`` with PAGE_KERNEL.
-
-        :param size: bytes; as an ``unsigned long``, so that a negative number is a very large one.
-        :param flags: VM_ALLOW_HUGE_VMAP for what ``vmalloc_huge()`` does.
-        :param node: the NUMA node to prefer: the machine has node 0 alone.
-        :raises VmapError: ENOMEM, or EINVAL for a size of 0.
-        :raises InputError: for a node that the machine does not have.
-        """
-        check_node(node)
-        seen, flags = self._begin(), self._flags(flags)
-        size = self._unsigned_long(size)
+    def _vmalloc(self, size: int, flags: int, node: int) -> Mapping:
+        seen = len(self.log)
         if not size:
-            self._mapper.warn("vmalloc() of 0 bytes")
+            self._mapper.warn(WarnOn.NO_BYTES)
             raise VmapError(errno.EINVAL, "vmalloc() of 0 bytes")
         total = self.total_pages or self.arch.addressable_pages
         if size >> self.arch.page_shift > total:
@@ -273,13 +213,13 @@ class Kernel:
         if flags & VM_ALLOW_HUGE_VMAP and allowed:
             shift = vm_shift(self._g, size)
         try:
-            return self._vmalloc(size, shift, flags, seen)
+            return self._vmalloc_once(size, shift, flags, seen)
         except VmapError:
             if shift == self.arch.page_shift:
                 raise
-            return self._vmalloc(size, self.arch.page_shift, flags, seen)
+            return self._vmalloc_once(size, self.arch.page_shift, flags, seen)
 
-    def _vmalloc(self, size: int, shift: int, flags: int, seen: int) -> Mapping:
+    def _vmalloc_once(self, size: int, shift: int, flags: int, seen: int) -> Mapping:
         """One attempt: area, page array, pages in chunks of ``shift``, mapping."""
         page_shift = self.arch.page_shift
         size = -(-size >> shift) << shift
@@ -288,7 +228,7 @@ class Kernel:
         pointer = self.arch.bits_per_long // 8
         try:
             if count * pointer > self.arch.page_size:  # the array of struct page pointers is vmalloc'ed too
-                self._space.own(addr, pages_addr=self._vmalloc(count * pointer, page_shift, 0, seen).addr)
+                self._space.own(addr, pages_addr=self._vmalloc_once(count * pointer, page_shift, 0, seen).addr)
             elif not self._mapper.memory.attempt():
                 raise VmapError(errno.ENOMEM, "no memory for the page array")
         except (VmapError, InputError):
@@ -338,22 +278,8 @@ class Kernel:
             else:
                 self._vfree(addr)
 
-    def vzalloc(self, size: int, node: int = NUMA_NO_NODE) -> Mapping:
-        """``vzalloc_node(size, node)``: as :meth:`vmalloc`. The pages are zeroed; the model keeps no contents."""
-        return self.vmalloc(size, node=node)
-
-    @_entry
-    def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
-        """``ioremap()``: map a physical range; the mapping starts at the page that holds ``phys``.
-
-        :param phys: physical address, bytes.
-        :param size: bytes.
-        :param prot: protection value; that of ``ioremap()`` on this architecture if None.
-        :raises VmapError: EINVAL for an empty range or one that wraps, ENOMEM.
-        """
-        seen = self._begin()
-        if size <= 0 or phys < 0 or phys + size > 1 << self.arch.phys_bits:
-            raise VmapError(errno.EINVAL, f"no physical range of {size} bytes at {phys:#x}")
+    def _ioremap(self, phys: int, size: int, prot: int | None) -> Mapping:
+        seen = len(self.log)
         start = phys & -self.arch.page_size
         length = -(-(phys + size - start) >> self.arch.page_shift) << self.arch.page_shift
         addr = self._area(length, 1, VM_IOREMAP, self._ioremap_range)
@@ -366,26 +292,14 @@ class Kernel:
             raise
         return self._mapping(addr, length, counters, seen)
 
-    def iounmap(self, addr: int) -> None:
-        """``iounmap(addr)``: :meth:`vunmap` of the page that holds ``addr``."""
-        self.vunmap(addr & -self.arch.page_size)
+    def _iounmap(self, addr: int) -> None:
+        self._vunmap(addr & -self.arch.page_size)
 
-    @_entry
-    def vm_map_ram(self, pfns: ArrayLike, node: int = NUMA_NO_NODE) -> Mapping:
-        """``vm_map_ram(pages, count, node)``: up to VMAP_MAX_ALLOC pages come from a vmap block of this CPU.
-
-        Pages are mapped one by one in every release; there is no guard page.
-
-        :param node: accepted, as for :meth:`vmalloc`.
-        :raises VmapError: ENOMEM, EINVAL as the kernel fails; nothing stays mapped then.
-        :raises InputError: if ``pfns`` is no array of page frame numbers.
-        """
-        array = page_array(pfns)
-        check_page_size(pfns, self.arch)
-        seen, count = self._begin(), len(array)
+    def _vm_map_ram(self, array: Pfns, node: int) -> Mapping:
+        seen, count = len(self.log), len(array)
         size = count << self.arch.page_shift
         if not count:
-            self._mapper.warn("vm_map_ram() of no pages")
+            self._mapper.warn(WarnOn.NO_PAGES)
             raise VmapError(errno.EINVAL, "no pages to map")
         if count <= self._blocks.max_alloc:
             addr = self._vb_alloc(count)
@@ -413,14 +327,6 @@ class Kernel:
             self._blocks.new(block, addr, order, self._cpu)
         return addr
 
-    @_entry
-    def vm_unmap_ram(self, addr: int, count: int) -> None:
-        """``vm_unmap_ram(mem, count)``, with the count that was mapped.
-
-        :raises VmapError: where the kernel has a BUG(), warns, or follows a NULL pointer.
-        """
-        self._vm_unmap_ram(self._unsigned_long(addr), operator.index(count) % (1 << 32))
-
     def _vm_unmap_ram(self, addr: int, count: int) -> None:
         start, end = self._vmalloc_range
         if not addr or not start <= addr <= end or addr & (self.arch.page_size - 1):
@@ -447,7 +353,7 @@ class Kernel:
         mapper, space = self._mapper, self._space
         block = space.find_vmap_area(addr)
         if not block:
-            mapper.warn(f"vm_unmap_ram() of {addr:#x}, where no area is")
+            mapper.warn(WarnOn.NO_RAM, f"vm_unmap_ram() of {addr:#x}, where no area is")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         tables = mapper.tables(self._look_back(addr), maps=False)
         space.unlink(block)
@@ -455,16 +361,8 @@ class Kernel:
         free_unmap_vmap_area(mapper.setup, tables, space.space, block)
         mapper.finish(tables)
 
-    @_entry
-    def vmap_pfn(self, pfns: ArrayLike, prot: int | None = None) -> Mapping:
-        """``vmap_pfn(pfns, count, prot)``: page frames that are no memory, a base page each.
-
-        :param prot: protection value; PAGE_KERNEL if None.
-        :raises VmapError: EINVAL for a PFN that is valid, ENOMEM; nothing stays mapped then.
-        """
-        array = page_array(pfns)
-        check_page_size(pfns, self.arch)
-        seen, size = self._begin(), len(array) << self.arch.page_shift
+    def _vmap_pfn(self, array: Pfns, prot: int | None) -> Mapping:
+        seen, size = len(self.log), len(array) << self.arch.page_shift
         if not size:
             raise VmapError(errno.EINVAL, "no pages to map")
         addr = self._area(size, 1, VM_IOREMAP)
@@ -477,39 +375,23 @@ class Kernel:
         self._mapper.flush(L_FLUSH_VMAP, addr, addr + size)
         return self._mapping(addr, size, counters, seen)
 
-    @_entry
-    def vm_area_map_pages(self, area: int | VmArea, start: int, pfns: ArrayLike) -> None:
-        """``vm_area_map_pages(area, start, end, pages)``: map pages inside an area with VM_SPARSE, one by one.
-
-        :param area: it, or its address.
-        :raises VmapError: EINVAL for an area of another kind, ENOENT if there is none, E2BIG, ERANGE outside of it, or
-            as the walker stops.
-        """
-        array = page_array(pfns)
-        check_page_size(pfns, self.arch)
+    def _vm_area_map_pages(self, area: int, start: int, array: Pfns) -> None:
         size = len(array) << self.arch.page_shift
         self._check_sparse(area, start, start + size)
         self._mapper.map_array(start, size, array.view(np.int64), None, self.arch.page_shift)
 
-    @_entry
-    def vm_area_unmap_pages(self, area: int | VmArea, start: int, end: int) -> None:
-        """``vm_area_unmap_pages(area, start, end)``, which returns nothing, also when it refuses.
-
-        :raises VmapError: if it refuses.
-        """
+    def _vm_area_unmap_pages(self, area: int, start: int, end: int) -> None:
         self._check_sparse(area, start, end)
-        self.vunmap_range(start, end)
+        self._vunmap_range(start, end)
 
-    def _check_sparse(self, area: int | VmArea, start: int, end: int) -> None:
-        """``check_sparse_vm_area()``."""
-        found = area if isinstance(area, VmArea) else self.find_vm_area(operator.index(area))
+    def _check_sparse(self, area: int, start: int, end: int) -> None:
+        """``check_sparse_vm_area()``; ENOENT where there is none, which no caller in the kernel tries."""
+        found = self.find_vm_area(area)
         if found is None:
-            raise VmapError(errno.ENOENT, f"there is no area at {area}")
-        if not start < end or (start | end) & (self.arch.page_size - 1):
-            raise InputError(f"[{start:#x}, {end:#x}) is empty or not page-aligned")
-        for flag, wrong in ((VM_FLUSH_RESET_PERMS, True), (VM_NO_GUARD, True), (VM_SPARSE, False)):
+            raise VmapError(errno.ENOENT, f"there is no area at {area:#x}")
+        for flag, (wrong, which, text) in _SPARSE.items():
             if bool(found.flags & flag) is wrong:
-                self._mapper.warn(f"a sparse area {'with' if wrong else 'without'} {_FLAG_NAMES[flag]}")
+                self._mapper.warn(which, text)
                 raise VmapError(errno.EINVAL, f"the area at {found.addr:#x} has flags {found.flags:#x}")
         guard = self.arch.page_size
         if (end - start) >> self.arch.page_shift > (self.total_pages or self.arch.addressable_pages):
@@ -517,52 +399,21 @@ class Kernel:
         if start < found.addr or end > found.end - guard:
             raise VmapError(errno.ERANGE, f"[{start:#x}, {end:#x}) is not inside the area")
 
-    def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
-        """``vmap_page_range()``: map a physical range at given addresses, without an area.
-
-        :param end: from 6.19 on a range that does not end at a page is EINVAL; before, nobody looks.
-        :raises VmapError: EBUSY if an entry is set already (a BUG() in the kernel), ENOMEM, EINVAL; ``undefined``
-            where the walker goes through a leaf or past the end.
-        :raises InputError: if an address is not page-aligned or the range is empty.
-        """
-        self._check_range(addr, -(-end // self.arch.page_size) * self.arch.page_size)
-        if phys < 0 or phys & (self.arch.page_size - 1):
-            raise InputError(f"{phys:#x} is no page-aligned physical address")
+    def _vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None) -> None:
         value = self.arch.page_kernel if prot is None else prot
         self._mapper.map_linear(addr, end, phys, value)
 
-    def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
-        """``vmap_pages_range_noflush()``: map pages at a given address, without an area and without batching.
-
-        :param shift: log2 of the chunks in which the pages are contiguous and aligned; PAGE_SHIFT if None.
-        :raises VmapError: as the walker stops; what was mapped before stays.
-        :raises InputError: for an array that is not in whole chunks.
-        """
-        array = page_array(pfns)
+    def _vmap_pages_range_noflush(self, addr: int, array: Pfns, shift: int) -> None:
         size = len(array) << self.arch.page_shift
-        self._check_range(addr, addr + size)
-        shift = check_chunks(self.arch, len(array), shift)
         self._mapper.map_array(addr, size, array.view(np.int64), None, shift, flush=False)
 
-    def vunmap_range(self, addr: int, end: int) -> None:
-        """``vunmap_range()``: clear every entry of [addr, end) and flush, without an area.
-
-        :raises InputError: if an address is not page-aligned or the range is empty.
-        """
-        self._check_range(addr, end)
+    def _vunmap_range(self, addr: int, end: int) -> None:
         self._mapper.flush(L_FLUSH_VUNMAP, addr, end)
         self._mapper.unmap(addr, end - addr)
         self._mapper.flush(L_FLUSH_TLB, addr, end)
 
-    def vmalloc_to_pfn(self, addr: int) -> int:
-        """``vmalloc_to_pfn(addr)``: the page frame that ``addr`` maps to.
-
-        :raises VmapError: EINVAL if nothing is mapped there.
-        """
-        pfn = -1
-        addr = operator.index(addr)
-        if 0 <= addr < 1 << 64:
-            pfn = self._mapper.translate(addr)
+    def _vmalloc_to_pfn(self, addr: int) -> int:
+        pfn = self._mapper.translate(addr)
         if pfn < 0:
             raise VmapError(errno.EINVAL, f"nothing is mapped at {addr:#x}")
         return pfn
@@ -571,18 +422,11 @@ class Kernel:
         """``find_vm_area(addr)``: the area that holds ``addr``, or None."""
         return self._space.find(addr)
 
-    @_entry
-    def get_vm_area(self, size: int, flags: int = VM_MAP) -> VmArea:
-        """``get_vm_area(size, flags)``: reserve address space without mapping anything.
-
-        :param size: bytes, without the guard page.
-        :raises VmapError: ENOMEM if there is no such space, EINVAL for a size of 0.
-        """
-        size = self._unsigned_long(size)
+    def _get_vm_area(self, size: int, flags: int) -> VmArea:
         size = self._unsigned_long(-(-size >> self.arch.page_shift) << self.arch.page_shift)
         if not size:
             raise VmapError(errno.EINVAL, "no area of 0 bytes")
-        addr = self._area(size, 1, self._flags(flags))
+        addr = self._area(size, 1, flags)
         area = self.find_vm_area(addr)
         assert area is not None
         return area
@@ -613,32 +457,21 @@ class Kernel:
                     results[done - 1] = -mapper.returned(-last)
                 continue
             try:
-                value = perform(self, batch.operations[number], batch.address(number))
+                value = outcome(self, batch.operations[number], batch.address(number))
             except VmapError as error:
                 value = -(error.errno or errno.EINVAL)
             results[number], batch.cpu[0] = signed(value), self._cpu
             number += 1
         return batch.returns()
 
-    def vread(self, addr: int, count: int) -> list[Part]:
-        """``vread_iter()``: where each of ``count`` bytes from ``addr`` on comes from; holes read as zeroes.
-
-        :raises InputError: for an address that is none.
-        """
-        addr, count = operator.index(addr), operator.index(count)
-        if not 0 <= addr < 1 << 64 or count < 0:
-            raise InputError(f"{count} bytes at {addr:#x} cannot be read")
+    def _vread(self, addr: int, count: int) -> list[Part]:
         return vread(self._space, self._blocks, self._mapper, self.arch.page_shift, addr, count)
 
-    def set_memory(self, addr: int, numpages: int) -> SetMemory:
-        """What ``set_memory_ro(addr, numpages)`` and its like would do, leaf by leaf; nothing is changed.
+    def _set_memory(self, addr: int, numpages: int) -> SetMemory:
+        leaves = self.leaves(addr, addr + numpages * self.arch.page_size)
+        return set_memory(self.arch, leaves, self.find_vm_area(addr), addr, numpages)
 
-        :raises InputError: if the range is empty or unaligned.
-        """
-        return set_memory(self, operator.index(addr), operator.index(numpages))
-
-    def vmalloc_info(self) -> str:
-        """The text of ``/proc/vmallocinfo``, but for the callers."""
+    def _vmalloc_info(self) -> str:
         return "".join(f"{line}\n" for line in vmalloc_info(self._space, self.arch.bits_per_long))
 
     @property
@@ -687,6 +520,11 @@ class Kernel:
         """Whether events are kept."""
         return self._mapper.record
 
+    @property
+    def keeps_metadata(self) -> bool:
+        """Whether KMSAN maps shadow and origin beside each page."""
+        return self.config["KMSAN"]
+
     def fail(self, numbers: Iterable[int]) -> None:
         """Let allocations fail: those with these numbers, counted from 0 from now on, two at most.
 
@@ -698,14 +536,6 @@ class Kernel:
     def allocations(self) -> int:
         """Allocations tried since the last :meth:`fail`, or since boot."""
         return self._mapper.memory.attempts
-
-    def check_heap(self) -> None:
-        """The model has no heap that could be written over."""
-
-    @_entry
-    def vm_unmap_aliases(self) -> None:
-        """``vm_unmap_aliases()``: flush and free what waits for the purge, and flush the dirty parts of vmap blocks."""
-        self._vm_unmap_aliases()
 
     def _vm_unmap_aliases(self) -> None:
         gone, spans = self._blocks.aliases()
@@ -741,11 +571,6 @@ class Kernel:
     # -- what the calls share -----------------------------------------------------------------------
 
     @property
-    def events(self) -> list[Event]:
-        """Everything that happened so far, in order, if the kernel records."""
-        return self._mapper.log.events()
-
-    @property
     def log(self) -> EventLog:
         """The same, in the compact form in which it is kept."""
         return self._mapper.log
@@ -754,23 +579,6 @@ class Kernel:
     def warnings(self) -> list[str]:
         """Which WARN_ON() fired so far, in order."""
         return self._mapper.warnings
-
-    def _check_range(self, addr: int, end: int) -> None:
-        if not 0 <= addr < end <= 1 << 64 or (addr | end) & (self.arch.page_size - 1):
-            raise InputError(f"[{addr:#x}, {end:#x}) is empty or not page-aligned")
-
-    def _begin(self) -> int:
-        """Where the events of a call that starts now begin."""
-        return len(self.log)
-
-    def _flags(self, flags: int) -> int:
-        """``flags``, if a ``vm_struct`` can have them.
-
-        :raises InputError: if they are none.
-        """
-        if not 0 <= operator.index(flags) < 1 << 32:
-            raise InputError(f"{flags:#x} are no flags of an area: see vmaplab.vmalloc.flags")
-        return operator.index(flags)
 
     def _unsigned_long(self, size: int) -> int:
         """``size`` as the kernel's C code would see it."""
@@ -824,7 +632,7 @@ class Kernel:
         if not self._space.busy_or_stray(vb.block):
             raise VmapError(errno.EINVAL, f"the vmap block at {vb.start:#x} was given away before", bug=True)
         if not self._space.unlink(vb.block):
-            self._mapper.warn(f"RB_EMPTY_NODE: the vmap block at {vb.start:#x} is in no tree")
+            self._mapper.warn(WarnOn.NO_TREE, f"RB_EMPTY_NODE: the vmap block at {vb.start:#x} is in no tree")
         self._space.free(vb.block)
 
     def _remove_area(self, addr: int, call: str) -> VmArea:
@@ -832,15 +640,15 @@ class Kernel:
         addr = self._unsigned_long(addr)
         mapper, space = self._mapper, self._space
         if addr & (self.arch.page_size - 1):
-            mapper.warn(f"Trying to vfree() bad address ({addr:#x})")
+            mapper.warn(WarnOn.BAD_ADDRESS, f"Trying to vfree() bad address ({addr:#x})")
             if self.release.has(Change.CALLER_WARNS_TOO):
-                mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
+                mapper.warn(WarnOn.NO_AREA, f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"{addr:#x} is not page-aligned")
         size = self._look_back(addr) if self.records or self._mappings else 0
         tables = mapper.tables(size, maps=False)
         block = remove_vm_area(mapper.setup, tables, space.space, addr >> space.unit)
         if not block:
-            mapper.warn(f"Trying to {call}() nonexistent vm area ({addr:#x})")
+            mapper.warn(WarnOn.NO_AREA, f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         mapper.finish(tables)
         area = space.area(block)
@@ -871,7 +679,7 @@ class Kernel:
 
     def _page_allocator(self) -> heap.Buddy:
         if self._buddy is None:
-            self._buddy = zone_of(self.arch, self.total_pages)
+            self._buddy = heap.zone_of(self.arch, self.total_pages)
         return self._buddy
 
     def _mapping(self, addr: int, size: int, counters: Ints, seen: int) -> Mapping:
@@ -886,38 +694,6 @@ class Kernel:
         self._mappings[addr] = mapping
         self._space.track(addr)
         return mapping
-
-
-def check_chunks(arch: Arch, pages: int, shift: int | None) -> int:
-    """``page_shift`` of a walker call; PAGE_SHIFT if None.
-
-    :raises InputError: if ``pages`` pages are no whole chunks of it: the kernel would read past the array.
-    """
-    shift = arch.page_shift if shift is None else shift
-    if shift < arch.page_shift or pages % (1 << min(shift - arch.page_shift, 63)):
-        raise InputError(f"{pages} pages are no whole chunks of page_shift {shift} on {arch.name}")
-    return shift
-
-
-def check_node(node: int) -> None:
-    """The NUMA node that vmalloc() is to prefer.
-
-    :raises InputError: if the machine does not have it.
-    """
-    if node not in (NUMA_NO_NODE, 0):
-        raise InputError(f"there is no NUMA node {node}: this machine has node 0, or -1 for any")
-
-
-def zone_of(arch: Arch, total_pages: int | None) -> heap.Buddy:
-    """The page allocator that vmalloc() takes its pages from, all free."""
-    first = 0 if total_pages else arch.ram_base >> arch.page_shift
-    room = (1 << (arch.phys_bits - arch.page_shift)) - first
-    return _free_zone(first, min(total_pages or DEFAULT_ZONE_PAGES, MAX_ZONE_PAGES, room), arch.max_page_order).copy()
-
-
-@lru_cache(maxsize=2)
-def _free_zone(first: int, pages: int, max_order: int) -> heap.Buddy:
-    return heap.Buddy(first, pages, max_order)
 
 
 def _at_least(name: str, value: int | None, least: int) -> int | None:

@@ -1,4 +1,5 @@
-"""What a call that maps returns: where, what, at what cost, and in which order it happened."""
+# SPDX-License-Identifier: GPL-2.0-only
+"""What calls return: a mapping, an area, what a reader gets, what set_memory_*() would do."""
 
 from __future__ import annotations
 
@@ -10,100 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.cost import Cost
-from vmaplab.pgtable.geometry import Ints, signed, unsigned
-from vmaplab.pgtable.memory import (
-    L_FLUSH_TLB,
-    L_FLUSH_VMAP,
-    L_FLUSH_VUNMAP,
-    L_STORE,
-    L_TABLE_ALLOC,
-    L_TABLE_FREE,
-    L_WARN,
-)
+from vmaplab.trace import Event
 
 LEAF_DTYPE = np.dtype([("va", "<u8"), ("size", "<u8"), ("pfn", "<u8")])
 """One leaf: virtual address, bytes, first PFN."""
-
-
-class Event(NamedTuple):
-    """One thing that the kernel did.
-
-    ``kind`` and the meaning of the numbers:
-
-    - ``store``: ``addr`` is the physical address of an entry, ``value`` what was stored, ``size`` its bytes;
-    - ``table_alloc``, ``table_free``: ``addr`` physical, ``value`` log2 of what one entry maps, ``size`` bytes;
-    - ``flush_tlb_kernel_range``, ``flush_cache_vmap``, ``flush_cache_vunmap``: virtual [``addr``, ``value``),
-      ``size`` bytes;
-    - ``warn``: ``text`` says which WARN_ON() fired.
-    """
-
-    kind: str
-    addr: int = 0
-    value: int = 0
-    size: int = 0
-    text: str = ""
-
-
-_KINDS = {
-    L_STORE: "store",
-    L_TABLE_ALLOC: "table_alloc",
-    L_TABLE_FREE: "table_free",
-    L_FLUSH_TLB: "flush_tlb_kernel_range",
-    L_FLUSH_VMAP: "flush_cache_vmap",
-    L_FLUSH_VUNMAP: "flush_cache_vunmap",
-    L_WARN: "warn",
-}
-
-
-class EventLog:
-    """What happened, in order: rows (kind, address, value, size) of signed ints, made :class:`Event` when asked for.
-
-    A warning's row has the number of its text as address.
-
-    :ivar texts: the warnings.
-    """
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self._parts: list[Ints | tuple[int, int, int, int]] = []
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def add(self, kind: int, addr: int, value: int, size: int) -> None:
-        """Append one row; unsigned numbers will do."""
-        self._parts.append((kind, signed(addr), signed(value), size))
-        self._length += 1
-
-    def extend(self, rows: Ints) -> None:
-        """Append rows, shape (n, 4)."""
-        if len(rows):
-            self._parts.append(rows)
-            self._length += len(rows)
-
-    def warn(self, text: str) -> None:
-        """Append a warning."""
-        self.texts.append(text)
-        self.add(L_WARN, len(self.texts) - 1, 0, 0)
-
-    def rows(self, start: int = 0, end: int | None = None) -> Ints:
-        """The rows from ``start`` to ``end``, shape (n, 4)."""
-        if len(self._parts) > 1 or (self._parts and isinstance(self._parts[0], tuple)):
-            parts = [np.array([part]) if isinstance(part, tuple) else part for part in self._parts]
-            self._parts = [np.concatenate(parts)]
-        whole = self._parts[0] if self._parts else np.zeros((0, 4), dtype=np.int64)
-        assert not isinstance(whole, tuple)
-        return whole[start:end]
-
-    def events(self, start: int = 0, end: int | None = None) -> list[Event]:
-        """The same as events."""
-        return [
-            Event("warn", text=self.texts[addr])
-            if kind == L_WARN
-            else Event(_KINDS[kind], unsigned(addr), unsigned(value), size)
-            for kind, addr, value, size in self.rows(start, end).tolist()
-        ]
 
 
 @dataclass
@@ -143,3 +54,97 @@ class Mapping:
         if self._leaves is None:
             self._leaves = self._list_leaves()
         return self._leaves
+
+
+@dataclass(frozen=True)
+class VmArea:
+    """``struct vm_struct``: an area of address space, addresses as unsigned ints.
+
+    :param addr: first address.
+    :param size: bytes, the guard page included.
+    :param flags: ``VM_*``.
+    :param pages: the pages that the area owns, if any, as PFNs.
+    :param pages_addr: address of the page array of a ``vmalloc`` area, if that is in vmalloc space itself.
+    :param order: log2 of the pages of its chunks.
+    :param phys: physical address of what ``ioremap()`` maps, or None.
+    """
+
+    addr: int
+    size: int
+    flags: int
+    pages: NDArray[np.uint64] | None = None
+    pages_addr: int = 0
+    order: int = 0
+    phys: int | None = None
+
+    @property
+    def end(self) -> int:
+        """First address after the area and its guard page."""
+        return self.addr + self.size
+
+
+ZEROES = -1
+
+
+class Part(NamedTuple):
+    """A part of what is read.
+
+    :param at: first byte of it in the reader's buffer.
+    :param size: bytes.
+    :param phys: physical address that it is copied from, or ZEROES.
+    """
+
+    at: int
+    size: int
+    phys: int
+
+
+def parts_of(parts: list[tuple[int, int]]) -> list[Part]:
+    """Parts of (bytes, physical address) one behind the other, those that continue the last one joined to it."""
+    found: list[Part] = []
+    at = 0
+    for size, phys in parts:
+        last = found[-1] if found else None
+        if last and (phys == last.phys == ZEROES or (last.phys != ZEROES and phys == last.phys + last.size)):
+            found[-1] = last._replace(size=last.size + size)
+        elif size:
+            found.append(Part(at, size, phys))
+        at += size
+    return found
+
+
+class Hazard(NamedTuple):
+    """A leaf that is larger than a page and that the range touches in a way that matters.
+
+    :param va: its virtual address; ``size`` in bytes; ``pfn`` its first page frame.
+    :param pages: how many of its pages are in the range.
+    :param outcome: ``split``, ``refused``, ``whole`` (all of it changes) or ``torn`` (entries of a group differ).
+    :param safe: whether every address keeps one right translation throughout.
+    :param text: the same in words.
+    """
+
+    va: int
+    size: int
+    pfn: int
+    pages: int
+    outcome: str
+    safe: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class SetMemory:
+    """The outcome for a range.
+
+    :param errno: what the call returns, positive; 0 if it succeeds.
+    :param why: why it does not, or "".
+    :param oops: the kernel follows a NULL pointer instead of returning.
+    :param hazards: the leaves concerned, ascending.
+    :param unmapped: pages of the range that nothing maps.
+    """
+
+    errno: int
+    why: str
+    oops: bool
+    hazards: tuple[Hazard, ...]
+    unmapped: int

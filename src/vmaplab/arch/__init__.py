@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The architectures, by name, as a kernel tree has them. Adding one is one file with its ``arches()`` and a line here.
 
 What an architecture is depends on the tree: ask a release, ``release.on(name)``.

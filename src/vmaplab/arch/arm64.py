@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """arm64 with 4, 16 and 64 KiB granules, 48-bit VA; kernel mappings are global, not global with kpti=1 (or KASLR).
 
 Bits: Arm ARM D8.3 (VMSAv8-64 descriptor formats); values as arch/arm64/include/asm/pgtable-prot.h,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What an architecture supplies: geometry, entry bits and vmap hooks, as data plus small functions.
 
 Each architecture is made for a kernel tree, by the changes that the tree has. What also depends on the configuration
@@ -207,6 +208,19 @@ class Arch:
     def addressable_pages(self) -> int:
         """How many page frames RAM can have."""
         return 1 << ((self.max_physmem_bits or self.phys_bits) - self.page_shift)
+
+    @property
+    def leaf_sizes(self) -> list[int]:
+        """Bytes of each leaf that ``vmap()`` can use, largest first: PMD blocks, groups of PTEs, base pages.
+
+        PUD blocks are for ``ioremap()`` only.
+        """
+        if not self.huge_vmap:
+            return [self.page_size]
+        sizes = {self.page_size, *(1 << group.shift for group in self.groups)}
+        if len(self.levels) > 1 and self.levels[1].leaf:
+            sizes.add(1 << self.levels[1].shift)
+        return sorted(sizes, reverse=True)
 
     def pgprot_nx(self, prot: int) -> int:
         """``pgprot_nx()``: the protection value without the right to execute."""

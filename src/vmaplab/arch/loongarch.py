@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """loongarch64 with 16 KiB pages and three levels (LA464: 47-bit half of the address space for mappings).
 
 Empty upper entries hold the address of an invalid table, not 0, and an empty kernel PTE has G set.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """powerpc: 64-bit Book3S with the radix MMU and 64 KiB pages; 32-bit 8xx with 4 and 16 KiB pages.
 
 Bits: Power ISA v3.1 Book III 6.7.10 (radix); MPC885 Reference Manual ch. 8 (8xx). Values as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """riscv64 with Sv39, Sv48 and Sv57, without Svpbmt; vmap uses no Svnapot (removed in 6.9).
 
 Bits: RISC-V Privileged Architecture 10.3 to 10.5; values as arch/riscv/include/asm/pgtable-bits.h, pgtable.h

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """x86_64 with 4- and 5-level paging, PSE and 1 GiB pages present, no KASLR, no memory encryption.
 
 Bits: Intel SDM vol. 3A 4.5; values as arch/x86/include/asm/pgtable_types.h and pgtable_64_types.h of 6.12

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How a tree is asked whether it has a change: a scenario that comes out otherwise with it.
 
 Hand-written, one for each change that a scenario can show. The tests hold the model against the trees with them; a
@@ -9,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vmaplab.arch import Arch
+from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.changes import Change
-from vmaplab.check.scenario import Scenario, parse
 
 
 class Question(NamedTuple):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Many random scenarios on two sides, in parallel; the first difference is shrunk."""
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from vmaplab.arch import Arch
+from vmaplab.calls.effects import Maps
+from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, Generator
+from vmaplab.calls.scenario import Scenario
+from vmaplab.calls.shrink import shrink
+from vmaplab.calls.table import call_of
 from vmaplab.changes import Change
 from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare, compared
 from vmaplab.check.faults import Failures, fail_each
-from vmaplab.check.scenario import UNALIGNED, Generator, Scenario, shrink
 from vmaplab.check.seen import Seen
 from vmaplab.errors import BREAKS, InputError
 from vmaplab.object.build import Built
@@ -114,8 +119,10 @@ class Plan:
         without = frozenset[str]() if self.built.has_nodes else OLD_ALLOCATOR
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}
-        # Failing allocations are few scenarios, and those arrays are all of one call.
+        # Failing allocations are few scenarios: those arrays are all of one call, and each table is run again to fail.
         first = not self.faults
+        if self.faults:
+            without |= {OF_A_PUD}
         return Generator(self.arch, self.seed, self.pages, only_vmap, self.calls, self.cpus, without, first)
 
 
@@ -180,14 +187,17 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     """Compare one given scenario; not shrunk."""
     frames = 1 << plan.arch.phys_bits - plan.arch.page_shift
     for step in scenario.steps:
-        if step.call == "set_memory":
-            raise InputError("'set_memory' is answered by the model alone; use 'vmaplab replay'")
-        if step.call == "cpu" and step.pages >= plan.cpus:
-            raise InputError(f"there is no CPU {step.pages}: the machine has {plan.cpus}; say --cpus")
-        last = step.pfn + step.pages
-        if step.call == "vmap_pfn" and step.pfns is not None:
+        call = call_of(step)
+        if call is None:
+            if step.call == "cpu" and step.pages >= plan.cpus:
+                raise InputError(f"there is no CPU {step.pages}: the machine has {plan.cpus}; say --cpus")
+            continue
+        if call.binding is None:
+            raise InputError(f"'{step.call}' is answered by the model alone; use 'vmaplab replay'")
+        last = step.pfn + step.pages if step.pfns is None else 0
+        if isinstance(call.effect, Maps) and call.effect.memory is False and step.pfns is not None:
             last = int(step.pfns.max()) + 1
-        if step.call in ("ioremap", "range", "vmap_pfn") and last > frames:
+        if last > frames:
             raise InputError(f"'{step.call}' goes beyond the {frames:#x} page frames that {plan.arch.name} can address")
     ours, theirs = plan.sides()
     chosen = any(step.call == "fail" for step in scenario.steps)

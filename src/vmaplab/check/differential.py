@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Run a scenario on two kernels, the model and the kernel's own code or two objects, and tell the difference."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import errno
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 from zlib import crc32
@@ -12,48 +14,25 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
-from vmaplab.check.scenario import Scenario
+from vmaplab.calls.effects import Maps
+from vmaplab.calls.operation import Operation
+from vmaplab.calls.scenario import Scenario
+from vmaplab.calls.table import Returns, call_of, outcome
 from vmaplab.check.seen import Seen, built
-from vmaplab.check.witness import Witness
 from vmaplab.errors import BREAKS, KernelFault, Undefined, Violation, VmapError
+from vmaplab.judge import FORMATS
+from vmaplab.judge.witness import Witness
 from vmaplab.kernel import Kernel
-from vmaplab.mapping import EventLog
-from vmaplab.mmu import FORMATS
+from vmaplab.machine import Machine
 from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
-from vmaplab.pgtable.geometry import Ints, unsigned
-from vmaplab.pgtable.memory import L_STORE, L_WARN
+from vmaplab.pfn import NULL_PFN
 from vmaplab.release import Release
-from vmaplab.vmalloc.operation import Operation, perform, refusal
+from vmaplab.trace import L_STORE, L_WARN, EventLog, Ints, unsigned
 
-_WARNINGS = tuple(
-    (number, re.compile(pattern))
-    for number, pattern in enumerate(
-        (
-            r"!pte_none|already set",
-            r"WARN_ON\(!page\)|NULL page",
-            r"!pfn_valid|PFN not valid",
-            r"VM_FLUSH_RESET_PERMS",
-            r"VM_NO_GUARD",
-            r"Trying to \w+\(\) bad address",
-            r"Trying to \w+\(\) nonexistent",
-            r"WARN_ON_ONCE\(!size\)|of 0 bytes",
-            r"WARN_ON_ONCE\(pfn_valid|PFN valid",
-            r"VM_SPARSE",
-            r"RB_EMPTY_NODE",
-            r"WARN_ON\(size == 0\)|of no pages",
-            r"WARN_ON_ONCE\(!va\)|where no area is",
-            r"!IS_ALIGNED\(addr, size\)|from its middle on",
-            r"end - addr < size|whose end is outside",
-            r"next - addr < P[MU]D_SIZE|of which part is outside",
-            r"!PAGE_ALIGNED\(end - addr\)|whose end is not page-aligned",
-        )
-    )
-)
-"""The same WARN() in the model's words and in the kernel's source line."""
-
+EVERY = 16
+"""Calls that a watched run judges together."""
 BUG = "BUG()"
 UNDEFINED = "goes through a leaf"
 """What a call came to that takes a page which a leaf maps for a table: from there on there is nothing to compare."""
@@ -62,7 +41,6 @@ _DEAD = re.compile(r"^BUG at|(?:reads from|writes to) 0x[0-9a-f]{1,3}, where no 
 _LINE = re.compile(r"(?<=\.[ch]):\d+")
 _PLACE = re.compile(r"(?<=\.[ch]):\d+ \w+")
 """Line and function of a warning: it is the same one where another tree has it."""
-AnyKernel = Kernel | ObjectKernel | Witness
 
 
 class Run(NamedTuple):
@@ -77,9 +55,9 @@ class Run(NamedTuple):
     :param translated: pages that an MMU translated; of a watched run, as the next.
     :param allocations: how many the steps tried.
     :param blind: why not all steps could be judged.
-    :param seen: what it built.
     :param areas: addresses of the areas that it took, where the object tells them.
     :param null: the PFN whose ``struct page`` would be at address 0, in the object: a NULL page.
+    :param arch: the architecture; ``root``: physical address of the PGD.
     """
 
     results: list[int | str]
@@ -91,12 +69,13 @@ class Run(NamedTuple):
     translated: int
     allocations: int
     blind: str
-    seen: Seen
     areas: tuple[int, ...]
     null: int
+    arch: str
+    root: int
 
 
-def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
+def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
     """Run ``scenario`` on a ``kernel`` that has just booted.
 
     :param words: tell warnings apart by their words, not by their kind: both sides are the kernel's own code.
@@ -107,11 +86,11 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
     fault = ""
     for step in scenario.steps:
         starts.append(len(kernel.log))
-        addr = 0
+        addr, call = 0, call_of(step)
         try:
-            value = perform(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
+            value = outcome(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
             results.append(value)
-            addr = value
+            addr = value if call and call.returns is Returns.ADDRESS else 0
         except VmapError as error:
             results.append(_refused(step, error))
         except Undefined:
@@ -138,15 +117,12 @@ def run(kernel: AnyKernel, scenario: Scenario, words: bool = False) -> Run:
         rows = rows.copy()
         for row in warned:
             text = kernel.log.texts[rows[row, 1]]
-            rows[row, 1] = crc32(_PLACE.sub("", text).encode()) if words else _kind_of(text)
+            rows[row, 1:3] = crc32(_PLACE.sub("", text).encode()) if words else rows[row, 2]
     watched: tuple[int, int, str] = (0, 0, "")
     if isinstance(kernel, Witness):
         watched = kernel.translated, kernel.allocations_tried, kernel.blind
-    seen = built(rows, FORMATS[kernel.arch.name], kernel.table_root)
-    seen.undefined = int(UNDEFINED in results)
-    inner = kernel.kernel if isinstance(kernel, Witness) else kernel
-    areas, null = (tuple(inner.areas_taken), inner.null_pfn) if isinstance(inner, ObjectKernel) else ((), NULL_PFN)
-    return Run(results, starts, rows, kernel.log, memory, fault, *watched, seen, areas, null)
+    areas, arch, root = tuple(kernel.areas_taken), kernel.arch.name, kernel.table_root
+    return Run(results, starts, rows, kernel.log, memory, fault, *watched, areas, kernel.null_pfn, arch, root)
 
 
 def _told(error: Exception) -> str:
@@ -237,25 +213,30 @@ class Side(ABC):
     guided: bool = False
 
     @abstractmethod
-    def boot(self, scenario: Scenario) -> Kernel | ObjectKernel:
+    def boot(self, scenario: Scenario) -> Machine:
         """The kernel that ``scenario`` runs on, as after boot."""
 
     def run(self, scenario: Scenario, words: bool = False, other: Run | None = None) -> Run:
-        """Run ``scenario`` from boot; the model takes of the ``other`` side's run what only a tree can tell."""
-        kernel = self.boot(scenario)
-        if other and isinstance(kernel, Kernel):
-            scenario = _with_null(scenario, other.null)
-            if self.guided:
-                kernel.place_areas(list(other.areas))
-        return self._play(kernel, self.verify, scenario, words)
+        """Run ``scenario`` from boot; ``other``: the other side's run, where that can tell what this one cannot."""
+        if self.verify:
+            return self._watched(lambda: self.boot(scenario), scenario, words)
+        return self._play(self.boot(scenario), scenario, words)
 
     def watch(self, scenario: Scenario) -> Run:
         """The same, watched; a BUG() after which nothing is judged is no fault."""
-        run = self._play(self.boot(scenario), True, scenario)
+        run = self._watched(lambda: self.boot(scenario), scenario)
         return run._replace(fault="") if run.blind and BUG in run.results else run
 
-    def _play(self, kernel: Kernel | ObjectKernel, watched: bool, scenario: Scenario, words: bool = False) -> Run:
-        return run(Witness(kernel, mmu=True) if watched else kernel, scenario, words)
+    def _watched(self, boot: Callable[[], Machine], scenario: Scenario, words: bool = False) -> Run:
+        """Run ``scenario`` watched, several calls judged together; what is wrong is found again call by call."""
+        several = self._play(Witness(boot(), mmu=True, every=EVERY), scenario, words)
+        if not several.fault.startswith(BREAKS):
+            return several
+        single = self._play(Witness(boot(), mmu=True), scenario, words)
+        return single if single.fault else several
+
+    def _play(self, kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
+        return run(kernel, scenario, words)
 
 
 @dataclass
@@ -282,6 +263,19 @@ class ModelSide(Side):
             cpus=self.cpus,
         )
 
+    def run(self, scenario: Scenario, words: bool = False, other: Run | None = None) -> Run:
+        """Run ``scenario`` from boot; of the ``other`` side's run it takes what only a tree can tell."""
+        if other:
+            scenario = _with_null(scenario, other.null)
+
+        def boot() -> Kernel:
+            kernel = self.boot(scenario)
+            if other and self.guided:
+                kernel.place_areas(list(other.areas))
+            return kernel
+
+        return self._watched(boot, scenario, words) if self.verify else self._play(boot(), scenario, words)
+
 
 class ObjectSide(Side):
     """Runs scenarios on the kernel's own code; machines are kept, one per boot argument and size of RAM."""
@@ -304,11 +298,11 @@ class ObjectSide(Side):
         kernel.reset()
         return kernel
 
-    def _play(self, kernel: Kernel | ObjectKernel, watched: bool, scenario: Scenario, words: bool = False) -> Run:
+    def _play(self, kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
         """Forget a machine that went wrong: who knows where it wrote."""
-        result = super()._play(kernel, watched, scenario, words)
+        result = super()._play(kernel, scenario, words)
         if result.fault and BUG not in result.results:
-            self._machines = {key: other for key, other in self._machines.items() if other is not kernel}
+            self._machines.clear()
         return result
 
 
@@ -328,27 +322,22 @@ def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, in
     if isinstance(ours, ModelSide):  # of two trees, both have to say so
         runs = _defined(*runs)
     told = difference(scenario, *runs, (ours.name, theirs.name))
-    their_run.seen.guided = int(ours.guided)
-    their_run.seen.undefined |= runs[0].seen.undefined
-    return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs), their_run.seen
+    seen = built(their_run.rows, FORMATS[their_run.arch], their_run.root)
+    seen.guided, seen.undefined = int(ours.guided), int(any(UNDEFINED in one.results for one in runs))
+    return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs), seen
 
 
 def _with_null(scenario: Scenario, null: int) -> Scenario:
     """``scenario`` with a NULL page wherever it has the page ``null``."""
 
     def seen(step: Operation) -> Operation:
-        if step.pfns is None or step.call == "vmap_pfn" or not (wrong := step.pfns == np.uint64(null)).any():
+        call = call_of(step)
+        numbers = call is not None and isinstance(call.effect, Maps) and call.effect.memory is False
+        if step.pfns is None or numbers or not (wrong := step.pfns == np.uint64(null)).any():
             return step
         return step._replace(pfns=np.where(wrong, np.uint64(NULL_PFN), step.pfns))
 
     return replace(scenario, steps=tuple(map(seen, scenario.steps)))
-
-
-def _kind_of(text: str) -> int:
-    for number, pattern in _WARNINGS:
-        if pattern.search(text):
-            return number
-    return 1000 + crc32(text.encode())
 
 
 def _number(value: int | str, which: Run) -> str:
@@ -372,9 +361,10 @@ def _event(which: Run, at: int) -> str:
     return f"{kind} at {addr:#x}, {size} bytes"
 
 
-def _refused(operation: Operation, error: VmapError) -> int | str:
+def _refused(step: Operation, error: VmapError) -> int | str:
     """How the kernel's caller sees a failure: NULL, an errno, nothing of a void function, or a BUG()."""
     if error.bug or error.undefined:
         return BUG if error.bug else UNDEFINED
-    value = refusal(operation, error)
+    call = call_of(step)
+    value = call.returns.refusal(error) if call else 0
     return "NULL" if value is None else value

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Let the allocations of a scenario fail, one after the other and in pairs, and see that nothing else goes wrong."""
 
 from __future__ import annotations
@@ -6,9 +7,9 @@ from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
+from vmaplab.calls.operation import Operation
+from vmaplab.calls.scenario import Scenario
 from vmaplab.check.differential import Side
-from vmaplab.check.scenario import Scenario
-from vmaplab.vmalloc.operation import Operation
 
 MOST_PAIRS = 300
 """Pairs that are tried; of more, as many that are spread evenly."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The best mapping that any policy could build for a page array: the fewest TLB entries, computed exactly.
 
 Leaves nest: a leaf of one size either contains a leaf of a smaller size or does not touch it, for both lie at
@@ -15,19 +16,6 @@ from vmaplab.mapping import LEAF_DTYPE
 Leaves = NDArray[np.void]
 
 
-def leaf_sizes(arch: Arch) -> list[int]:
-    """Bytes of each leaf that ``vmap()`` can use on ``arch``, largest first: PMD blocks, groups of PTEs, base pages.
-
-    PUD blocks are for ``ioremap()`` only.
-    """
-    if not arch.huge_vmap:
-        return [arch.page_size]
-    sizes = {arch.page_size, *(1 << group.shift for group in arch.groups)}
-    if len(arch.levels) > 1 and arch.levels[1].leaf:
-        sizes.add(1 << arch.levels[1].shift)
-    return sorted(sizes, reverse=True)
-
-
 def optimum(arch: Arch, pfns: NDArray[np.uint64], addr: int) -> Leaves:
     """The leaves, ``LEAF_DTYPE``, that map ``pfns`` at ``addr`` with the fewest TLB entries.
 
@@ -40,7 +28,7 @@ def optimum(arch: Arch, pfns: NDArray[np.uint64], addr: int) -> Leaves:
     taken = np.zeros(count, dtype=bool)
     starts: list[NDArray[np.int64]] = []
     sizes: list[NDArray[np.int64]] = []
-    for size in leaf_sizes(arch):
+    for size in arch.leaf_sizes:
         pages = size // page
         at = np.arange(-first % pages, count - pages + 1, pages)
         if pages > 1 and len(at):
@@ -59,7 +47,7 @@ def optimum(arch: Arch, pfns: NDArray[np.uint64], addr: int) -> Leaves:
 
 def best_address(arch: Arch, pfns: NDArray[np.uint64], start: int) -> int:
     """The first address from ``start`` on at which :func:`optimum` needs the fewest TLB entries."""
-    largest = leaf_sizes(arch)[0]
+    largest = arch.leaf_sizes[0]
     page = arch.page_size
     start = -(-start // largest) * largest
     frames = pfns.astype(np.int64)

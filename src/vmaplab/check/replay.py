@@ -1,16 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Replay a sequence of calls on the model, and see what each of them came to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from vmaplab.check.scenario import Scenario
-from vmaplab.check.witness import Witness
+from vmaplab.calls.operation import Operation
+from vmaplab.calls.scenario import Scenario, text_of
+from vmaplab.calls.table import Returns, call_of, perform
 from vmaplab.errors import InputError, Violation, VmapError
-from vmaplab.kernel import Kernel
-from vmaplab.vmalloc.operation import Operation, perform, refusal
-from vmaplab.vmalloc.set_memory import SetMemory
-from vmaplab.vmalloc.vread import Part
+from vmaplab.judge.witness import Witness
+from vmaplab.machine import Machine
+from vmaplab.mapping import Mapping, Part, SetMemory
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,7 @@ class Played:
     :param bug: it ended in a BUG(), and so did the replay.
     :param leaves: bytes of a leaf -> how many the call mapped.
     :param warnings: the WARN_ON()s that fired.
-    :param verdict: of set_memory.
-    :param parts: of vread.
+    :param found: what the call returned in Python: a mapping, parts, a verdict.
     """
 
     operation: Operation
@@ -34,11 +35,25 @@ class Played:
     bug: bool
     leaves: dict[int, int]
     warnings: tuple[str, ...]
-    verdict: SetMemory | None
-    parts: tuple[Part, ...]
+    found: Any
+
+    @property
+    def parts(self) -> list[Part]:
+        """Where the bytes of a vread() come from."""
+        return self.found if self._returns is Returns.PARTS and self.found is not None else []
+
+    @property
+    def verdict(self) -> SetMemory | None:
+        """What set_memory_*() would do."""
+        return self.found if self._returns is Returns.VERDICT else None
+
+    @property
+    def _returns(self) -> Returns | None:
+        call = call_of(self.operation)
+        return call.returns if call else None
 
 
-def replay(kernel: Kernel | Witness, scenario: Scenario) -> list[Played]:
+def replay(kernel: Machine, scenario: Scenario) -> list[Played]:
     """Do the steps of ``scenario`` on ``kernel``, one after the other; a BUG() ends it.
 
     :raises Violation: naming the step after which a watched kernel is not right.
@@ -46,24 +61,21 @@ def replay(kernel: Kernel | Witness, scenario: Scenario) -> list[Played]:
     played: list[Played] = []
     addresses: list[int] = []
     for step in scenario.steps:
-        cpu, seen = kernel.cpu, len(kernel.warnings)
-        addr = addresses[step.ref] if step.ref >= 0 else step.addr
-        value, why, bug = None, "", False
-        verdict, parts = None, tuple[Part, ...]()
+        cpu, seen, call = kernel.cpu, len(kernel.warnings), call_of(step)
+        found, value, why, bug = None, 0, "", False
+        refused: int | None = 0
         try:
-            if step.call == "set_memory" and addr:
-                verdict = kernel.set_memory(addr + step.offset * kernel.arch.page_size, step.pages)
-            if step.call == "vread" and (addr or step.ref < 0):
-                page = kernel.arch.page_size
-                parts = tuple(kernel.vread(addr + step.offset * page, step.pages * page))
-            value = perform(kernel, step, addr)
+            found = perform(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
+            value = call.returns.number(found) if call and found is not None else 0
+            refused = value
         except VmapError as error:
-            value, why, bug = refusal(step, error), str(error), error.bug
+            refused, why, bug = call.returns.refusal(error) if call else 0, str(error), error.bug
         except (InputError, Violation) as error:
-            raise type(error)(f"step {len(played)} ({Scenario((step,)).short()}): {error}") from None
-        leaves = _leaves(kernel, step, value) if value and not why else {}
-        played.append(Played(step, cpu, value, why, bug, leaves, tuple(kernel.warnings[seen:]), verdict, parts))
-        addresses.append(value if value and value > 0 and not why else 0)
+            raise type(error)(f"step {len(played)} ({text_of(step)}): {error}") from None
+        addr = value if call and call.returns is Returns.ADDRESS else 0
+        leaves = _leaves(kernel, step, addr) if addr and isinstance(found, Mapping) else {}
+        played.append(Played(step, cpu, refused, why, bug, leaves, tuple(kernel.warnings[seen:]), found))
+        addresses.append(addr)
         if bug:
             break
     return played
@@ -80,10 +92,8 @@ def finish(witness: Witness, played: list[Played]) -> None:
         witness.close()
 
 
-def _leaves(kernel: Kernel | Witness, step: Operation, addr: int) -> dict[int, int]:
-    """The leaves of what a call that returns an address has mapped."""
-    if step.call not in ("vmap", "vmalloc", "ioremap", "map_ram", "vmap_pfn"):
-        return {}
+def _leaves(kernel: Machine, step: Operation, addr: int) -> dict[int, int]:
+    """The leaves of what a call has mapped."""
     pages = len(step.pfns) if step.pfns is not None else step.pages
     found: dict[int, int] = {}
     for size in kernel.leaves(addr, addr + pages * kernel.arch.page_size)["size"].tolist():

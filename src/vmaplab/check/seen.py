@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a run built, told from its events: leaves by size, and how often a leaf took the place of tables.
 
 A verdict is worth what it looked at; this is printed beside it.
@@ -10,10 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vmaplab.mmu.format import Format
+from vmaplab.judge.format import Format
 from vmaplab.pages.array import size_text
-from vmaplab.pgtable.geometry import Ints
-from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
+from vmaplab.trace import L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, Ints
 
 
 @dataclass

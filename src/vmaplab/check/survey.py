@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A first look at a tree: on each architecture, does it build, boot and map, which row is it, what was guessed?"""
 
 from __future__ import annotations

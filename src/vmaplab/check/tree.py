@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a tree is, asked of its object: the values it tells, the rules its vmap() follows, the changes it shows.
 
 The nearest row of :mod:`vmaplab.release` says the rest. What is asked, and what came of it, is part of each verdict.
@@ -11,20 +12,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vmaplab.arch import Arch, Told
+from vmaplab.calls.scenario import Scenario
 from vmaplab.changes import Change
 from vmaplab.check.asked import QUESTIONS, question
 from vmaplab.check.differential import ModelSide, ObjectSide, compare
-from vmaplab.check.scenario import Scenario
 from vmaplab.config import CONFIG
 from vmaplab.errors import KernelFault, Violation, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pages.runs import Pfns
+from vmaplab.pages.shapes import Shapes
 from vmaplab.release import DEFAULT, RELEASES, Release, of_version
 from vmaplab.release.base import NO_BATCHING
 from vmaplab.release.trees import TREES
-from vmaplab.review.shapes import Shapes
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the judges say of one mapping, for a report."""
 
 from __future__ import annotations
@@ -6,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vmaplab.check.witness import Witness
-from vmaplab.mmu.format import EXEC
+from vmaplab.judge.format import EXEC
+from vmaplab.judge.witness import Witness
 
 
 class Proof(NamedTuple):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the rest of the kernel answers when the vmalloc code calls it: slab, page allocator, printk, workqueues.
 
 A stand-in declares the C prototype that it stands for, and gets the arguments by the names in it. Where trees differ
@@ -9,19 +10,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.errors import KernelFault, Undefined
-from vmaplab.object.prototype import Prototype, parse
+from vmaplab.object.family import Family
 from vmaplab.pages import heap
-from vmaplab.pgtable.memory import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_TABLE_ALLOC, L_TABLE_FREE
+from vmaplab.prototype import Prototype, parse
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_TABLE_ALLOC, L_TABLE_FREE
 
-if TYPE_CHECKING:
-    from vmaplab.object.emulator import Emulator
+
+class Cpu(Protocol):
+    """What is asked of the CPU that runs the code: see :class:`~vmaplab.object.emulator.Emulator`."""
+
+    family: Family
+
+    def argument(self, number: int) -> int: ...  # noqa: D102
+    def caller(self) -> str: ...  # noqa: D102
+    def text(self, address: int, most: int = 256) -> str: ...  # noqa: D102
+    def view(self, address: int, size: int) -> NDArray[np.uint8]: ...  # noqa: D102
+    def write(self, address: int, data: bytes) -> None: ...  # noqa: D102
+    def log(self, kind: int, address: int, value: int, size: int) -> None: ...  # noqa: D102
+
 
 _SILENT = """
 __raw_spin_lock_init __rwlock_init __init_rwsem lockdep_init_map_type lock_acquire lock_release
@@ -107,7 +120,7 @@ class Rest:
     def __init__(self, arch: Arch, tables_end: int) -> None:
         self._arch = arch
         self._memory_end = tables_end
-        self.cpu: Emulator
+        self.cpu: Cpu
         self.heap_start = 0
         self.heap = memoryview(bytearray())
         self.gfp_zero = 0

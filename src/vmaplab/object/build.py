@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Build and link the kernel's own vmalloc code: kbuild out of tree, then the cross ``ld``; cached.
 
 What comes out is one ELF file that holds mm/vmalloc.c and what it calls, as the tree and its configuration
@@ -215,6 +216,6 @@ def _find(images: Path, tree: Path) -> Path | None:
 def _own_state(family: Family) -> bytes:
     """The part of an image that is vmaplab's own."""
     here = Path(__file__).parent
-    names = ("kbuild", "link", "prototype", "compat", "answers", family.name)
-    ours = [here / f"{name}.py" for name in names] + [path for path in SUPPORT.iterdir() if path.suffix == ".h"]
-    return b"".join(path.read_bytes() for path in sorted([*ours, SUPPORT / f"{family.name}.c"]))
+    names = ("kbuild", "link", "compat", "answers", family.name)
+    ours = [here.parent / "prototype.py", *(here / f"{name}.py" for name in names), SUPPORT / f"{family.name}.c"]
+    return b"".join(path.read_bytes() for path in sorted([*ours, *SUPPORT.glob("*.h")]))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What differs between kernel trees and cannot be asked of them: options that came and went, data that may be zero.
 
 Prototypes of what the rest of the kernel answers are with the answers (:mod:`vmaplab.object.answers`), what a tree's

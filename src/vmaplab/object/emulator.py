@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A CPU that runs the linked object: memory, calls, traps, limits. Unicorn does the work.
 
 No MMU is on: the image, the linear map and this project's own data lie at the addresses where the kernel's
@@ -23,8 +24,7 @@ from vmaplab.errors import InputError, KernelFault, Unprovided
 from vmaplab.object.build import Built
 from vmaplab.object.image import Image
 from vmaplab.object.kbuild import ANSWERS, NOWHERE, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
-from vmaplab.pgtable.geometry import Ints, signed, unsigned
-from vmaplab.pgtable.memory import L_STORE, L_WARN
+from vmaplab.trace import L_STORE, L_WARN, Ints, signed, unsigned
 
 EXIT = ANSWERS  # where a call returns to
 STACK = 0x3000_0000  # relative to the image's base, as those below

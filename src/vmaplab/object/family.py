@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What differs between the architecture families when the kernel's own code is built, linked and run.
 
 One file each: :mod:`~vmaplab.object.arm64`, :mod:`~vmaplab.object.x86`, :mod:`~vmaplab.object.riscv`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The linked ELF file: segments and symbols."""
 
 from __future__ import annotations

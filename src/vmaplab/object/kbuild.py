@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One build directory: the kernel's own makefiles, out of tree, then our wrappers compiled as kbuild would; linked.
 
 Errors begin with whose fault it is: ``tree``, ``configuration``, ``compiler``, ``snippet`` or ``vmaplab``.
@@ -21,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vmaplab import prototype
 from vmaplab._cache import cache_root
 from vmaplab.errors import InputError
-from vmaplab.object import prototype
 from vmaplab.object.answers import SILENT, STAND_INS
 from vmaplab.object.compat import ABSENT, HARMLESS, HARMLESS_PREFIXES, PROBES, SAME_AS
 from vmaplab.object.family import Family

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The kernel's own code as a :class:`~vmaplab.kernel.Kernel`: the same calls, the same :class:`Mapping`."""
 
 from __future__ import annotations
@@ -13,26 +14,25 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from vmaplab import NULL_PFN
 from vmaplab.arch import Arch
+from vmaplab.calls.effects import Ends
+from vmaplab.calls.flags import VM_NO_GUARD
+from vmaplab.calls.table import Call, Returns, check_cpu
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, Undefined, VmapError
-from vmaplab.kernel import NUMA_NO_NODE, check_chunks, check_node, zone_of
-from vmaplab.mapping import LEAF_DTYPE, Event, EventLog, Mapping
+from vmaplab.judge import FORMATS, invariants, walker
+from vmaplab.machine import Machine
+from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, parts_of
 from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, SPARE_PAGES, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
-from vmaplab.pages.array import check_page_size, page_array
-from vmaplab.pgtable.geometry import Geometry, Ints, geometry, signed
-from vmaplab.pgtable.memory import L_STORE, L_TABLE_ALLOC, L_WARN, Tables, table_of
-from vmaplab.pgtable.unmap import list_leaves, translate
+from vmaplab.pages.heap import zone_of
+from vmaplab.pfn import NULL_PFN
 from vmaplab.release import of_version
-from vmaplab.vmalloc.flags import VM_MAP
-from vmaplab.vmalloc.operation import check_cpu
-from vmaplab.vmalloc.vread import ZEROES, Part, joined
+from vmaplab.trace import L_STORE, L_TABLE_ALLOC, L_WARN, EventLog, Ints, WarnOn
 
 TABLE_BYTES = 1 << 26
 MAX_PAGES = 1 << 22
@@ -41,7 +41,8 @@ _ROOTS = OWN_DATA + 0x2000_0000
 _SCRATCH = 4096
 _DEMAND = 1 << 16
 _MAX_DEMAND, _KEPT_CHUNKS = 4096, 4
-_FUNCTIONS = {"ioremap": "vmaplab_ioremap", "vmap_pages_range_noflush": "vmap_pages_range_noflush"}
+_REPLACED = ("vmap", "ioremap", "vmap_pages_range_noflush")
+"""Calls whose C function can be another one."""
 VALUES = (
     "gfp_zero",
     "page_kernel",
@@ -64,7 +65,7 @@ VALUES = (
 )
 
 
-class ObjectKernel:
+class ObjectKernel(Machine):
     """One machine that runs the object ``built``, booted as far as ``vmalloc_init()``.
 
     Calls, units and errors are those of :class:`vmaplab.Kernel`; besides, any call may raise
@@ -94,33 +95,27 @@ class ObjectKernel:
         instead: Dict[str, str] | None = None,
     ) -> None:
         self.built = built
-        self._functions = {"vmap": built.call, **_FUNCTIONS}
-        if unknown := set(instead or ()) - set(self._functions):
-            raise InputError(f"{min(unknown)}() cannot be replaced; {', '.join(self._functions)} can")
+        self._functions = {"vmap": built.call, "ioremap": "vmaplab_ioremap"}
+        if unknown := set(instead or ()) - set(_REPLACED):
+            raise InputError(f"{min(unknown)}() cannot be replaced; {', '.join(_REPLACED)} can")
         self._functions |= instead or {}
         self.arch: Arch = of_version(built.version).on(built.target.arch)
         self.boot_args = parse_boot_args(self.arch, boot_args)
         self.total_pages = total_pages
         self.cpus = operator.index(cpus)
-        self._g: Geometry = geometry(  # to read tables: every leaf that the architecture has
-            self.arch,
-            block_leaves=True,
-            group_hooks=True,
-            group_maps=True,
-            group_multi=True,
-            pfn_limit=self.arch.addressable_pages,
-        )
+        self._form = FORMATS[self.arch.name]
         self._rest = rest = Rest(self.arch, self.arch.table_base + TABLE_BYTES)
         rest.make_buddy = lambda: zone_of(self.arch, total_pages)
         self._cpu = rest.cpu = cpu = Emulator(built, rest.answer, log_lines)
         rest.choose(built.answers)
         cpu.on_unmapped = self._demand
         self._demanded: list[int] = []
+        self._zero_given = False
         self._executed: tuple[int, int, int, int] | None = None
         self._page_structs: dict[int, NDArray[np.uint8]] = {}
         self._boot(count)
-        self.log = EventLog()
-        self.warnings: list[str] = []
+        self._log = EventLog()
+        self._warnings: list[str] = []
         self._mappings: weakref.WeakValueDictionary[int, Mapping] = weakref.WeakValueDictionary()
         rest.limit = self._max_tables = max_tables
 
@@ -162,8 +157,7 @@ class ObjectKernel:
         start = rest.virt_of(arch.table_base)
         self._table_bytes = cpu.map(start, TABLE_BYTES)
         cpu.map(start + TABLE_BYTES, SPARE_PAGES * arch.page_size)
-        self._words = self._table_bytes.view(np.int64)
-        used = int(self._g.words[self._g.top]) * 8
+        used = np.dtype(self._form.entry).itemsize << self._form.levels[-1][1]
         rest.first_table = arch.table_base + -(-used // arch.page_size) * arch.page_size
         rest.reset()
         self._set_up_warnings()
@@ -215,6 +209,7 @@ class ObjectKernel:
         cpu.view(rest.heap_start, len(heap))[:] = heap
         rest.limit = self._max_tables
         rest.fail(())
+        self._zero_given = False
         self._drop(lambda address: True)
         for chunk in list(self._page_structs):
             if len(self._page_structs) > _KEPT_CHUNKS:
@@ -222,8 +217,8 @@ class ObjectKernel:
                 del self._page_structs[chunk]
             else:
                 self._new_page_structs(chunk)
-        self.log = EventLog()
-        self.warnings = []
+        self._log = EventLog()
+        self._warnings = []
         self._mappings.clear()
         cpu.take_log()
 
@@ -262,7 +257,7 @@ class ObjectKernel:
             return False
         page = address & -self.arch.page_size
         if self._is_vmalloc(address):
-            if translate(self._tables(), self._g, signed(page)) < 0:
+            if not self._is_mapped(page):
                 return False
             self._cpu.map(page, self.arch.page_size)
             self._demanded.append(page)
@@ -296,43 +291,48 @@ class ObjectKernel:
 
     # -- the calls ----------------------------------------------------------------------------------
 
-    def vmap(self, pfns: ArrayLike, flags: int = VM_MAP, prot: int | None = None) -> Mapping:
-        """``vmap(pages, count, flags, prot)``, or what stands for it."""
-        array = page_array(pfns)
-        check_page_size(pfns, self.arch)
-        pages = self._put_pages(array)
-        value = self.values["page_kernel"] if prot is None else prot
-        seen = len(self.log)
-        function = self._functions["vmap"]
-        addr = self._call(function, pages, len(array), flags, value)
-        if not addr:
-            raise VmapError(errno.ENOMEM, f"{function}() returned NULL")
-        return self._mapping(addr, len(array) << self.arch.page_shift, seen)
+    def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
+        """Call the function that the table binds ``call`` to; what comes of it by what it returns."""
+        if call.binding is None:
+            raise InputError(f"'{call.word}' is answered by the model alone")
+        given = call.given(arguments)
+        if isinstance(call.effect, Ends):
+            self._see(given["addr"])
+        own = getattr(self, call.inner, None)
+        return own(**given) if own else self._generic(call, given)
 
-    def vunmap(self, addr: int) -> None:
-        """``vunmap(addr)``."""
-        self._see(addr)
-        self._call("vunmap", addr)
+    def _generic(self, call: Call, given: dict[str, Any]) -> Mapping | None:
+        """A call that needs nothing but its entry."""
+        assert call.binding is not None
+        function = self._functions.get(call.method, call.binding.name)
+        name, names = function.removeprefix("vmaplab_"), call.binding.names
+        seen, values = len(self.log), self._values(given, names)
+        found = self._call(function, *(values[name] for name in names))
+        if call.returns is Returns.ADDRESS:
+            if not found:
+                raise VmapError(errno.ENOMEM, f"{name}() returned NULL")
+            return self._mapping(found, -(-values["size"] // self.arch.page_size) * self.arch.page_size, seen)
+        if call.returns is Returns.ERRNO and (err := -_int(found)) > 0:
+            raise VmapError(err, f"{name}() returned -{err}")
+        return None
 
-    def vfree(self, addr: int) -> None:
-        """``vfree(addr)``."""
-        self._see(addr)
-        self._call("vfree", addr)
+    def _values(self, given: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
+        """What a C function gets for the parameters ``names``, and perhaps for more."""
+        values = {"prot": self.values["page_kernel"], "gfp_mask": self.values["gfp_kernel"]}
+        values |= {name: value for name, value in given.items() if value is not None}
+        if "shift" in given:
+            values["page_shift"] = given["shift"]
+        if "node" in given:
+            values["node"] = given["node"] % (1 << 32)
+        if "pfns" in given:
+            pfns: NDArray[np.uint64] = given["pfns"]
+            values |= {"count": len(pfns), "size": len(pfns) << self.arch.page_shift}
+            values["end"] = given.get("start", given.get("addr", 0)) + values["size"]
+            values["pfns" if "pfns" in names else "pages"] = (self._put if "pfns" in names else self._put_pages)(pfns)
+        return values
 
-    def vmalloc(self, size: int, flags: int = 0, node: int = NUMA_NO_NODE) -> Mapping:
-        """``__vmalloc_node_range(size, 1, VMALLOC_START, VMALLOC_END, GFP_KERNEL, PAGE_KERNEL, flags, ...)``.
-
-        :raises InputError: for a node that the machine does not have.
-        """
-        check_node(node)
-        seen = len(self.log)
-        addr = self._call("vmaplab_vmalloc", size, flags)
-        if not addr:
-            raise VmapError(errno.ENOMEM, "vmalloc() returned NULL")
-        return self._mapping(addr, -(-size // self.arch.page_size) * self.arch.page_size, seen)
-
-    def ioremap(self, phys: int, size: int, prot: int | None = None) -> Mapping:
-        """What ``ioremap()`` does: an area with VM_IOREMAP, and ``ioremap_page_range()``."""
+    def _ioremap(self, phys: int, size: int, prot: int | None) -> Mapping:
+        """An area with VM_IOREMAP, and ``ioremap_page_range()``."""
         start = phys & -self.arch.page_size
         length = -(-(phys + size - start) // self.arch.page_size) * self.arch.page_size
         value = self.values["ioremap_prot"] if prot is None else prot
@@ -345,97 +345,42 @@ class ObjectKernel:
             raise VmapError(err, "ioremap() failed")
         return self._mapping(addr, length, seen)
 
-    def iounmap(self, addr: int) -> None:
-        """What ``iounmap()`` does: ``vunmap()`` of the page."""
-        self.vunmap(addr & -self.arch.page_size)
+    def _iounmap(self, addr: int) -> None:
+        self._call("vunmap", addr & -self.arch.page_size)
 
-    def vmap_page_range(self, addr: int, end: int, phys: int, prot: int | None = None) -> None:
-        """``vmap_page_range(addr, end, phys, prot)``."""
-        self._errno("vmaplab_vmap_page_range", addr, end, phys, self.values["page_kernel"] if prot is None else prot)
-
-    def vmap_pages_range_noflush(self, addr: int, pfns: ArrayLike, shift: int | None = None) -> None:
-        """``vmap_pages_range_noflush(addr, end, PAGE_KERNEL, pages, shift)``."""
-        array = page_array(pfns)
-        pages = self._put_pages(array)
-        end = addr + (len(array) << self.arch.page_shift)
-        shift = check_chunks(self.arch, len(array), shift)
-        function = self._functions["vmap_pages_range_noflush"]
-        # From 6.19 on it also takes GFP flags; what does not, leaves that register alone.
-        self._errno(function, addr, end, self.values["page_kernel"], pages, shift, self.values["gfp_kernel"])
-
-    def vunmap_range(self, addr: int, end: int) -> None:
-        """``vunmap_range(addr, end)``."""
-        self._call("vunmap_range", addr, end)
-
-    def vm_map_ram(self, pfns: ArrayLike, node: int = NUMA_NO_NODE) -> Mapping:
-        """``vm_map_ram(pages, count, node)``."""
-        array = page_array(pfns)
-        seen = len(self.log)
-        addr = self._call("vm_map_ram", self._put_pages(array), len(array), node % (1 << 32))
-        if not addr:
-            raise VmapError(errno.ENOMEM, "vm_map_ram() returned NULL")
-        return self._mapping(addr, len(array) << self.arch.page_shift, seen)
-
-    def vm_unmap_ram(self, addr: int, count: int) -> None:
-        """``vm_unmap_ram(mem, count)``."""
-        self._see(addr)
-        self._call("vm_unmap_ram", addr, count)
-
-    def vmap_pfn(self, pfns: ArrayLike, prot: int | None = None) -> Mapping:
-        """``vmap_pfn(pfns, count, prot)``."""
-        array = page_array(pfns)
-        value = self.values["page_kernel"] if prot is None else prot
-        seen = len(self.log)
-        addr = self._call("vmap_pfn", self._put(array), len(array), value)
-        if not addr:
-            raise VmapError(errno.ENOMEM, "vmap_pfn() returned NULL")
-        return self._mapping(addr, len(array) << self.arch.page_shift, seen)
-
-    def vm_area_map_pages(self, area: int, start: int, pfns: ArrayLike) -> None:
-        """``vm_area_map_pages(area, start, end, pages)``; the area by its address."""
-        array = page_array(pfns)
-        end = start + (len(array) << self.arch.page_shift)
-        self._errno("vmaplab_map_pages", area, start, end, self._put_pages(array))
-
-    def vm_area_unmap_pages(self, area: int, start: int, end: int) -> None:
-        """``vm_area_unmap_pages(area, start, end)``."""
-        self._call("vmaplab_unmap_pages", area, start, end)
-
-    def vread(self, addr: int, count: int) -> list[Part]:
-        """``vread_iter()``: where each of ``count`` bytes comes from."""
+    def _vread(self, addr: int, count: int) -> list[Part]:
         self._rest.copied.clear()
         self._call("vread_iter", self._cpu.base + _INPUT, addr, count)
-        zeroes = self.values["zero_page"]
-        shift = self.arch.page_shift
-        parts = [
-            (size, ZEROES if page == zeroes else (self._pfn_of(page) << shift) + offset)
-            for page, offset, size in self._rest.copied
-        ]
-        return joined(parts)
+        copied, shift = self._rest.copied, self.arch.page_shift
+        mapped: set[int] = set()
+        if self._zero_given:
+            entries = self._walk(addr, min(addr + count, 1 << 64)).entries
+            va, phys = invariants.spread(entries, np.uint64(self.arch.page_size))
+            mapped = set(va[phys >> np.uint64(shift) == self._pfn_of(self.values["zero_page"])].tolist())
+        parts: list[tuple[int, int]] = []
+        for page, offset, size in copied:
+            filled = page == self.values["zero_page"] and addr & -self.arch.page_size not in mapped
+            parts.append((size, ZEROES if filled else (self._pfn_of(page) << shift) + offset))
+            addr += size
+        return parts_of(parts)
 
-    def vmalloc_info(self) -> str:
-        """The text of ``/proc/vmallocinfo``, but for the callers."""
+    def _vmalloc_info(self) -> str:
         self._rest.text.clear()
         self._call("vmaplab_vmallocinfo", self._cpu.base + _INPUT)
         return "".join(self._rest.text)
 
-    def vm_unmap_aliases(self) -> None:
-        """``vm_unmap_aliases()``."""
-        self._call("vm_unmap_aliases")
-
-    def vmalloc_to_pfn(self, addr: int) -> int:
-        """``vmalloc_to_page(addr)``, as a PFN."""
-        page = self._call("vmalloc_to_page", operator.index(addr) % (1 << 64))
+    def _vmalloc_to_pfn(self, addr: int) -> int:
+        page = self._call("vmalloc_to_page", addr % (1 << 64))
         if not page:
             raise VmapError(errno.EINVAL, f"nothing is mapped at {addr:#x}")
         return self._pfn_of(page)
 
-    def get_vm_area(self, size: int, flags: int = VM_MAP) -> int:
-        """``get_vm_area(size, flags)``; returns the address of the area."""
+    def _get_vm_area(self, size: int, flags: int) -> VmArea:
         addr = self._call("vmaplab_get_vm_area", size, flags)
         if not addr:
             raise VmapError(errno.ENOMEM, f"no area of {size} bytes")
-        return addr
+        whole = -(-size // self.arch.page_size) * self.arch.page_size
+        return VmArea(addr, whole + (0 if flags & VM_NO_GUARD else self.arch.page_size), flags)
 
     @property
     def cpu(self) -> int:
@@ -457,14 +402,19 @@ class ObjectKernel:
         return self.built.code
 
     @property
+    def log(self) -> EventLog:
+        """Everything that happened so far, in compact rows."""
+        return self._log
+
+    @property
+    def warnings(self) -> list[str]:
+        """Which WARN_ON() fired so far, in order, as file, line and source."""
+        return self._warnings
+
+    @property
     def executed(self) -> tuple[int, int, int, int] | None:
         """Instructions, loads, stores and barriers of the last call; None if they are not counted."""
         return self._executed
-
-    @property
-    def events(self) -> list[Event]:
-        """Everything that happened so far, in order."""
-        return self.log.events()
 
     def live_tables(self) -> NDArray[np.uint8]:
         """The page tables in use, as bytes from the PGD on; free ones are zeroes. A view while none is free."""
@@ -507,9 +457,6 @@ class ObjectKernel:
         """A list to which the page allocator adds what it hands out from now on."""
         return self._rest.log_pages()
 
-    records = True
-    """Events are always kept."""
-
     @property
     def table_root(self) -> int:
         """Physical address of the PGD."""
@@ -540,9 +487,14 @@ class ObjectKernel:
 
     def leaves(self, start: int, end: int) -> NDArray[Any]:
         """All leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending."""
-        room = np.zeros(((end - start) >> self.arch.page_shift, 3), dtype=np.int64)
-        found = list_leaves(self._tables(), self._g, signed(start), signed(start) + end - start, room)
-        return room[:found].view(LEAF_DTYPE).reshape(-1)
+        return invariants.leaves(self._walk(start, end).entries, self.arch.page_size)
+
+    def _walk(self, start: int, end: int) -> walker.Walk:
+        """The entries that map part of [start, end), read as the manual says."""
+        return walker.walk(self.live_tables(), self.arch.table_base, self.table_root, self._form, start, end)
+
+    def _is_mapped(self, page: int) -> bool:
+        return len(self._walk(page, page + 1).entries) > 0
 
     # -- shared -------------------------------------------------------------------------------------
 
@@ -573,6 +525,8 @@ class ObjectKernel:
         with np.errstate(over="ignore"):
             pointers = pfns * np.uint64(self._page_bytes) + np.uint64(self._page0)
         pointers[pfns == NULL_PFN] = 0
+        # The zero page is a page of RAM as well, which somebody can have mapped.
+        self._zero_given |= bool((pointers == self.values["zero_page"]).any())
         return pointers
 
     def _call(self, function: str, *arguments: int) -> int:
@@ -598,7 +552,7 @@ class ObjectKernel:
         finally:
             self._take_log()
         if self._demanded:
-            self._drop(lambda address: translate(self._tables(), self._g, signed(address)) < 0)
+            self._drop(lambda address: not self._is_mapped(address))
         return result
 
     def _behind(self, fault: str) -> str:
@@ -629,18 +583,27 @@ class ObjectKernel:
         there = stores[stores[:, 1] == stores[-1, 1], 2] if len(stores) else stores[:, 2]
         if len(there) < 2 or there[-1]:
             return False
-        first = table_of(self._g, int(there[-2]))
-        below = self._words[first : first + self.arch.page_size // 8] if first >= 0 else there[:0]
-        cleared = np.append(below, there[-2])
-        return bool((cleared & self._g.leaf_mask == self._g.leaf_value).any())
+        upper = [
+            self._form.decode(level, there[-2:-1].view(np.uint64)) for level in (1, 2)[: len(self._form.levels) - 1]
+        ]
+        if any(it.valid[0] and it.leaf[0] for it in upper):
+            return True
+        start = int(upper[0].phys[0]) - self.arch.table_base
+        if not 0 <= start < len(self._table_bytes):
+            return False
+        below = self._table_bytes[start : start + self.arch.page_size].view(self._form.entry).astype(np.uint64)
+        lower = [self._form.decode(level, below) for level in (0, 1)]
+        return any(bool((it.valid & it.leaf).any()) for it in lower)
 
     def _take_log(self) -> None:
         rows, texts = self._cpu.take_log()
         first = len(self.log.texts)
         if texts:
-            rows[rows[:, 0] == L_WARN, 1] += first
+            told = np.flatnonzero(rows[:, 0] == L_WARN)
+            rows[told, 2] = [WarnOn.of(texts[number]) for number in rows[told, 1]]
+            rows[told, 1] += first
             self.log.texts += texts
-            self.warnings += texts
+            self._warnings += texts
         self.log.extend(rows)
 
     def _drop(self, gone: Callable[[int], bool]) -> None:
@@ -648,16 +611,6 @@ class ObjectKernel:
         for address in [address for address in self._demanded if gone(address)]:
             self._cpu.unmap(address)
             self._demanded.remove(address)
-
-    def _errno(self, function: str, *arguments: int) -> None:
-        result = self._call(function, *arguments) & 0xFFFF_FFFF  # an int
-        err = (1 << 32) - result if result >> 31 else 0
-        if err:
-            raise VmapError(err, f"{function.removeprefix('vmaplab_')}() returned -{err}")
-
-    def _tables(self) -> Tables:
-        nothing = np.zeros((0, 4), dtype=np.int64)
-        return Tables(self._words, np.zeros(16, dtype=np.int64), np.zeros(8, dtype=np.int64), nothing)
 
     def _mapping(self, addr: int, size: int, seen: int) -> Mapping:
         log, until, pages = self.log, len(self.log), size >> self.arch.page_shift
@@ -676,10 +629,19 @@ class ObjectKernel:
         """How many of the stores were to leaf entries."""
         stores = rows[rows[:, 0] == L_STORE]
         where, inverse = np.unique(stores[:, 1] & -self.arch.page_size, return_inverse=True)
-        last = np.array([tables.get(phys, self._g.top) == 0 for phys in where.tolist()], dtype=bool)
-        mask, value = self._g.leaf_mask, self._g.leaf_value
-        leaf = (stores[:, 2] & mask == value) | (last[inverse] if len(where) else False)
-        return int((leaf & (stores[:, 2] != 0)).sum())
+        top = len(self._form.levels) - 1
+        levels = np.array([tables.get(phys, top) for phys in where.tolist()], dtype=np.int64)[inverse]
+        found = 0
+        for level in np.unique(levels).tolist():
+            it = self._form.decode(level, stores[levels == level, 2].view(np.uint64))
+            found += int((it.valid & it.leaf).sum())
+        return found
+
+
+def _int(register: int) -> int:
+    """An ``int`` in a register."""
+    value = register & 0xFFFF_FFFF
+    return value - (1 << 32) if value >> 31 else value
 
 
 def _function_at(lines: list[str], line: int) -> str:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which parts of the objects the kernel's calls can reach, and what these need that nobody defines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The architectures whose kernel code can be run, by name."""
 
 from __future__ import annotations

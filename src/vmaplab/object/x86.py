@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """x86_64 in Unicorn."""
 
 from __future__ import annotations

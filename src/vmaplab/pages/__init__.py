@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Where page arrays come from: the dma-buf system heap, a live process, a file."""
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page arrays: numpy uint64 arrays of PFNs that know the page size they are counted in."""
 
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vmaplab.arch import Arch
 from vmaplab.errors import InputError
+
+if TYPE_CHECKING:
+    from vmaplab.arch import Arch
 
 MAX_PAGES = 1 << 26
 """Most pages that a source gives: 256 GiB of 4 KiB pages."""

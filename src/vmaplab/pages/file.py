@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page arrays in files: text, CSV, NumPy and Parquet, read and written.
 
 - ``.txt``: one PFN per line, decimal or with 0x; empty lines and what follows a # are skipped.

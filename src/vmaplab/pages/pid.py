@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page arrays of a live process, from /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst)."""
 
 from __future__ import annotations

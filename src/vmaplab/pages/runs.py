@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page arrays as text: runs of contiguous frames, ``0x1000+256,null,0x7``."""
 
 from __future__ import annotations
@@ -5,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab import NULL_PFN
 from vmaplab.errors import InputError
+from vmaplab.pfn import NULL_PFN
 
 Pfns = NDArray[np.uint64]
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The page-table format of one kernel, as the compiled walkers take it.
 
 All addresses, entries and PFNs inside the compiled code are signed 64-bit integers: two's complement keeps
@@ -11,27 +12,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmaplab._jit import jit
 from vmaplab.arch import Arch
+from vmaplab.trace import Ints, signed
 
-Ints = NDArray[np.int64]
 i64 = cast(Callable[[Any], int], np.int64)
 """The signed 64-bit integer that compiled code counts in."""
 
 LARGEST_SHIFT = 62
 """Stands for the 63 of ``ioremap_max_page_shift``: no limit."""
-
-
-def signed(value: int) -> int:
-    """The 64-bit two's complement reading of an unsigned ``value``."""
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def unsigned(value: int) -> int:
-    """The reverse of :func:`signed`."""
-    return int(value) % (1 << 64)
 
 
 CLEARS_NONE, CLEARS_ALL_BEFORE, CLEARS_TABLES_BEFORE, CLEARS_TABLES_BEHIND = range(4)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Table memory: the simulated RAM that holds the page tables, as real bytes.
 
 Word ``w`` of the array lies at physical address ``geometry.base + w * geometry.word_bytes``; entries are stored
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from vmaplab._jit import jit
 from vmaplab.errors import InputError
-from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
+from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, i64
+from vmaplab.trace import L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_WARN, Ints, WarnOn
 
 # Indices into Tables.state.
 NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, ATTEMPTS, FAIL_FIRST, FAIL_SECOND, FREE = range(10)
@@ -23,12 +25,11 @@ NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, ATTEMPTS, FAIL_FIRST, FAIL_SECOND,
 # Indices into Tables.cost.
 C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = range(7)
 
-# Kinds of a line in Tables.log: (kind, address, value, size).
-L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_WARN = range(7)
-
 # Bits of Tables.state[WARNED].
-W_BUSY, W_NULL, W_INVALID, W_BLOCK_CUT = 1, 2, 4, 8
-W_GROUP_STARTED, W_GROUP_CUT, W_LEAF, W_UNALIGNED = 16, 32, 64, 128
+W_BUSY, W_NULL, W_INVALID = 1 << WarnOn.ENTRY_SET, 1 << WarnOn.NULL_PAGE, 1 << WarnOn.PFN_INVALID
+W_BLOCK_CUT, W_GROUP_STARTED = 1 << WarnOn.BLOCK_CUT, 1 << WarnOn.GROUP_STARTED
+W_GROUP_CUT, W_LEAF, W_UNALIGNED = 1 << WarnOn.GROUP_CUT, 1 << WarnOn.THROUGH_LEAF, 1 << WarnOn.END_UNALIGNED
+COMPILED_WARNINGS = 8
 
 UNLIMITED = 1 << 62
 MAX_FAILURES = 2
@@ -181,6 +182,7 @@ class TableMemory:
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
         counters, nothing = np.zeros(C_ENTRIES + 1, dtype=np.int64), np.zeros((0, 4), dtype=np.int64)
         self._silent = Tables(self._words, self._state, counters, nothing)
+        self._log = nothing  # grows with the calls
         self.fail(())
 
     def reserve(self, size: int, ranges: int = 1) -> None:
@@ -208,7 +210,11 @@ class TableMemory:
         self._state[LOGGED] = self._state[WARNED] = self._state[STOPPED] = 0
         tables = self._silent
         tables.cost[:] = 0
-        return tables._replace(log=np.zeros((log_lines, 4), dtype=np.int64)) if log_lines else tables
+        if not log_lines:
+            return tables
+        if log_lines > len(self._log):
+            self._log = np.zeros((2 * log_lines, 4), dtype=np.int64)
+        return tables._replace(log=self._log)
 
     @property
     def tables_in_use(self) -> int:

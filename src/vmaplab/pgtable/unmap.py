@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The walker that unmaps, and the two that read: translate one address, list the leaves of a range."""
 
 from __future__ import annotations
@@ -5,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, Ints, i64
+from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, i64
 from vmaplab.pgtable.memory import (
     W_BLOCK_CUT,
     W_GROUP_CUT,
@@ -17,6 +18,7 @@ from vmaplab.pgtable.memory import (
     table_of,
     warned_again,
 )
+from vmaplab.trace import Ints
 
 
 @jit

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The walkers that map: from the PGD down to the entries, one loop for any number of levels.
 
 ``map_range`` is both of the kernel's walkers. With ``contiguous`` it maps one physical range, as
@@ -24,7 +25,6 @@ from vmaplab.pgtable.geometry import (
     CLEARS_TABLES_BEHIND,
     MAX_LEVELS,
     Geometry,
-    Ints,
     i64,
 )
 from vmaplab.pgtable.memory import (
@@ -33,8 +33,6 @@ from vmaplab.pgtable.memory import (
     C_LEAVES,
     C_SETS,
     C_WALK,
-    L_FLUSH_TLB,
-    L_STORE,
     LIMIT,
     STOPPED,
     TABLES,
@@ -55,6 +53,7 @@ from vmaplab.pgtable.memory import (
     table_of,
     warned,
 )
+from vmaplab.trace import L_FLUSH_TLB, L_STORE, Ints
 
 EBUSY, EINVAL, ENOMEM = errno.EBUSY, errno.EINVAL, errno.ENOMEM
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The releases and patch versions, by name, oldest first. Adding a patch is one file and a line here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A kernel release or a patch: rules, how vmap() batches and which walker it uses, over the facts of a tree."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Released kernels: one for each tree that was compared. None of them batches in vmap()."""
 
 from __future__ import annotations

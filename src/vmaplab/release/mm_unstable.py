@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """mm-unstable (August 2026, as queued): the orders of version 4, with a scan that stays within the alignment."""
 
 from __future__ import annotations

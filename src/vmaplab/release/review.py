@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the reviewer of version 3 suggested (29 May 2026): "completely untested and may miss some edge cases".
 
 The order shrinks to the PFN's alignment, then to what ``vm_shift()`` can map as one leaf. ``__ffs()`` of

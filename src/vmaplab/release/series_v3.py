@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The series, version 3 (21 May 2026): batches whole aligned runs where a PTE-level hook helps.
 
 Source: the patch quoted in the review mail, "[PATCH v3 5/6] mm/vmalloc: map contiguous pages in

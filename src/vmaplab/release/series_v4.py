@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The series, version 4 (18 June 2026): shrinks the order to the PFN's alignment, gates on vm_shift()."""
 
 from __future__ import annotations

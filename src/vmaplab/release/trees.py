@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Kernel trees: what each of them does, as far as trees differ. All were compared with their own code.
 
 A tree that is none of these has the facts of the newest one that is not newer, and what its object tells of itself

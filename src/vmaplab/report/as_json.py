@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the commands print with --json: plain dictionaries and lists, numbers as ints."""
 
 from __future__ import annotations
@@ -9,23 +10,22 @@ from vmaplab.release import DEFAULT, RELEASES, get
 
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
-    from vmaplab.check.differential import AnyKernel
     from vmaplab.check.replay import Played
     from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
-    from vmaplab.check.witness import Witness
     from vmaplab.compare import Row
+    from vmaplab.judge.witness import Witness
     from vmaplab.kernel import Kernel
-    from vmaplab.mapping import Mapping
+    from vmaplab.machine import Machine
+    from vmaplab.mapping import Mapping, SetMemory
     from vmaplab.object.build import Built
-    from vmaplab.vmalloc.set_memory import SetMemory
 
 
-def _kernel(kernel: AnyKernel) -> dict[str, Any]:
+def _kernel(kernel: Machine) -> dict[str, Any]:
     return {"arch": kernel.arch.name, "release": kernel.code, "boot_args": " ".join(kernel.boot_args)}
 
 
-def mapping(kernel: AnyKernel, made: Mapping, proof: Proof | None, events: bool) -> dict[str, Any]:
+def mapping(kernel: Machine, made: Mapping, proof: Proof | None, events: bool) -> dict[str, Any]:
     """A mapping: where, its leaves as [va, size, pfn], its counters, and its events if wanted."""
     result = _kernel(kernel) | {
         "addr": made.addr,
@@ -40,7 +40,7 @@ def mapping(kernel: AnyKernel, made: Mapping, proof: Proof | None, events: bool)
     return result
 
 
-def refusal(kernel: AnyKernel, error: VmapError | Violation) -> dict[str, Any]:
+def refusal(kernel: Machine, error: VmapError | Violation) -> dict[str, Any]:
     """A call that the kernel would have refused, or that broke an invariant."""
     if isinstance(error, Violation):
         return _kernel(kernel) | {"violation": str(error)}
@@ -178,14 +178,14 @@ def judged(witness: Witness) -> dict[str, Any]:
 
 def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]:
     """What a replay came to."""
-    from vmaplab.check.scenario import Scenario
+    from vmaplab.calls.scenario import text_of
 
     return {
         **_kernel(kernel),
         "cpus": kernel.cpus,
         "steps": [
             {
-                "call": str(Scenario((one.operation,))),
+                "call": text_of(one.operation),
                 "cpu": one.cpu,
                 "returns": one.value,
                 "why": one.why or None,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A progress bar on the terminal for work that lasts more than a second."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A review as text for the terminal or for a mail, and as JSON."""
 
 from __future__ import annotations
 
-import json
 import shlex
 import textwrap
 from itertools import groupby
@@ -53,17 +53,15 @@ def as_mail(review: Review) -> str:
     return "\n".join([*_wrapped(intro, MAIL_WIDTH), "", as_text(review, MAIL_WIDTH)])
 
 
-def as_json(review: Review) -> str:
-    """The review as JSON; leaves are [va, size, pfn]."""
-    return json.dumps(
-        {
-            "subject": review.subject,
-            "arches": list(review.arches),
-            "experiments": [{"name": name, "question": question} for name, question in review.experiments],
-            "unfinished": [list(one) for one in review.unfinished],
-            "findings": [_plain(finding) for finding in review.findings],
-        }
-    )
+def as_json(review: Review) -> dict[str, Any]:
+    """The review as a dictionary; leaves are [va, size, pfn]."""
+    return {
+        "subject": review.subject,
+        "arches": list(review.arches),
+        "experiments": [{"name": name, "question": question} for name, question in review.experiments],
+        "unfinished": [list(one) for one in review.unfinished],
+        "findings": [_plain(finding) for finding in review.findings],
+    }
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

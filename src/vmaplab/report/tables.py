@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the commands print for people: aligned plain text that survives being pasted into a mail."""
 
 from __future__ import annotations
@@ -13,47 +14,24 @@ from rich.console import Console
 from rich.table import Table
 
 from vmaplab.arch import Arch
+from vmaplab.calls.table import Returns, call_of
 from vmaplab.config import settings
+from vmaplab.cost import COLUMNS, TEXTS
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
 
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
-    from vmaplab.check.differential import AnyKernel
     from vmaplab.check.replay import Played
     from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
-    from vmaplab.check.witness import Witness
     from vmaplab.compare import Row
+    from vmaplab.judge.witness import Witness
     from vmaplab.kernel import Kernel
-    from vmaplab.mapping import Event, Mapping
+    from vmaplab.machine import Machine
+    from vmaplab.mapping import Mapping, SetMemory
     from vmaplab.object.build import Built
-    from vmaplab.vmalloc.set_memory import SetMemory
-
-_COST_TEXT = {
-    "pages": "base pages mapped",
-    "leaves": "translations that the MMU sees",
-    "tlb_entries": "TLB entries that the mapping fills",
-    "entries_stored": "leaf entries written",
-    "tables_allocated": "page tables allocated",
-    "walk_steps": "entries above the leaf read",
-    "pages_scanned": "PFN comparisons made by batching",
-    "walker_calls": "descents from the top level",
-    "pte_set_calls": "calls that set leaf entries",
-    "instructions": "instructions executed",
-    "loads": "instructions that read memory",
-    "stores": "instructions that write memory",
-    "barriers": "barrier instructions",
-}
-_COMPARED = {
-    "tlb_entries": "TLB",
-    "entries_stored": "stored",
-    "tables_allocated": "tables",
-    "walk_steps": "steps",
-    "pages_scanned": "scanned",
-    "walker_calls": "walks",
-    "pte_set_calls": "sets",
-}
+    from vmaplab.trace import Event
 
 
 class _Output(Console):
@@ -86,7 +64,7 @@ def _table(*columns: str, left: int = 1) -> Table:
 
 
 def mapping(
-    kernel: AnyKernel, made: Mapping, config: Dict[str, bool], proof: Proof | None, rows: int, events: bool
+    kernel: Machine, made: Mapping, config: Dict[str, bool], proof: Proof | None, rows: int, events: bool
 ) -> None:
     """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and its events if wanted."""
     console = _Output()
@@ -108,7 +86,7 @@ def mapping(
     table = _table("cost", "", "")
     table.columns[2].justify = "left"
     for name, count in dict(made.cost).items():
-        table.add_row(name, str(count), _COST_TEXT[name])
+        table.add_row(name, str(count), TEXTS[name])
     _print(console, table)
     if events:
         console.print()
@@ -177,7 +155,7 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
         where = ", ".join([arch, *settings(boot_args.split(), config)])
         console.print(f"{where}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
         sizes = sorted({size for row in block for size in row.leaves_by_size})
-        table = _table("release", *(f"{size_text(size)} leaves" for size in sizes), *_COMPARED.values(), "fewer TLB")
+        table = _table("release", *(f"{size_text(size)} leaves" for size in sizes), *COLUMNS.values(), "fewer TLB")
         for row in block:
             if row.cost is None:
                 table.add_row(row.release, *["-"] * (len(table.columns) - 1))
@@ -185,7 +163,7 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
             table.add_row(
                 row.release,
                 *(str(row.leaves_by_size.get(size, 0)) for size in sizes),
-                *(str(row.cost[name]) for name in _COMPARED),
+                *(str(row.cost[name]) for name in COLUMNS),
                 f"{row.tlb_ratio:.1f}x" if row.tlb_ratio else "-",
             )
         _print(console, table)
@@ -304,7 +282,7 @@ def _told(one: Surveyed) -> list[str]:
 
 def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info: bool) -> None:
     """Print what each step of a replay came to, then warnings, hazards and where the address space stands."""
-    from vmaplab.check.scenario import Scenario
+    from vmaplab.calls.scenario import Scenario
 
     console = _Output()
     cpus = [f"{kernel.cpus} CPUs"] * (kernel.cpus > 1)
@@ -364,7 +342,8 @@ def _returned(one: Played) -> str:
         return "BUG()"
     if one.value is None:
         return "NULL"
-    if one.operation.call in ("vread", "info"):
+    call = call_of(one.operation)
+    if call and call.returns in (Returns.PARTS, Returns.TEXT):
         return ""
     if one.value < 0:
         return f"-{errno.errorcode[-one.value]}"

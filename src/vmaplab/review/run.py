@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Run the experiments on a subject."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What is reviewed: somebody's ``vmap()`` on several architectures, the model's or the kernel's own code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Areas of kernel address space: the kernel's search with alignment, per-CPU nodes and pools, lazy freeing.
 
 ``alloc_vmap_area()``, ``free_vmap_area_noflush()`` and ``__purge_vmap_area_lazy()``. All that is free, in use or waits
@@ -6,15 +7,15 @@ is a block of :mod:`vmaplab.vmalloc.tree`; a block in use or waiting is in a tre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import Ints, i64
-from vmaplab.pgtable.memory import L_FLUSH_TLB, Tables, note
+from vmaplab.mapping import VmArea
+from vmaplab.pgtable.geometry import i64
+from vmaplab.pgtable.memory import Tables, note
+from vmaplab.trace import L_FLUSH_TLB, Ints
 from vmaplab.vmalloc.tree import (
     DECAY,
     END,
@@ -335,33 +336,6 @@ def list_blocks(space: Space, root: int, out: Ints) -> int:
         found += 1
         block = neighbour(space.blocks, block, i64(RIGHT))
     return found
-
-
-@dataclass(frozen=True)
-class VmArea:
-    """``struct vm_struct``: an area of address space, addresses as unsigned ints.
-
-    :param addr: first address.
-    :param size: bytes, the guard page included.
-    :param flags: ``VM_*``.
-    :param pages: the pages that the area owns, if any, as PFNs.
-    :param pages_addr: address of the page array of a ``vmalloc`` area, if that is in vmalloc space itself.
-    :param order: log2 of the pages of its chunks.
-    :param phys: physical address of what ``ioremap()`` maps, or None.
-    """
-
-    addr: int
-    size: int
-    flags: int
-    pages: NDArray[np.uint64] | None = None
-    pages_addr: int = 0
-    order: int = 0
-    phys: int | None = None
-
-    @property
-    def end(self) -> int:
-        """First address after the area and its guard page."""
-        return self.addr + self.size
 
 
 class AddressSpace:

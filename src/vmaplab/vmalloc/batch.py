@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How vmap() batches: find runs of contiguous pages, turn them into chunks, map batches of equal chunks."""
 
 from __future__ import annotations
@@ -7,10 +8,11 @@ from typing import NamedTuple
 
 from vmaplab._jit import jit
 from vmaplab.arch import Arch
-from vmaplab.pgtable.geometry import LARGEST_SHIFT, Geometry, Ints, i64
+from vmaplab.pgtable.geometry import LARGEST_SHIFT, Geometry, i64
 from vmaplab.pgtable.memory import C_SCANNED, STOPPED, Tables
 from vmaplab.pgtable.walk import floor_log2, map_range
 from vmaplab.release.base import Rules
+from vmaplab.trace import Ints
 
 NO_SECTIONS = 62
 """``section_shift`` of a kernel whose page array knows no sections: no PFN reaches the second one."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The per-CPU vmap blocks behind ``vm_map_ram()``: small areas cut from a large one, which is used once and freed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whole calls as compiled code: vmap() and vunmap() from the area to the last flush, one at a time or in a batch."""
 
 from __future__ import annotations
@@ -6,21 +7,11 @@ import errno
 from typing import NamedTuple
 
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import GEOMETRY_NUMBERS, Geometry, Ints, i64, unpacked
-from vmaplab.pgtable.memory import (
-    ATTEMPTS,
-    L_FLUSH_TLB,
-    L_FLUSH_VMAP,
-    L_FLUSH_VUNMAP,
-    LOGGED,
-    NEXT,
-    STOPPED,
-    WARNED,
-    Tables,
-    note,
-    out_of_memory,
-)
+from vmaplab.calls.flags import VM_IOREMAP
+from vmaplab.pgtable.geometry import GEOMETRY_NUMBERS, Geometry, i64, unpacked
+from vmaplab.pgtable.memory import ATTEMPTS, LOGGED, NEXT, STOPPED, WARNED, Tables, note, out_of_memory
 from vmaplab.pgtable.unmap import unmap_range
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, Ints
 from vmaplab.vmalloc.area import (
     BEYOND,
     DRAIN,
@@ -37,7 +28,6 @@ from vmaplab.vmalloc.area import (
     unlink_va,
 )
 from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_range
-from vmaplab.vmalloc.flags import VM_IOREMAP
 from vmaplab.vmalloc.tree import END, FLAGS, START, VM
 
 ENOMEM = errno.ENOMEM

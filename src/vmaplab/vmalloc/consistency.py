@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Whether the structures of an address space agree with each other: red-black trees, sizes, lists, counts.
 
 Written against the data alone, it calls nothing that changes them.

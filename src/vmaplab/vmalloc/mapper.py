@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Mapping and unmapping ranges of one kernel's page tables: walkers, KMSAN metadata, flushes, events, warnings."""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Mapping as Dict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,17 +15,13 @@ from vmaplab.arch import Arch
 from vmaplab.changes import Change
 from vmaplab.config import geometry_of
 from vmaplab.errors import InputError, VmapError
-from vmaplab.mapping import LEAF_DTYPE, EventLog
-from vmaplab.pgtable.geometry import LARGEST_SHIFT, Ints, numbers, signed, unsigned
+from vmaplab.mapping import LEAF_DTYPE
+from vmaplab.pgtable.geometry import LARGEST_SHIFT, numbers
 from vmaplab.pgtable.memory import (
-    L_FLUSH_VMAP,
-    L_WARN,
+    COMPILED_WARNINGS,
     LOGGED,
     STOPPED,
-    W_BLOCK_CUT,
     W_BUSY,
-    W_GROUP_CUT,
-    W_GROUP_STARTED,
     W_INVALID,
     W_LEAF,
     W_NULL,
@@ -35,18 +33,12 @@ from vmaplab.pgtable.memory import (
 from vmaplab.pgtable.unmap import list_leaves, translate
 from vmaplab.pgtable.walk import map_range
 from vmaplab.release import Release
+from vmaplab.trace import L_FLUSH_VMAP, L_WARN, EventLog, Ints, WarnOn, signed, unsigned
 from vmaplab.vmalloc.batch import batching_of
 from vmaplab.vmalloc.calls import Options, Setup, map_pages, unmap
 
-_WARNINGS = {
-    W_BUSY: "an entry is already set",
-    W_NULL: "NULL page",
-    W_INVALID: "PFN not valid",
-    W_GROUP_STARTED: "unmapped a contiguous group from its middle on",
-    W_GROUP_CUT: "unmapped a contiguous group whose end is outside the range",
-    W_BLOCK_CUT: "unmapped a block of which part is outside the range",
-    W_UNALIGNED: "a range whose end is not page-aligned",
-}
+_ALL = tuple(WarnOn)
+_PARTIAL = (WarnOn.BLOCK_CUT, WarnOn.GROUP_STARTED, WarnOn.GROUP_CUT)
 
 
 class Mapper:
@@ -100,11 +92,11 @@ class Mapper:
         """VMALLOC_START and VMALLOC_END."""
         return self._arch.vmalloc_start, self._vmalloc_end
 
-    def warn(self, text: str) -> None:
-        """Record that a WARN_ON() fired."""
-        self.warnings.append(text)
+    def warn(self, which: WarnOn, text: str = "") -> None:
+        """Record that a WARN_ON() fired; ``text``: in other words than its own."""
+        self.warnings.append(text or which.words)
         if self.record:
-            self.log.warn(text)
+            self.log.warn(which, text or which.words)
 
     def flush(self, kind: int, start: int, end: int) -> None:
         """Record a cache or TLB flush of [start, end)."""
@@ -177,7 +169,7 @@ class Mapper:
         start = signed(addr)
         page_shift = self._arch.page_shift
         err = map_range(tables, self._meta_g, frames, 0, False, start, start + size, page_shift, prots)
-        self.finish(tables, {W_INVALID: "PFN valid"})
+        self.finish(tables, {WarnOn.PFN_INVALID: WarnOn.PFN_VALID})
         if err:
             at = int(tables.state[STOPPED])
             told = f"page {at} has PFN {pfns[at]:#x}, which is memory" if refused[at] else self.why(tables, pfns)
@@ -243,29 +235,31 @@ class Mapper:
             self._known_prots[prot] = known
         return known
 
-    def finish(self, tables: Tables, words: Dict[int, str] = _WARNINGS) -> None:
+    def finish(self, tables: Tables, others: Dict[WarnOn, WarnOn] = MappingProxyType({})) -> None:
         """Take over what a compiled call logged and warned of.
 
-        :param words: for a kind of warning, ``W_*``, what to call it.
+        :param others: which warnings are others in this call.
         """
         warned = int(tables.state[WARNED])
+        fired = [one for one in _ALL[:COMPILED_WARNINGS] if warned >> one & 1 and self._warns(one)] if warned else []
         if self.record:
             rows = tables.log[: tables.state[LOGGED]]
             if warned:
-                rows = rows[(rows[:, 0] != L_WARN) | self._warns(-rows[:, 1])]
-                for row in rows[rows[:, 0] == L_WARN]:
-                    self.log.texts.append(words.get(-int(row[1]), _WARNINGS[-int(row[1])]))
-                told = np.flatnonzero(rows[:, 0] == L_WARN)
-                rows[told, 1] = np.arange(len(self.log.texts) - len(told), len(self.log.texts))
+                bits = [-(1 << one) for one in fired]
+                rows = rows[(rows[:, 0] != L_WARN) | np.isin(rows[:, 1], bits)].copy()
+                for at in np.flatnonzero(rows[:, 0] == L_WARN).tolist():
+                    which = _ALL[(-int(rows[at, 1])).bit_length() - 1]
+                    which = others.get(which, which)
+                    rows[at, 1], rows[at, 2] = len(self.log.texts), which
+                    self.log.texts.append(which.words)
             self.log.extend(rows)
-        for bit in _WARNINGS if warned else ():
-            if warned & bit and self._warns(np.int64(bit)):
-                self.warnings.append(words.get(bit, _WARNINGS[bit]))
+        self.warnings += [others.get(one, one).words for one in fired]
 
-    def _warns(self, bit: Any) -> Any:
+    def _warns(self, which: WarnOn) -> bool:
         """Whether this release warns so."""
-        partial = (bit == W_BLOCK_CUT) | (bit == W_GROUP_STARTED) | (bit == W_GROUP_CUT)
-        return ((bit != W_LEAF) & ~partial) | (partial & self._release.has(Change.PARTIAL_UNMAP_WARNS))
+        if which in _PARTIAL:
+            return self._release.has(Change.PARTIAL_UNMAP_WARNS)
+        return which is not WarnOn.THROUGH_LEAF
 
     def tables_for(self, size: int) -> Tables:
         """The tables for a compiled call about ``size`` bytes: room for what it allocates and logs."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What ``set_memory_ro()`` and its like would do with part of a mapping: which leaves they cut, and how that ends.
 
 Nothing is changed here. Sources, 6.12: ``arch/*/mm/pageattr.c``, ``arch/x86/mm/pat/set_memory.c``,
@@ -7,52 +8,13 @@ Nothing is changed here. Sources, 6.12: ``arch/*/mm/pageattr.c``, ``arch/x86/mm/
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
-from vmaplab.errors import InputError
-from vmaplab.vmalloc.flags import VM_ALLOC, VM_ALLOW_HUGE_VMAP
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from vmaplab.kernel import Kernel
-
-
-class Hazard(NamedTuple):
-    """A leaf that is larger than a page and that the range touches in a way that matters.
-
-    :param va: its virtual address; ``size`` in bytes; ``pfn`` its first page frame.
-    :param pages: how many of its pages are in the range.
-    :param outcome: ``split``, ``refused``, ``whole`` (all of it changes) or ``torn`` (entries of a group differ).
-    :param safe: whether every address keeps one right translation throughout.
-    :param text: the same in words.
-    """
-
-    va: int
-    size: int
-    pfn: int
-    pages: int
-    outcome: str
-    safe: bool
-    text: str
-
-
-@dataclass(frozen=True)
-class SetMemory:
-    """The outcome for a range.
-
-    :param errno: what the call returns, positive; 0 if it succeeds.
-    :param why: why it does not, or "".
-    :param oops: the kernel follows a NULL pointer instead of returning.
-    :param hazards: the leaves concerned, ascending.
-    :param unmapped: pages of the range that nothing maps.
-    """
-
-    errno: int
-    why: str
-    oops: bool
-    hazards: tuple[Hazard, ...]
-    unmapped: int
-
+from vmaplab.arch import Arch
+from vmaplab.calls.flags import VM_ALLOC, VM_ALLOW_HUGE_VMAP
+from vmaplab.mapping import Hazard, SetMemory, VmArea
 
 _TEXTS = {
     "split": "split in place: a table with the old attributes replaces the live entry, the TLB is flushed, then the "
@@ -64,25 +26,24 @@ _TEXTS = {
 }
 
 
-def set_memory(kernel: Kernel, addr: int, numpages: int) -> SetMemory:
+def set_memory(arch: Arch, found: NDArray[Any], area: VmArea | None, addr: int, numpages: int) -> SetMemory:
     """``set_memory_ro(addr, numpages)``, ``_rw``, ``_x`` and ``_nx``: they differ in bits, not in this.
 
-    :raises InputError: if the range is empty, unaligned or wraps.
+    :param found: the leaves that map part of the range, ``LEAF_DTYPE``, ascending.
+    :param area: the one that holds ``addr``, if there is one.
     """
-    page = kernel.arch.page_size
+    page = arch.page_size
     end = addr + numpages * page
-    if addr % page or numpages < 1 or not 0 <= addr < end <= 1 << 64:
-        raise InputError(f"set_memory_*() of {numpages} pages at {addr:#x}: give whole pages, one at least")
-    rules = kernel.arch.set_memory
-    leaves = [tuple(map(int, leaf)) for leaf in kernel.leaves(addr, end)]
+    rules = arch.set_memory
+    leaves = [tuple(map(int, leaf)) for leaf in found]
     mapped = sum(min(va + size, end) - max(va, addr) for va, size, _ in leaves)
     unmapped = numpages - mapped // page
-    error, why, oops = _refusal(kernel, addr, end)
+    error, why, oops = _refusal(arch, area, addr, end)
     reached = not error and not oops
     hazards: list[Hazard] = []
     for va, size, pfn in leaves:
         cut = va < addr or va + size > end
-        outcome = rules.group if kernel.arch.is_group(size) else rules.block
+        outcome = rules.group if arch.is_group(size) else rules.block
         if size == page or (not cut and outcome != "refused"):
             continue
         inside = (min(va + size, end) - max(va, addr)) // page
@@ -98,9 +59,9 @@ def set_memory(kernel: Kernel, addr: int, numpages: int) -> SetMemory:
     return SetMemory(error, why, oops, tuple(hazards), unmapped)
 
 
-def _refusal(kernel: Kernel, addr: int, end: int) -> tuple[int, str, bool]:
+def _refusal(arch: Arch, area: VmArea | None, addr: int, end: int) -> tuple[int, str, bool]:
     """Errno, reason, and whether it is an oops, of what is looked at before any entry."""
-    rules, area = kernel.arch.set_memory, kernel.find_vm_area(addr)
+    rules = arch.set_memory
     if rules.needs_alloc:
         if area is None or end > area.end:
             return errno.EINVAL, "the range is not inside one area", False
@@ -111,7 +72,7 @@ def _refusal(kernel: Kernel, addr: int, end: int) -> tuple[int, str, bool]:
     if rules.needs_pages:
         if area is None or area.pages is None:
             return 0, "it follows the pages of the area, and there is no area, or one that owns no pages", True
-        if end > area.addr + len(area.pages) * kernel.arch.page_size:
+        if end > area.addr + len(area.pages) * arch.page_size:
             return 0, "it reads behind the array of the area's pages", True
     if rules.refuses_order and area is not None and area.order:
         return errno.EINVAL, "the area is of vmalloc() with pages of a larger order", False

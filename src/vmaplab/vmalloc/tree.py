@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Red-black trees of blocks of address space, as mm/vmalloc.c keeps them.
 
 Blocks are nodes of one array, like the ``struct vmap_area`` that wander from tree to tree; a tree is a root. The
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import Ints, i64
+from vmaplab.pgtable.geometry import i64
+from vmaplab.trace import Ints
 
 START, END, LARGEST, LEFT, RIGHT, PARENT, RED, FLAGS = range(8)
 """Columns of Blocks.row: half pages, subtree_max_size in the tree FREE, links and colour, va->flags."""

@@ -1,43 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a reader of vmalloc space gets: ``vread_iter()``, without the bytes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from vmaplab.calls.flags import VM_IOREMAP, VM_NO_GUARD, VM_SPARSE
+from vmaplab.mapping import ZEROES, Part, parts_of
 from vmaplab.vmalloc.area import NO_VM, VMAP_BLOCK, VMAP_RAM, AddressSpace, find_vmap_area_exceed_addr
 from vmaplab.vmalloc.block import VmapBlocks
-from vmaplab.vmalloc.flags import VM_IOREMAP, VM_NO_GUARD, VM_SPARSE
 from vmaplab.vmalloc.mapper import Mapper
 from vmaplab.vmalloc.tree import FLAGS, VM
-
-ZEROES = -1
-
-
-class Part(NamedTuple):
-    """A part of what is read.
-
-    :param at: first byte of it in the reader's buffer.
-    :param size: bytes.
-    :param phys: physical address that it is copied from, or ZEROES.
-    """
-
-    at: int
-    size: int
-    phys: int
-
-
-def joined(parts: list[tuple[int, int]]) -> list[Part]:
-    """Parts of (bytes, physical address) one behind the other, those that continue the last one joined to it."""
-    found: list[Part] = []
-    at = 0
-    for size, phys in parts:
-        last = found[-1] if found else None
-        if last and (phys == last.phys == ZEROES or (last.phys != ZEROES and phys == last.phys + last.size)):
-            found[-1] = last._replace(size=last.size + size)
-        elif size:
-            found.append(Part(at, size, phys))
-        at += size
-    return found
 
 
 def vread(
@@ -104,7 +75,7 @@ def vread(
                 aligned(addr, size)
             addr, left = addr + size, left - size
         block = int(find_vmap_area_exceed_addr(data, end >> space.unit))
-    return joined([*parts, (left, ZEROES)])
+    return parts_of([*parts, (left, ZEROES)])
 
 
 def _runs(bits: int) -> list[tuple[int, int]]:

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What an entry of the table of calls is: how arguments are checked, what a call returns, how one is declared."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar, cast
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vmaplab.calls import kinds
+from vmaplab.calls.effects import Effect
+from vmaplab.calls.operation import Operation
+from vmaplab.errors import InputError, VmapError
+from vmaplab.mapping import SetMemory, VmArea
+from vmaplab.pages.array import check_page_size, page_array
+from vmaplab.prototype import Prototype, parse
+
+if TYPE_CHECKING:
+    from vmaplab.arch import Arch
+
+NUMA_NO_NODE = -1
+
+
+class HasArch(Protocol):
+    """What a check of arguments looks at."""
+
+    arch: Arch
+
+
+# -- the arguments of calls in Python: each is checked before any machine sees it -------------------------------
+
+
+def _pages(machine: HasArch, value: ArrayLike) -> NDArray[np.uint64]:
+    check_page_size(value, machine.arch)
+    return page_array(value)
+
+
+def _flags(machine: HasArch, value: int) -> int:
+    flags = operator.index(value)
+    if not 0 <= flags < 1 << 32:
+        raise InputError(f"{value:#x} are no flags of an area: see vmaplab.calls.flags")
+    return flags
+
+
+def _prot(machine: HasArch, value: int | None) -> int | None:
+    if value is not None and not 0 <= operator.index(value) < 1 << 8 * machine.arch.entry_bytes:
+        raise InputError(f"{value:#x} is no protection value of {machine.arch.name}")
+    return value
+
+
+def _node(machine: HasArch, value: int) -> int:
+    if value not in (NUMA_NO_NODE, 0):
+        raise InputError(f"there is no NUMA node {value}: this machine has node 0, or -1 for any")
+    return value
+
+
+def _unsigned_long(machine: HasArch, value: int) -> int:
+    return operator.index(value) % (1 << machine.arch.bits_per_long)
+
+
+def _unsigned_int(machine: HasArch, value: int) -> int:
+    return operator.index(value) % (1 << 32)
+
+
+def _whole(machine: HasArch, value: int) -> int:
+    return operator.index(value)
+
+
+def _address(machine: HasArch, value: int) -> int:
+    addr = operator.index(value)
+    if not -(1 << 63) <= addr < 1 << 64:
+        raise InputError(f"{addr:#x} is no address: it has more than 64 bits")
+    return addr % (1 << machine.arch.bits_per_long)
+
+
+def _shift(machine: HasArch, value: int | None) -> int:
+    return machine.arch.page_shift if value is None else operator.index(value)
+
+
+def _area(machine: HasArch, value: int | VmArea) -> int:
+    return value.addr if isinstance(value, VmArea) else operator.index(value)
+
+
+Pages = Annotated[ArrayLike, _pages]
+"""One PFN per page, in mapping order; ``2**64 - 1`` is a NULL page."""
+Flags = Annotated[int, _flags]
+"""``VM_*`` of :mod:`vmaplab.calls.flags`."""
+Prot = Annotated[int | None, _prot]
+"""A protection value; the call's own if None."""
+Node = Annotated[int, _node]
+"""The NUMA node to prefer: the machine has node 0 alone; -1 is any."""
+Long = Annotated[int, _unsigned_long]
+"""An ``unsigned long``, so that a negative number is a very large one."""
+Int = Annotated[int, _unsigned_int]
+Number = Annotated[int, _whole]
+Address = Annotated[int, _address]
+"""A pointer, as an ``unsigned long``."""
+Shift = Annotated[int | None, _shift]
+"""log2 of the chunks in which pages are contiguous and aligned; PAGE_SHIFT if None."""
+Area = Annotated[int | VmArea, _area]
+"""An area, or its address."""
+
+
+def whole_range(machine: HasArch, addr: int, end: int) -> None:
+    """[addr, end) is whole pages, one at least."""
+    if not 0 <= addr < end <= 1 << 64 or (addr | end) & (machine.arch.page_size - 1):
+        raise InputError(f"[{addr:#x}, {end:#x}) is empty or not page-aligned")
+
+
+def range_of_pages(machine: HasArch, addr: int, end: int, phys: int, prot: int | None) -> None:
+    """As :func:`whole_range`, but for its end; ``phys`` is page-aligned."""
+    page = machine.arch.page_size
+    whole_range(machine, addr, -(-end // page) * page)
+    if phys < 0 or phys & (page - 1):
+        raise InputError(f"{phys:#x} is no page-aligned physical address")
+
+
+def whole_chunks(machine: HasArch, addr: int, pfns: NDArray[np.uint64], shift: int) -> None:
+    """The kernel would read past an array that is not in whole chunks."""
+    arch, count = machine.arch, len(pfns)
+    whole_range(machine, addr, addr + (count << arch.page_shift))
+    if shift < arch.page_shift or count % (1 << min(shift - arch.page_shift, 63)):
+        raise InputError(f"{count} pages are no whole chunks of page_shift {shift} on {arch.name}")
+
+
+def inside(machine: HasArch, area: int, start: int, end: int) -> None:
+    """[start, end) is whole pages, one at least."""
+    whole_range(machine, start, end)
+
+
+def pages_inside(machine: HasArch, area: int, start: int, pfns: NDArray[np.uint64]) -> None:
+    """The pages from ``start`` on are whole ones, one at least."""
+    whole_range(machine, start, start + (len(pfns) << machine.arch.page_shift))
+
+
+def whole_pages(machine: HasArch, addr: int, numpages: int) -> None:
+    """``numpages`` from ``addr`` on are whole pages, one at least."""
+    page = machine.arch.page_size
+    if addr % page or numpages < 1 or not 0 <= addr < addr + numpages * page <= 1 << 64:
+        raise InputError(f"set_memory_*() of {numpages} pages at {addr:#x}: give whole pages, one at least")
+
+
+def physical(machine: HasArch, phys: int, size: int, prot: int | None) -> None:
+    """What ``ioremap()`` refuses before it comes to an area."""
+    if size <= 0 or phys < 0 or phys + size > 1 << machine.arch.phys_bits:
+        raise VmapError(errno.EINVAL, f"no physical range of {size} bytes at {phys:#x}")
+
+
+# -- entries ------------------------------------------------------------------------------------------------
+
+
+class Returns(Enum):
+    """What the kernel's function returns."""
+
+    ADDRESS = "an address, or NULL"
+    ERRNO = "0 or an errno"
+    NOTHING = "nothing, also when it refuses"
+    FRAME = "a page, or NULL"
+    PARTS = "where bytes come from"
+    TEXT = "text"
+    VERDICT = "what would happen"
+
+    def number(self, found: Any) -> int:
+        """What a call came to, as one number that two machines can be compared by.
+
+        :raises VmapError: where the kernel follows a NULL pointer.
+        """
+        return _NUMBERS[self](found)
+
+    def refusal(self, error: VmapError) -> int | None:
+        """What the kernel's caller sees of a failure: 0, ``-errno``, or None for NULL."""
+        if self is Returns.NOTHING:
+            return 0
+        return -(error.errno or errno.EINVAL) if self is Returns.ERRNO else None
+
+
+def _verdict(found: SetMemory) -> int:
+    if found.oops:
+        raise VmapError(errno.EFAULT, f"an oops: {found.why}", bug=True)
+    return -found.errno
+
+
+_NUMBERS: dict[Returns, Callable[[Any], int]] = {
+    Returns.ADDRESS: lambda found: int(found.addr),
+    Returns.ERRNO: lambda found: 0,
+    Returns.NOTHING: lambda found: 0,
+    Returns.FRAME: int,
+    Returns.PARTS: lambda found: crc32(repr([tuple(part) for part in found]).encode()),
+    Returns.TEXT: lambda found: crc32(found.encode()),
+    Returns.VERDICT: _verdict,
+}
+
+
+class Argument(NamedTuple):
+    """An argument of a call in Python.
+
+    :param name: of the parameter.
+    :param check: ``(machine, value) -> value``: as the machine is to see it.
+    """
+
+    name: str
+    check: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What can stand in a scenario.
+
+    :param word: its first word.
+    :param form: its arguments.
+    :param example: one, as text.
+    :param help: what the example does; Markdown, one line.
+    """
+
+    word: str
+    form: tuple[kinds.Kind, ...]
+    example: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Setting(Step):
+    """A step that is no call: it changes the machine.
+
+    :param apply: does it.
+    """
+
+    apply: Callable[[Any, Operation], None]
+
+
+@dataclass(frozen=True)
+class Call(Step):
+    """A call of the kernel's.
+
+    :param method: of :class:`~vmaplab.calls.table.Calls`; ``inner``: of a machine that does the call itself, the same
+        with an underscore.
+    :param arguments: of that method; ``defaults`` for the last of them.
+    :param check: looks at them all once each one is checked.
+    :param prototype: the kernel's function.
+    :param binding: the function of an object that does it, and its parameters; None if no object can.
+    :param gives: the arguments for a step: of the step, its address, and bytes of a page; None to do nothing.
+    :param returns: what the function returns.
+    :param effect: what it does.
+    :param weight: how often it is drawn among the calls that take address space.
+    """
+
+    method: str
+    inner: str
+    arguments: tuple[Argument, ...]
+    defaults: tuple[Any, ...]
+    check: Callable[..., None] | None
+    prototype: Prototype
+    binding: Prototype | None
+    gives: Callable[[Operation, int, int], tuple[Any, ...] | None]
+    returns: Returns
+    effect: Effect
+    weight: int
+
+    def given(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        """``arguments`` by their names."""
+        return {one.name: value for one, value in zip(self.arguments, arguments, strict=True)}
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+STEPS: dict[str, Step] = {}
+"""Everything that can stand in a scenario, by its first word, in the order of the manual."""
+
+
+def kernel_call(
+    prototype: str,
+    step: str,
+    *form: kinds.Kind,
+    example: str,
+    help: str,  # noqa: A002 - as in Step
+    gives: Callable[[Operation, int, int], tuple[Any, ...] | None],
+    returns: Returns,
+    effect: Effect,
+    binding: str | None = None,
+    weight: int = 0,
+    check: Callable[..., None] | None = None,
+    bound: bool = True,
+) -> Callable[[F], F]:
+    """Declare a call; see :class:`Call`.
+
+    :param step: its first word in a scenario, ``form`` what follows.
+    :param binding: if the object's function has another prototype.
+    :param bound: false if no object has it.
+    """
+
+    def declare(method: F) -> F:
+        signature = inspect.signature(method, eval_str=True)
+        parameters = list(signature.parameters.values())[1:]
+        arguments = tuple(Argument(one.name, one.annotation.__metadata__[0]) for one in parameters)
+        defaults = tuple(one.default for one in parameters if one.default is not inspect.Parameter.empty)
+        call = STEPS[step] = Call(
+            step,
+            form,
+            example,
+            help,
+            method.__name__,
+            f"_{method.__name__}",
+            arguments,
+            defaults,
+            check,
+            parse(prototype),
+            parse(binding or prototype) if bound else None,
+            gives,
+            returns,
+            effect,
+            weight,
+        )
+        checks, count = tuple(one.check for one in arguments), len(arguments)
+
+        @wraps(method)
+        def checked(self: Any, /, *values: Any, **keywords: Any) -> Any:
+            if keywords or not count - len(defaults) <= len(values) <= count:
+                given = signature.bind(self, *values, **keywords)
+                given.apply_defaults()
+                values = given.args[1:]
+            elif len(values) < count:
+                values += defaults[len(values) - count :]
+            known = tuple([look(self, value) for look, value in zip(checks, values, strict=True)])
+            if call.check is not None:
+                call.check(self, *known)
+            return self._invoke(call, known)
+
+        return cast(F, checked)
+
+    return declare

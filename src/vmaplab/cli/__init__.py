@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: parse, call one function, print. One file per command.
+
+Exit status: 0 good, 1 a finding (the kernel would refuse, or differs), 2 bad usage or input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from vmaplab.cli import capture, check, compare, lists, map, object, replay, review  # noqa: A004, F401 - the commands
+from vmaplab.cli.app import app
+from vmaplab.errors import InputError, KernelFault, Violation, VmapError
+
+_ORDER = ("map", "compare", "check", "review", "replay", "capture", "arches", "releases")
+app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
+
+# Typer does not export the base class of its usage errors, and where it comes from differs by version.
+_UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def main() -> None:
+    """Run the command line; every way it can end is one of the exit statuses above."""
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+    except InputError as error:
+        status = _fail(str(error), 2)
+    except VmapError as error:
+        status = _fail(f"the kernel would refuse: {error}", 1)
+    except KernelFault as error:
+        status = _fail(f"the kernel's code goes wrong: {error}", 1)
+    except Violation as error:
+        status = _fail(f"not right: {error}", 1)
+    except _UsageError as error:
+        status = _fail(error.format_message().rstrip("."), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _fail("interrupted", 130)
+    except MemoryError:
+        status = _fail("not enough memory for this; take a smaller source", 2)
+    except (BrokenPipeError, SystemExit):  # the reader has seen enough; SystemExit is click's answer to that
+        _drop_output()
+        status = 0
+    except OSError as error:
+        _drop_output()
+        status = _fail(f"cannot write the output: {error.strerror}", 2)
+    sys.exit(status or 0)
+
+
+def _drop_output() -> None:
+    """What is left in the buffer of standard output goes nowhere, so that the interpreter can end quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, status: int) -> int:
+    print("vmaplab: " + " ".join(message.split()), file=sys.stderr)
+    return status

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``vmaplab capture``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vmaplab.cli.app import app
+from vmaplab.cli.options import (
+    DEFAULT_ARCH,
+    ArchOption,
+    Json,
+    PageSize,
+    Source,
+    number_of,
+    print_json,
+    stay_small,
+)
+from vmaplab.report.progress import progress
+
+
+@app.command("capture")
+def capture_command(
+    source: Source,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="FILE.{txt,csv,npy,parquet}.")],
+    arch: ArchOption = DEFAULT_ARCH,
+    page_size: PageSize = None,
+    as_json: Json = False,
+) -> None:
+    """Write the pages of SOURCE to a file, whole or not at all."""
+    stay_small(source)
+    with progress("capturing"):
+        from vmaplab import pages
+        from vmaplab.pages.array import size_text
+
+        pfns = pages.load(source, arch, number_of(page_size))
+        pages.save(output, pfns)
+    page = pfns.page_size or 0
+    if as_json:
+        print_json({"file": output, "pages": len(pfns), "page_size": page})
+    else:
+        print(f"{len(pfns)} pages of {size_text(page)} written to {output}")

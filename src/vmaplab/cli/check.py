@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``vmaplab check``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vmaplab.cli.app import app
+from vmaplab.cli.options import (
+    DEFAULT_ARCH,
+    ArchesOption,
+    Call,
+    Json,
+    KernelConfig,
+    Snippet,
+    Tree,
+    Verify,
+    again,
+    build_all,
+    print_json,
+    targets_of,
+)
+from vmaplab.errors import InputError
+from vmaplab.report.progress import progress
+
+
+@app.command("check")
+def check_command(
+    tree: Tree = None,
+    base: Annotated[
+        Path | None, typer.Option("--base", metavar="DIR", help="Compare with this kernel tree, not with the model.")
+    ] = None,
+    arch: ArchesOption = DEFAULT_ARCH,
+    release: Annotated[
+        str | None, typer.Option("--release", "-r", help="The model's release. Default: by the tree's version.")
+    ] = None,
+    cases: Annotated[
+        int | None,
+        typer.Option("--cases", min=1, help="Random scenarios per architecture. Default: 2000; with --faults 20."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which scenarios.")] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes. Default: one per CPU.")] = None,
+    config: KernelConfig = None,
+    snippet: Snippet = None,
+    call: Call = None,
+    verify: Verify = False,
+    faults: Annotated[
+        bool,
+        typer.Option("--faults", help="Let each allocation fail, and pairs; judge, compare nothing."),
+    ] = False,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", metavar="STEPS", help="Run this one, e.g. 'vmap 0x100+16; vunmap @0'.")
+    ] = None,
+    calls: Annotated[
+        int, typer.Option("--calls", min=0, help="Calls of all kinds in each scenario, e.g. 50. Default: few, of some.")
+    ] = 0,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, max=512, help="CPUs that call in turn.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Compare the model, or another tree, with the kernel's own code on random scenarios."""
+    if verify and faults:
+        raise InputError("--faults judges by itself and compares nothing; leave out --verify")
+    if base and (release or snippet):
+        raise InputError("--base compares two trees; --release and --snippet are for the model")
+    from vmaplab.release import get
+
+    wanted = None if release is None else get(release)
+    names = targets_of(arch)
+    given = config
+    if cpus > 1:
+        config = ["SMP=y", f"NR_CPUS={cpus}", *(config or [])]
+    if calls and call:
+        raise InputError("--calls makes calls of all kinds; leave out --call")
+    built = build_all(names, tree, config, snippet, call)
+    bases = build_all(names, base, config, None, None) if base else [None] * len(built)
+    from vmaplab.calls.scenario import parse
+    from vmaplab.check import campaign
+    from vmaplab.check.tree import between, facts_of, model_config
+
+    one = None if scenario is None else parse(scenario)
+    with progress("asking the tree (the first run compiles, once)", len(built)) as step:
+        facts = []
+        for ours in built:
+            facts.append(facts_of(ours))
+            step()
+    plans = [
+        campaign.Plan(
+            ours,
+            other,
+            told.under(wanted) if wanted else told.release,
+            model_config(ours),
+            seed,
+            verify=verify,
+            faults=faults,
+            calls=calls,
+            cpus=cpus,
+            # A released kernel is its row as it stands: nothing of the tree goes into it.
+            notes=(
+                tuple(between(told, facts_of(other), ours.target.arch))
+                if other
+                else told.notes
+                if not wanted or wanted.rules.batches
+                else ()
+            ),
+        )
+        for ours, other, told in zip(built, bases, facts, strict=True)
+    ]
+    cases = cases or (20 if faults else 2000)
+    chunks = -(-cases // plans[0].chunk) * len(plans)
+    with progress("comparing", total=chunks) as advance:
+        if one:
+            found = [campaign.check_one(plan, one) for plan in plans]
+        else:
+            found = [campaign.check(plan, cases, jobs, advance) for plan in plans]
+    options = again(tree, base, release, given, snippet, call) + ["--verify"] * verify + ["--faults"] * faults
+    options += ["--cpus", str(cpus)] * (cpus > 1)
+    commands = [
+        shlex.join(
+            ["vmaplab", "check", *options, "--arch", verdict.plan.arch.name, "--scenario", str(verdict.scenario)]
+        )
+        if verdict.difference
+        else ""
+        for verdict in found
+    ]
+    if as_json:
+        from vmaplab.report import as_json as to_json
+
+        print_json(to_json.verdicts(found, commands))
+    else:
+        from vmaplab.report import tables
+
+        tables.verdicts(found, commands)
+        if call and not (release or base) and any(verdict.difference for verdict in found):
+            own = plans[0].release.name
+            print(f"\n{call}() was compared with {own}, the tree's own version; --release names another")
+    if any(verdict.difference for verdict in found):
+        raise typer.Exit(1)

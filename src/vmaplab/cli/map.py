@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``vmaplab map``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vmaplab.cli.app import app
+from vmaplab.cli.options import (
+    DEFAULT_ARCH,
+    ArchOption,
+    BootArgs,
+    Call,
+    Config,
+    Json,
+    PageSize,
+    ReleaseOption,
+    Snippet,
+    Source,
+    TotalPages,
+    Tree,
+    Verify,
+    build_all,
+    config_of,
+    new_kernel,
+    number_of,
+    print_json,
+    stay_small,
+    switches,
+)
+from vmaplab.errors import InputError, Violation, VmapError
+from vmaplab.release import DEFAULT
+from vmaplab.report.progress import progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vmaplab.check.verify import Proof
+    from vmaplab.machine import Machine
+    from vmaplab.mapping import Mapping
+
+
+@app.command("map")
+def map_command(
+    source: Source,
+    arch: ArchOption = DEFAULT_ARCH,
+    release: ReleaseOption = None,
+    boot_args: BootArgs = "",
+    config: Config = None,
+    total_pages: TotalPages = None,
+    page_size: PageSize = None,
+    own_code: Annotated[bool, typer.Option("--object", help="Run the kernel's own code, not the model.")] = False,
+    tree: Tree = None,
+    snippet: Snippet = None,
+    call: Call = None,
+    verify: Verify = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Lines of leaves to show.")] = 16,
+    events: Annotated[bool, typer.Option("--events", help="Show every store, allocation and flush.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Map SOURCE and show the leaves and the cost."""
+    if own_code or tree or snippet or call:
+        if release:
+            raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
+        built = build_all([arch], tree, config, snippet, call)[0]
+        with progress("running the kernel's code"):
+            from vmaplab import pages
+            from vmaplab.object.kernel import ObjectKernel
+
+            pfns = pages.load(source, arch, number_of(page_size))
+            lines = 2 * len(pfns) + (1 << 16)
+            ram = number_of(total_pages)
+            machine = ObjectKernel(built, boot_args, total_pages=ram, count=True, log_lines=lines)
+            mapping, proof = _vmap(machine, pfns, verify, as_json)
+        _show_mapping(machine, mapping, switches(config), proof, rows, events, as_json)
+        return
+    stay_small(source)
+    with progress("mapping (the first run compiles, once)"):
+        from vmaplab import pages
+
+        name, ram = DEFAULT if release is None else release, number_of(total_pages)
+        kernel = new_kernel(arch, name, boot_args, config, total_pages=ram, record=events or verify)
+        pfns = pages.load(source, arch, number_of(page_size))
+        mapping, proof = _vmap(kernel, pfns, verify, as_json)
+    _show_mapping(kernel, mapping, config_of(config), proof, rows, events, as_json)
+
+
+def _vmap(kernel: Machine, pfns: NDArray[np.uint64], verify: bool, as_json: bool) -> tuple[Mapping, Proof | None]:
+    """Map, and judge it if wanted; a refusal is printed as JSON too, if that is wanted."""
+    try:
+        if not verify:
+            mapping = kernel.vmap(pfns)
+            mapping.leaves  # noqa: B018 - built while the bar shows
+            return mapping, None
+        from vmaplab.check.verify import prove
+        from vmaplab.judge.witness import Witness
+
+        witness = Witness(kernel, mmu=True)
+        mapping = witness.vmap(pfns)
+        mapping.leaves  # noqa: B018 - before it is undone
+        return mapping, prove(witness)
+    except (VmapError, Violation) as error:
+        if as_json:
+            from vmaplab.report import as_json as to_json
+
+            print_json(to_json.refusal(kernel, error))
+        raise
+
+
+def _show_mapping(
+    kernel: Machine,
+    mapping: Mapping,
+    config: dict[str, bool],
+    proof: Proof | None,
+    rows: int,
+    events: bool,
+    as_json: bool,
+) -> None:
+    if as_json:
+        from vmaplab.report import as_json as to_json
+
+        print_json(to_json.mapping(kernel, mapping, proof, events))
+    else:
+        from vmaplab.report import tables
+
+        tables.mapping(kernel, mapping, config, proof, rows, events)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Options that several commands share, and what they make of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vmaplab.errors import InputError
+from vmaplab.release import DEFAULT
+from vmaplab.report.progress import progress
+
+if TYPE_CHECKING:
+    from vmaplab.kernel import Kernel
+    from vmaplab.object.build import Built
+
+SCHEMA = 1
+"""Of all that is printed as JSON: it grows when a key changes its meaning or goes."""
+DEFAULT_ARCH = "arm64-4k"
+SMALL_PAGES = 1 << 13
+SMALL_STEPS = 200
+
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS or a file.")]
+ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
+ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")]
+ReleaseOption = Annotated[
+    str | None, typer.Option("--release", "-r", help=f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")
+]
+BootArgs = Annotated[
+    str, typer.Option("--boot-args", help="nohugeiomap, nohugevmalloc, kpti=1 (arm64); several in quotes.")
+]
+Config = Annotated[
+    list[str] | None, typer.Option("--config", metavar="KEY=y|n", help="Kernel configuration, e.g. HUGETLB_PAGE=n.")
+]
+TotalPages = Annotated[
+    str | None, typer.Option("--total-pages", metavar="N", help="Pages of RAM; PFNs from there on are invalid.")
+]
+PageSize = Annotated[
+    str | None, typer.Option("--page-size", metavar="SIZE", help="Page size of a plain file, e.g. 64K.")
+]
+Tree = Annotated[
+    Path | None, typer.Option("--tree", metavar="DIR", help="A kernel tree. Default: Debian's linux-source-6.12.")
+]
+Snippet = Annotated[
+    Path | None, typer.Option("--snippet", metavar="FILE.c", help="C to compile at the end of mm/vmalloc.c.")
+]
+Call = Annotated[str | None, typer.Option("--call", metavar="SYMBOL", help="Its function to call instead of vmap().")]
+KernelConfig = Annotated[
+    list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="Kernel configuration, e.g. KASAN=y.")
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Judge it: an emulated MMU, and invariants of tables, flushes and areas.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def config_of(words: list[str] | None) -> dict[str, bool]:
+    """The switches among ``KEY=y|n``, with or without CONFIG_.
+
+    :raises InputError: for what is none.
+    """
+    config = {}
+    for word in words or []:
+        key, equals, value = word.removeprefix("CONFIG_").partition("=")
+        if not equals or value not in ("y", "n"):
+            raise InputError(f"'{word}' is no configuration; write KEY=y or KEY=n")
+        config[key] = value == "y"
+    return config
+
+
+def switches(words: list[str] | None) -> dict[str, bool]:
+    """The y and n among options of any kind."""
+    return config_of([word for word in words or [] if word.endswith(("=y", "=n"))])
+
+
+def number_of(text: str | None) -> int | None:
+    """The number or size that ``text`` spells, or None."""
+    from vmaplab.pages.array import parse_size
+
+    return None if text is None else parse_size(text)
+
+
+def names_of(text: str, known: Collection[str], what: str) -> list[str]:
+    """The names in ``text``, with commas, or all of ``known``.
+
+    :raises InputError: for one that is not known.
+    """
+    names = list(known) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise InputError(f"unknown {what} '{name}'; known: {', '.join(known)}, all")
+    if not names:
+        raise InputError(f"name one {what} at least, or all")
+    return list(dict.fromkeys(names))
+
+
+def stay_small(source: str, mappings: int = 1) -> None:
+    """Run small work as plain Python: loading the compiler takes half a second, mapping 1 MiB some milliseconds."""
+    from vmaplab import _jit
+    from vmaplab.pages import small
+
+    if small(source, SMALL_PAGES // mappings):
+        _jit.stay_plain()
+
+
+def print_json(value: Any) -> None:
+    """Print a dictionary, or a list of them, each with the number of the schema."""
+    rows = value if isinstance(value, list) else [value]
+    numbered = [{"schema": SCHEMA, **row} for row in rows]
+    sys.stdout.write(json.dumps(numbered if isinstance(value, list) else numbered[0]) + "\n")
+
+
+def new_kernel(arch: str, release: str, boot_args: str, config: list[str] | None, **keywords: Any) -> Kernel:
+    """The model, with what an option gives as text."""
+    from vmaplab.kernel import Kernel
+
+    return Kernel(arch, release, boot_args, config=config_of(config), **keywords)
+
+
+def targets_of(text: str) -> list[str]:
+    """The architectures in ``text`` whose code can be run."""
+    from vmaplab.object.targets import TARGETS, get
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return list(TARGETS) if text == "all" else list(dict.fromkeys(get(name).arch for name in names or [text]))
+
+
+def build_all(
+    names: list[str], tree: Path | None, config: list[str] | None, snippet: Path | None, call: str | None
+) -> list[Built]:
+    """Build what ``names`` run, from the cache where nothing changed."""
+    if (snippet is None) != (call is None):
+        raise InputError("--snippet FILE.c and --call SYMBOL go together")
+    with progress("building mm/vmalloc.o (the first build takes half a minute, then it is cached)", len(names)) as step:
+        from vmaplab.object import build, targets
+
+        found = []
+        for target in [targets.get(name) for name in names]:
+            found.append(build.build(target, tree, config or (), snippet, call or "vmap"))
+            step()
+    return found
+
+
+def again(
+    tree: Path | None,
+    base: Path | None,
+    release: str | None,
+    config: list[str] | None,
+    snippet: Path | None,
+    call: str | None,
+) -> list[str]:
+    """The options with which a check is repeated."""
+    named = {"--tree": tree, "--base": base, "--release": release, "--snippet": snippet, "--call": call}
+    words = [word for option, value in named.items() if value for word in (option, str(value))]
+    return words + [word for one in config or [] for word in ("--config", one)]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``vmaplab review``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vmaplab.arch import NAMES
+from vmaplab.cli.app import app
+from vmaplab.cli.options import (
+    ArchesOption,
+    BootArgs,
+    Call,
+    Json,
+    KernelConfig,
+    Snippet,
+    Tree,
+    again,
+    build_all,
+    config_of,
+    names_of,
+    print_json,
+    targets_of,
+)
+from vmaplab.errors import InputError
+from vmaplab.release import DEFAULT
+from vmaplab.report.progress import progress
+
+
+@app.command("review")
+def review_command(
+    release: Annotated[
+        str | None, typer.Option("--release", "-r", help=f"What to review, see 'vmaplab releases'. Default: {DEFAULT}.")
+    ] = None,
+    own_code: Annotated[bool, typer.Option("--object", help="Review the kernel's own code, not the model.")] = False,
+    tree: Tree = None,
+    snippet: Snippet = None,
+    call: Call = None,
+    arch: ArchesOption = "all",
+    boot_args: BootArgs = "",
+    config: KernelConfig = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            metavar="NAMES",
+            help="Of invariants, coupling, lost, alignment, area, scan, early, contract; with commas.",
+        ),
+    ] = None,
+    mail: Annotated[bool, typer.Option("--mail", help="Print plain text to paste into a mail.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Review a release, or the kernel's own code, by experiment, as a good reviewer would."""
+    own_code = own_code or bool(tree or snippet or call)
+    if own_code and release:
+        raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
+    if mail and as_json:
+        raise InputError("--mail and --json exclude each other")
+    chosen = [] if only is None else [name.strip() for name in only.split(",")]
+    built = build_all(targets_of(arch), tree, config, snippet, call) if own_code else []
+    names = [] if own_code else names_of(arch, NAMES, "architecture")
+    from vmaplab.release import get
+    from vmaplab.review.experiments import EXPERIMENTS
+    from vmaplab.review.run import review
+
+    steps = len(built or names) * len(chosen or EXPERIMENTS)
+    with progress("reviewing (the first run compiles, once)", total=steps) as advance:
+        from vmaplab.review.subject import of_objects, of_release
+
+        if own_code:
+            command = again(tree, None, None, config, snippet, call)
+            subject = of_objects(built, command if tree or snippet else ["--object", *command], boot_args)
+        else:
+            subject = of_release(get(DEFAULT if release is None else release), names, boot_args, config_of(config))
+        found = review(subject, chosen, advance)
+    from vmaplab.report import review as report
+
+    if as_json:
+        print_json(report.as_json(found))
+    else:
+        print(report.as_mail(found) if mail else report.as_text(found))
+    if not found.clean:
+        raise typer.Exit(1)

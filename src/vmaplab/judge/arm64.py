@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""VMSAv8-64 stage 1 of the kernel's half: Arm ARM (DDI 0487) D8.2 to D8.4, 48-bit addresses, no FEAT_LPA2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import unicorn
+from unicorn import arm64_const as reg
+
+from vmaplab.judge.format import (
+    MISALIGNED,
+    NOT_ACCESSED,
+    RESERVED,
+    U64,
+    Decoded,
+    Format,
+    bit,
+    field,
+    first_bad,
+    rights_of,
+)
+
+_GRANULE = {12: 0b10, 14: 0b01, 16: 0b11}  # TCR_EL1.TG1
+_CONTIGUOUS = {12: {12: 16, 21: 16, 30: 16}, 14: {14: 128, 25: 32}, 16: {16: 32, 29: 32}}  # Table D8-107
+_BLOCKS = {12: {21, 30}, 14: {25}, 16: {29}}
+
+
+def vmsav8(
+    levels: tuple[tuple[int, int], ...],
+    blocks: set[int],
+    contiguous: dict[int, int],
+    machine: bool = True,
+    private: bool = False,
+    boot: Mapping[str, Format] | None = None,
+) -> Format:
+    """A format with these levels, last first.
+
+    :param blocks: shifts at which a block descriptor is allowed.
+    :param contiguous: shift -> entries of a contiguous group.
+    :param private: nG is set in the kernel's leaves: with KPTI, or KASLR, the user's half has other tables.
+    :param boot: the same with boot arguments.
+    """
+    page_shift = levels[0][0]
+
+    def decode(level: int, entries: U64) -> Decoded:
+        shift = levels[level][0]
+        valid = bit(entries, 0)
+        second = bit(entries, 1)
+        leaf = valid & (second if level == 0 else ~second)
+        table = valid & ~leaf
+        below = levels[level - 1][1] + 3 if level else page_shift  # log2 of the bytes of the next table
+        address = np.where(leaf, field(entries, 47, page_shift), field(entries, 47, below))
+        wrong = table if level == 0 else leaf & (shift not in blocks)
+        pointer = field(entries, max(below, 13) - 1, 12)  # bits of a table's address that a larger table has not
+        bad = first_bad(
+            entries.shape,
+            (RESERVED, wrong),
+            (MISALIGNED, table & (pointer != 0) & (below > 12)),
+            (MISALIGNED, leaf & (field(address, shift - 1, 0) != 0)),
+            (NOT_ACCESSED, leaf & ~bit(entries, 10)),
+        )
+        # A table: APTable[1] (bit 62) takes the right to write, PXNTable (59) to execute, APTable[0] (61) and UXNTable
+        # (60) the user's. Ordinary memory: AttrIndx 0 (Linux's MAIR_EL1), inner shareable, nG as it has to be.
+        write = np.where(leaf, ~bit(entries, 7), ~bit(entries, 62))
+        execute = np.where(leaf, ~bit(entries, 53), ~bit(entries, 59))
+        user = np.where(leaf, bit(entries, 6), ~bit(entries, 61))
+        user_execute = np.where(leaf, ~bit(entries, 54), ~bit(entries, 60))
+        kind = np.uint64(0b111 << 2 | 0b11 << 8 | 1 << 11)
+        normal = ~leaf | (entries & kind == np.uint64(0b11 << 8 | private << 11))
+        rights = rights_of(write, execute, user, user_execute, normal)
+        size = contiguous.get(shift, 1)
+        group = np.where(leaf & bit(entries, 52) & (size > 1), shift + size.bit_length() - 1, 0)
+        return Decoded(valid, leaf, address, rights, entries & ~address, group.astype(np.uint8), bad)
+
+    def start(root: int) -> Any:
+        uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
+        uc.ctl_set_cpu_model(reg.UC_CPU_ARM64_MAX)
+        uc.ctl_set_tlb_mode(unicorn.UC_TLB_CPU)
+
+        def system(op0: int, op1: int, crn: int, crm: int, op2: int, value: int) -> None:
+            uc.reg_write(reg.UC_ARM64_REG_CP_REG, (crn, crm, op0, op1, op2, value))
+
+        system(3, 6, 1, 1, 0, 1 << 10 | 1)  # SCR_EL3: RW, NS: EL2 and below are 64-bit and non-secure
+        system(3, 4, 1, 1, 0, 1 << 31)  # HCR_EL2: RW: EL1 is 64-bit
+        system(3, 0, 2, 0, 1, root)  # TTBR1_EL1
+        no_ttbr0, size, ips = 1 << 7, 64 - 48, 0b101  # EPD0; T1SZ; 48-bit physical addresses
+        tcr = size | no_ttbr0 | size << 16 | 1 << 24 | 1 << 26 | 3 << 28 | _GRANULE[page_shift] << 30 | ips << 32
+        system(3, 0, 2, 0, 2, tcr)
+        system(3, 0, 10, 2, 0, 0xFF)  # MAIR_EL1: attribute 0 is normal memory
+        system(3, 0, 1, 0, 0, 0x30D0_0800 | 1)  # SCTLR_EL1: RES1 bits and M
+        return uc
+
+    return Format(
+        manual="Arm ARM (DDI 0487) D8.3",
+        levels=levels,
+        entry="<u8",
+        decode=decode,
+        kernel_half=0xFFFF << 48,
+        cpu="Unicorn's arm64 CPU",
+        machine=start if machine else None,
+        machine_bits=48,
+        boot=boot or {},
+    )
+
+
+def _granule(page_shift: int) -> Format:
+    bits = page_shift - 3
+    levels = tuple((shift, min(bits, 48 - shift)) for shift in range(page_shift, 48, bits))
+    blocks, contiguous = _BLOCKS[page_shift], _CONTIGUOUS[page_shift]
+    return vmsav8(levels, blocks, contiguous, boot={"kpti=1": vmsav8(levels, blocks, contiguous, private=True)})
+
+
+FORMATS = {"arm64-4k": _granule(12), "arm64-16k": _granule(14), "arm64-64k": _granule(16)}

@@ -1,0 +1,666 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel that is watched: every call is followed by a look at everything that must hold.
+
+What must hold, from the view of one who only sees the calls, their results, the events and the bytes of the
+table memory:
+
+- each page of an area goes to the frame that it was given, each with the right to write and without the right to
+  execute, and nothing else is mapped anywhere: no guard page, no page outside an area, nothing that was not given;
+- leaves are aligned, virtually and physically; a group of PTEs is complete, its entries agree;
+- areas do not overlap, guard pages included, and lie in the vmalloc space;
+- cache flushes cover what is mapped and unmapped: those of a mapping are exactly its area;
+- what was unmapped leaves no entry; the tables stay, and each one in use can be reached from the root;
+- a call that fails leaves nothing mapped;
+- entries go through invalid and a TLB flush before they change; freed tables and addresses likewise (:mod:`.history`).
+
+No code that maps, walks or decodes is used here; formats come from the manuals. In common with the model are
+the words: kinds of events, flags, the bounds of an architecture's address space.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.calls.effects import NOTHING, Asks, Changes, Effect, Ends, Given, Maps, Purges
+from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_NO_GUARD, VM_SPARSE
+from vmaplab.calls.table import STEPS, Call, Returns
+from vmaplab.errors import InputError, Violation, VmapError
+from vmaplab.judge import FORMATS, invariants, walker
+from vmaplab.judge.batch import Area, Done, judge
+from vmaplab.judge.flushes import bounded, exactly, flushed
+from vmaplab.judge.format import U64, Format
+from vmaplab.judge.history import History, joined
+from vmaplab.judge.proof import Prover
+from vmaplab.judge.walker import Walk
+from vmaplab.judge.watched import Watched
+from vmaplab.machine import Machine
+from vmaplab.mapping import Mapping
+from vmaplab.trace import L_FLUSH_VMAP, L_FLUSH_VUNMAP, Ints
+
+Run = Callable[[], Any]
+"""Has the kernel do the call that is judged."""
+MAX_ADDR = (1 << 64) - 4096
+"""Above it are no addresses but negative errnos."""
+
+
+@dataclass
+class Held:
+    """An area in use.
+
+    :param end: first address behind it and its guard page, if it has one.
+    :param pfns: per page its frame, or NOTHING.
+    :param rights: what its entries allow (``vmaplab.judge.format``); None where the caller asked for others.
+    :param metadata: per page, whether KMSAN has a shadow page and an origin page for it.
+    :param sparse: vm_area_map_pages() may map in it.
+    :param nested: the area of its page array, if that is in the vmalloc space too.
+    """
+
+    addr: int
+    end: int
+    pfns: Ints
+    call: Call
+    rights: int | None
+    metadata: NDArray[np.bool_]
+    sparse: bool = False
+    nested: list[int] = field(default_factory=list)
+
+    @property
+    def area(self) -> Area:
+        """It, as it is now."""
+        return Area(self.addr, self.end, self.pfns, self.rights)
+
+    @property
+    def ender(self) -> Call:
+        """The call that ends it."""
+        assert isinstance(self.call.effect, Maps)
+        ender = STEPS[self.call.effect.ends]
+        assert isinstance(ender, Call)
+        return ender
+
+    @property
+    def is_ram(self) -> bool:
+        """Whether vm_map_ram() has mapped it."""
+        return isinstance(self.ender.effect, Ends) and self.ender.effect.counted
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the kernel took the pages itself."""
+        return isinstance(self.call.effect, Maps) and self.call.effect.frames is None
+
+
+class Witness(Watched):
+    """The calls of another machine, each followed by a look at all invariants.
+
+    :param kernel: the model with ``record=True``, or the kernel's own code; it must not have mapped anything yet.
+    :param form: the format of its page tables, if the architecture is none of ``FORMATS``.
+    :param mmu: have an emulated MMU translate too, where there is one for the format.
+    :param every: look at everything after so many calls, and judge those in between by their events together. Whatever
+        is wrong is found, but the call that is named then may be a later one.
+    :raises Violation: from any call.
+    :ivar walk: all that was mapped after the last call.
+    :ivar prover: the emulated MMU, or None.
+    :ivar translated: pages that the MMU translated so far.
+    :ivar allocations_tried: allocations since the last ``fail()``, when :meth:`close` began.
+    :ivar blind: why nothing is judged any more, or "".
+    """
+
+    def __init__(self, kernel: Machine, form: Format | None = None, mmu: bool = False, every: int = 1) -> None:
+        if not kernel.records:
+            raise InputError("a kernel that is watched keeps its events: Kernel(..., record=True)")
+        super().__init__(kernel)
+        self.form = form = form or FORMATS[kernel.arch.name].booted(kernel.boot_args)
+        self._page = kernel.arch.page_size
+        arch = kernel.arch
+        self._quarter = 0  # from an address to its KMSAN shadow, and from there to its origin
+        if kernel.keeps_metadata:
+            self._quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 // self._page * self._page
+        # KMSAN clears its metadata without flush_cache_vunmap() and flushes the TLB after it has mapped others.
+        self._meta = arch.vmalloc_start + self._quarter, arch.vmalloc_start + 3 * self._quarter
+        self._beside = self._meta if self._quarter else (0, 0)
+        self._history = History(form, arch.table_base, kernel.table_root, self._beside)
+        self._held: dict[int, Held] = {}
+        self.walk = Walk.nothing()
+        if len(self._look().entries):
+            raise InputError("a kernel that is watched is watched from boot on; this one has mapped something")
+        self.prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
+        self._handed = kernel.log_pages()
+        self._objects, self._pages, self._free = kernel.live_objects, kernel.taken_pages, kernel.free_bytes
+        self._judges: dict[type[Effect], Callable[[Call, Given, Run], Any]] = {
+            Asks: self._asked,
+            Purges: self._purged,
+            Maps: self._maps,
+            Ends: self._ends,
+            Changes: self._changes,
+        }
+        self._every, self._waiting, self._first_row = every, list[Done](), 0
+        self.blind = ""
+        self.translated = 0
+        self.allocations_tried = 0
+
+    # -- the calls ----------------------------------------------------------------------------------
+
+    def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
+        """Have the kernel do the call, and judge it by its effect; once blind, it is the kernel's alone."""
+        run = partial(getattr(self.kernel, call.method), *arguments)
+        if self.blind:
+            return run()
+        if self._waiting and not self._may_wait(call):
+            self.catch_up()
+        try:
+            return self._judges[type(call.effect)](call, call.given(arguments), run)
+        except (VmapError, Violation, InputError):
+            raise
+        except Exception:  # perhaps because a call that waits to be judged went wrong
+            self._judge_waiting()
+            raise
+
+    def _may_wait(self, call: Call) -> bool:
+        """Whether what ``call`` does can be judged later, by its events."""
+        effect = call.effect
+        told = isinstance(effect, Maps) and effect.frames is not None
+        return self._every > 1 and not self._quarter and (told or isinstance(effect, Ends))
+
+    def catch_up(self) -> None:
+        """Judge the calls that wait for that, and look at everything.
+
+        :raises Violation: if one of them, perhaps not the last, did anything wrong.
+        """
+        if self._waiting:
+            self._judge_waiting()
+            self._everything(self._look())
+
+    def _judge_waiting(self) -> None:
+        """Judge the calls that wait for that, by their events alone."""
+        done, self._waiting = self._waiting, []
+        if done:
+            rows = self.kernel.log.rows(self._first_row, done[-1].end)
+            judge(done, self._first_row, rows, self._history.follow(rows), self.form, self._page)
+
+    def _asked(self, call: Call, given: Given, run: Run) -> Any:
+        """A call that changes nothing; of what it finds, page frames are known."""
+        if call.returns is not Returns.FRAME:
+            return run()
+        addr = given["addr"]
+        held = self._holding(addr)
+        index = (addr - held.addr) // self._page if held else 0
+        wanted = int(held.pfns[index]) if held and index < len(held.pfns) else NOTHING
+        name = call.prototype.name
+        try:
+            pfn: int = run()
+        except VmapError:
+            if wanted != NOTHING:
+                raise Violation(f"{name}() finds nothing at {addr:#x}, where PFN {wanted:#x} is") from None
+            raise
+        if pfn != wanted:
+            raise Violation(f"{name}() finds PFN {pfn:#x} at {addr:#x} instead of {_frame(wanted)}")
+        return pfn
+
+    def _purged(self, call: Call, given: Given, run: Run) -> None:
+        """Nothing stays in a TLB after it."""
+        seen = len(self.kernel.log)
+        run()
+        self._settle(call, seen)
+        if self._history.stale:
+            raise Violation(f"{call.method}() leaves unmapped addresses without a TLB flush")
+
+    def _maps(self, call: Call, given: Given, run: Run) -> Any:
+        """A call that takes an area."""
+        effect, seen = call.effect, len(self.kernel.log)
+        assert isinstance(effect, Maps)
+        try:
+            made = run()
+        except VmapError as error:
+            self._settle(call, seen, refused=True)
+            if error.bug or error.undefined:
+                self.catch_up()
+            raise
+        if effect.frames is None:
+            self._hold_own(call, given, made)
+        else:
+            frames = effect.frames(given, self._page)
+            limit = min(self.kernel.total_pages or 1 << 62, self.kernel.arch.addressable_pages)
+            valid = (frames >= 0) & (frames < limit)
+            if effect.memory is not None and (valid != effect.memory).any():
+                what = "NULL or not valid" if effect.memory else "memory"
+                wrong = int(np.flatnonzero(valid != effect.memory)[0])
+                raise Violation(f"{call.method}() maps page {wrong}, which is {what}, and reports no error")
+            self._hold(made.addr, frames, call, given)
+        self._settle(call, seen, made=None if effect.quiet else made)
+        return made
+
+    def _hold_own(self, call: Call, given: Given, mapping: Mapping) -> None:
+        """Remember an area for which the kernel took the pages."""
+        size = given["size"]
+        count = -(-size // self._page)
+        handed = np.concatenate([np.zeros(0, dtype=np.uint64), *self._handed]).astype(np.int64)
+        actual = self._look()
+        pfns = self._frames(actual, mapping.addr, mapping.addr + count * self._page)
+        if (pfns == NOTHING).any():
+            raise Violation(f"vmalloc() leaves page {int(np.flatnonzero(pfns == NOTHING)[0])} of {count} unmapped")
+        starts = actual.entries["va"]
+        spans = joined(starts, starts + actual.entries["size"])
+        mapped = next(end for start, end in spans if start <= mapping.addr < end) - mapping.addr
+        largest = 1 << max(self.kernel.arch.levels[1].shift, *(group.shift for group in self.kernel.arch.groups), 0)
+        if mapped >= size + largest:  # a huge vmalloc() is rounded up to whole leaves
+            raise Violation(f"vmalloc() of {size} bytes maps {mapped}")
+        # What was handed out last is what is mapped: after the pages of the page array, and after failed attempts.
+        pfns = handed[max(len(handed) - mapped // self._page, 0) :]
+        self._unshared(pfns, mapping.addr)
+        held = self._hold(mapping.addr, pfns, call, given)
+        self._page_array(call, actual, held, handed[: len(handed) - len(pfns)], len(pfns) * 8)
+
+    def _ends(self, call: Call, given: Given, run: Run) -> None:
+        """A call that returns nothing and ends an area."""
+        effect, addr = call.effect, given["addr"]
+        assert isinstance(effect, Ends)
+        gone = self._counted(call, addr, given["count"]) if effect.counted else self._ended(call, effect, addr)
+        seen = len(self.kernel.log)
+        try:
+            run()
+        except VmapError as error:
+            if error.bug or error.undefined:
+                self._died(error)
+                raise
+            gone = []
+        if self.blind:
+            return
+        for held in gone:
+            del self._held[held.addr]
+        self._settle(call, seen, gone=gone)
+
+    def _ended(self, call: Call, effect: Ends, addr: int) -> list[Held]:
+        """The areas that a call ends which takes any address in one; the area of the page array goes with it."""
+        whole = addr - addr % self._page if effect.whole_page else addr
+        held = self._holding(whole) if whole and whole % self._page == 0 else None
+        if whole and whole % self._page == 0 and (held.is_ram if held else self._in_ram(whole)):
+            self._lose_sight(f"{call.method}() of what vm_map_ram() has mapped")
+        if held is None:
+            return []
+        if held.is_own and (not effect.frees or self._is_nested(held)):
+            self._lose_sight(f"{call.method}() of an area whose pages somebody else has to free")
+        return [held, *(self._held[nested] for nested in held.nested if effect.frees)]
+
+    def _counted(self, call: Call, addr: int, count: int) -> list[Held]:
+        """The area that a call ends which must be told how many pages there are."""
+        held = self._held.get(addr)
+        if held is not None and held.is_ram and len(held.pfns) == count:
+            return [held]
+        if held or self._holding(addr) or self._in_ram(addr):
+            self._lose_sight(f"{call.method}() of what vm_map_ram() has not mapped so")
+        return []
+
+    def close(self) -> None:
+        """Undo everything, and see that nothing is lost: no area, no page, no object of the kernel's."""
+        self.allocations_tried = self.kernel.allocations
+        self.kernel.fail(())
+        if self.blind:
+            return
+        self.catch_up()
+        nested = {addr for held in self._held.values() for addr in held.nested}
+        for addr, held in list(self._held.items()):
+            if addr not in nested:
+                self._invoke(held.ender, (addr, len(held.pfns))[: len(held.ender.arguments)])
+        self.catch_up()
+        self.vm_unmap_aliases()
+        kept = self._kept()
+        if lost := self._free - self.kernel.free_bytes - sum(end - start for start, end in kept):
+            raise Violation(f"when everything is unmapped, {lost} bytes of address space are missing")
+        if lost := self.kernel.live_objects - self._objects - 2 * len(kept):  # a struct vmap_block has a vmap_area
+            raise Violation(f"when everything is unmapped, {lost} objects are still allocated")
+        if self.kernel.taken_pages > self._pages:
+            raise Violation(f"when everything is freed, {self.kernel.taken_pages - self._pages} pages are missing")
+
+    def _kept(self) -> list[tuple[int, int]]:
+        """The vmap blocks that stay where nothing is in use, after a purge.
+
+        One of which less than a quarter is left is given back (``purge_fragmented_block()``). Where a quarter is enough
+        for any request, a CPU asks for a second one only then.
+        """
+        kept = self._ram()
+        for start, end in kept:
+            if start % (end - start):
+                raise Violation(f"when everything is unmapped, [{start:#x}, {end:#x}) of vm_map_ram() is still in use")
+        pages = {(end - start) // self._page for start, end in kept}
+        if len(kept) > self.kernel.cpus and min(pages) // 4 >= self.kernel.arch.bits_per_long:
+            raise Violation(f"when everything is unmapped, {len(kept)} vmap blocks stay, more than one per CPU")
+        return kept
+
+    # -- what is expected ---------------------------------------------------------------------------
+
+    def _hold(self, addr: int, pfns: Ints, call: Call, given: Given) -> Held:
+        """Remember a new area, after a look at where it lies."""
+        arch, effect, flags = self.kernel.arch, call.effect, given.get("flags", 0)
+        assert isinstance(effect, Maps)
+        guard = not flags & VM_NO_GUARD if effect.guard is None else effect.guard
+        end = addr + (len(pfns) + guard) * self._page
+        sparse = bool(guard and flags & (VM_SPARSE | VM_FLUSH_RESET_PERMS) == VM_SPARSE)
+        rights: int | None = self.form.device_rights if effect.device else self.form.data_rights
+        if given.get("prot") is not None:
+            rights = None
+        held = Held(addr, end, pfns, call, rights, np.full((len(pfns), 2), effect.metadata), sparse)
+        name = call.method
+        start, stop = arch.vmalloc_start, self._meta[0] - 1 if self._quarter else arch.vmalloc_end
+        if effect.device and arch.ioremap_start:
+            start, stop = arch.ioremap_start, arch.ioremap_end
+        if addr > MAX_ADDR:
+            raise Violation(f"{name}() returns ERR_PTR(-{errno.errorcode.get((1 << 64) - addr)}) instead of NULL")
+        if addr % self._page or not start <= addr < end <= stop + 1:
+            raise Violation(f"{name}() takes [{addr:#x}, {end:#x}), outside [{start:#x}, {stop:#x})")
+        for other in self._held.values():
+            if addr < other.end and other.addr < end:
+                theirs = f"[{other.addr:#x}, {other.end:#x}) of {other.call.method}()"
+                raise Violation(f"{name}() takes [{addr:#x}, {end:#x}), which overlaps {theirs}")
+        self._held[addr] = held
+        return held
+
+    def _holding(self, addr: int) -> Held | None:
+        return next((held for held in self._held.values() if held.addr <= addr < held.end), None)
+
+    def _lose_sight(self, why: str) -> None:
+        """From now on nothing is judged: what the call does is not defined, or not told by what can be seen."""
+        if not self.blind:
+            self.catch_up()
+            self.blind = why
+
+    def _died(self, error: VmapError) -> None:
+        """A call ended where no call ends: what was before it is judged by its events alone."""
+        self._judge_waiting()
+        self.blind = self.blind or ("the kernel met a BUG()" if error.bug else "what the kernel does is not defined")
+
+    def _is_nested(self, held: Held) -> bool:
+        return any(held.addr in other.nested for other in self._held.values())
+
+    def _ram(self) -> list[tuple[int, int]]:
+        """The areas and blocks of vm_map_ram(), by /proc/vmallocinfo; a block may have no page in use."""
+        lines = [line.split() for line in self.kernel.vmalloc_info().splitlines()]
+        bounds = [words[0].split("-") for words in lines if words[-1] == "vm_map_ram"]
+        return [(int(start, 16), int(end, 16)) for start, end in bounds]
+
+    def _in_ram(self, addr: int) -> bool:
+        return any(start <= addr < end for start, end in self._ram())
+
+    def _changes(self, call: Call, given: Given, run: Run) -> None:
+        """A call that maps or unmaps where the caller says."""
+        effect = call.effect
+        assert isinstance(effect, Changes)
+        addr, seen, frames = given[effect.at], len(self.kernel.log), effect.frames(given, self._page)
+        if effect.sparse and not self._fits_sparse(given["area"], addr, len(frames)):
+            try:
+                run()
+            except VmapError:
+                self._settle(call, seen)
+                raise
+            self._settle(call, seen)
+            return
+        held = self._holding(addr)
+        first = (addr - held.addr) // self._page if held else 0
+        if "end" in given and given["end"] % self._page:
+            self._lose_sight(f"{call.method}() of a range that does not end at a page")
+        if held is None or first + len(frames) > len(held.pfns):
+            self._lose_sight(f"{call.method}() works outside of any area")
+        if held is None or self.blind:
+            run()
+            return
+        clears = effect.clears
+        cuts = clears and self._cuts_block(addr, addr + len(frames) * self._page)
+        there = slice(first, first + len(frames))
+        before = held.pfns.copy()
+        strict = clears or not (before[there] != NOTHING).any()
+        failed = None
+        try:
+            run()
+        except VmapError as error:
+            if error.bug or error.undefined:
+                self._died(error)
+                raise
+            failed = error
+        wanted = before.copy()
+        wanted[there] = frames
+        actual = self._look()
+        if failed or clears:
+            wanted = self._partly(actual, held, before, wanted, there, failed is not None)
+        held.pfns = wanted
+        if effect.metadata is not None:
+            held.metadata[there] = effect.metadata
+        if failed and self._quarter:  # how far KMSAN came
+            for number in (0, 1):
+                start = held.addr + (number + 1) * self._quarter
+                found = self._frames(actual, start, start + len(before) * self._page)
+                held.metadata[there, number] = found[there] != NOTHING
+        if clears and self._cuts_group(actual, addr, addr + len(frames) * self._page):
+            self._lose_sight(f"{call.method}() clears part of a group of PTEs")
+        if cuts:  # it goes as a whole, and only the range is flushed
+            self._lose_sight(f"{call.method}() clears part of a block")
+        self._settle(call, seen, strict=strict, actual=actual)
+        if failed:
+            raise failed
+        if not self.blind and effect.flushes:
+            kind = L_FLUSH_VUNMAP if clears else L_FLUSH_VMAP
+            exactly(call.method, self.kernel.log.rows(seen), kind, addr, addr + len(frames) * self._page)
+
+    def _fits_sparse(self, area: int, start: int, count: int) -> bool:
+        """Whether ``count`` pages from ``start`` on are inside an area with VM_SPARSE."""
+        held, end = self._holding(area), start + count * self._page
+        limit = self.kernel.total_pages or self.kernel.arch.addressable_pages
+        return bool(held and held.sparse and held.addr <= start < end < held.end and count <= limit)
+
+    def _partly(self, now: Walk, held: Held, before: Ints, wanted: Ints, there: slice, failed: bool) -> Ints:
+        """What a walker that stopped midway, or that cleared whole leaves, left: each page as before or as wanted."""
+        actual = self._frames(now, held.addr, held.addr + len(before) * self._page)
+        allowed = actual == wanted
+        allowed[there] |= (actual[there] == before[there]) & failed
+        start, end = held.addr + there.start * self._page, held.addr + there.stop * self._page
+        gone = np.flatnonzero(~allowed & (actual == NOTHING))
+        # A block or group that the range cuts goes as a whole.
+        first, size = self.walk.leaves_of(np.uint64(held.addr) + gone.astype(np.uint64) * np.uint64(self._page))
+        allowed[gone] = (size > 0) & (first < np.uint64(end)) & (np.uint64(start) < first + size)
+        return np.where(allowed, actual, wanted)
+
+    def _cuts_group(self, left: Walk, start: int, end: int) -> bool:
+        """Whether a range begins or ends within a group of PTEs of which it cleared the rest."""
+        before, behind = left.leaf_of(start - self._page), left.leaf_of(end)
+        return (before is not None and start < before[1]) or (behind is not None and behind[0] < end)
+
+    def _cuts_block(self, start: int, end: int) -> bool:
+        """Whether a range begins or ends within a block."""
+        small = 1 << self.form.levels[1][0]
+        ends = self.walk.leaf_of(start), self.walk.leaf_of(end - self._page)
+        return any(
+            leaf is not None and leaf[1] - leaf[0] >= small and (leaf[0] < start or end < leaf[1]) for leaf in ends
+        )
+
+    def _unshared(self, pfns: Ints, addr: int) -> None:
+        """Pages that vmalloc() took from the allocator belong to nobody else."""
+        if len(np.unique(pfns)) < len(pfns):
+            raise Violation("vmalloc() maps a page twice")
+        for held in self._held.values():
+            if held.is_own and held.addr != addr and len(np.intersect1d(held.pfns, pfns)):
+                raise Violation(f"vmalloc() at {addr:#x} maps a page of the area at {held.addr:#x}")
+
+    def _page_array(self, call: Call, actual: Walk, held: Held, handed: Ints, size: int) -> None:
+        """The array of page pointers of a large area lies in an area of its own; ``handed``: pages for it, last."""
+        if size <= self._page:
+            return
+        pages = -(-size // self._page)
+        known = self._expected()[0]
+        va, _ = invariants.spread(actual.entries, np.uint64(1 << self.form.levels[0][0]))
+        outside = (va < np.uint64(self._meta[0])) | (va >= np.uint64(self._meta[1]))
+        new = np.setdiff1d(va[outside], known)
+        if len(new):
+            pfns = handed[max(len(handed) - pages, 0) :]
+            held.nested.append(self._hold(int(new[0]), pfns, call, {}).addr)
+
+    # -- what is there ------------------------------------------------------------------------------
+
+    def _look(self) -> Walk:
+        kernel = self.kernel
+        found = walker.walk(kernel.live_tables(), kernel.arch.table_base, kernel.table_root, self.form)
+        if found.complaints:
+            raise Violation(found.complaints[0])
+        return found
+
+    def _frames(self, actual: Walk, start: int, end: int) -> Ints:
+        """Per page of [start, end) its frame, or NOTHING."""
+        pages = np.full(max(end - start, 0) // self._page, NOTHING, dtype=np.int64)
+        va, phys = invariants.spread(actual.entries, np.uint64(self._page))
+        inside = (va >= np.uint64(start)) & (va < np.uint64(end)) & (va % np.uint64(self._page) == 0)
+        pages[((va[inside] - np.uint64(start)) // np.uint64(self._page)).astype(np.int64)] = (
+            phys[inside] // np.uint64(self._page)
+        ).astype(np.int64)
+        return pages
+
+    def _expected(self) -> tuple[U64, U64]:
+        """Virtual and physical address of each granule that must be mapped, ascending."""
+        return self._granules(sorted(self._held.values(), key=lambda held: held.addr))
+
+    def _granules(self, areas: list[Held]) -> tuple[U64, U64]:
+        """Virtual and physical address of each granule that must be mapped in ``areas``."""
+        granule = 1 << self.form.levels[0][0]
+        cells = np.arange(self._page // granule, dtype=np.uint64) * np.uint64(granule)
+        vas, physes = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.uint64)]
+        for held in areas:
+            pages = np.flatnonzero(held.pfns != NOTHING)
+            va = np.uint64(held.addr) + pages.astype(np.uint64) * np.uint64(self._page)
+            phys = held.pfns[pages].astype(np.uint64) * np.uint64(self._page)
+            vas.append((va[:, None] + cells).ravel())
+            physes.append((phys[:, None] + cells).ravel())
+        return np.concatenate(vas), np.concatenate(physes)
+
+    # -- the look after each call ---------------------------------------------------------------------
+
+    def _settle(
+        self,
+        call: Call,
+        seen: int,
+        made: Mapping | None = None,
+        gone: Sequence[Held] = (),
+        strict: bool = True,
+        actual: Walk | None = None,
+        refused: bool = False,
+    ) -> None:
+        """Judge a call, at once or later.
+
+        :param made: what the call has just made.
+        :param gone: the areas that it has just ended.
+        :param strict: the caller did not map over its own mapping.
+        :param actual: what is mapped now, if that is known already.
+        :param refused: it failed.
+        """
+        self._handed.clear()
+        if self.blind:
+            return
+        if self._may_wait(call):
+            self._wait(call, seen, made, gone, refused)
+            return
+        rows = self.kernel.log.rows(seen)
+        if not len(rows) and made is None:
+            return
+        for held in gone:
+            exactly(call.method, rows, L_FLUSH_VUNMAP, held.addr, held.end)
+        changes = self._history.follow(rows, strict)
+        self._everything(actual or self._look())
+        flushes = not isinstance(call.effect, Changes) or call.effect.flushes
+        flushed(call.method, rows, changes, self._beside, flushes, undone=made is None)
+        if made is not None:
+            exactly(call.method, rows, L_FLUSH_VMAP, made.addr, made.addr + self._size(made.addr))
+            self._reported(call.method, made)
+        areas = [(held.addr, held.end) for held in self._held.values()]
+        # What KMSAN flushes lies beyond the rest.
+        judged = (self.arch.vmalloc_start, self._meta[0]) if self._quarter else (0, 1 << 64)
+        bounded(call.method, rows, areas, judged, made is None)
+
+    def _wait(self, call: Call, seen: int, made: Mapping | None, gone: Sequence[Held], refused: bool) -> None:
+        """Remember what ``call`` had to do, until it is judged."""
+        if not self._waiting:
+            self._first_row = seen
+        area = self._held[made.addr].area if made is not None else None
+        told = made if all(one.told is None for one in self._waiting) else None  # to keep all of them costs more
+        ended = tuple([held.area for held in gone])
+        self._waiting.append(Done(call.method, len(self.kernel.log), area, ended, refused, told))
+        if len(self._waiting) >= self._every:
+            self.catch_up()
+
+    def _everything(self, actual: Walk) -> None:
+        """Look at all that is there."""
+        self.walk = actual
+        va, phys = expected = self._expected()
+        invariants.groups(actual.entries, self.form)
+        invariants.alignment(actual.entries)
+        self._places(actual, expected)
+        reached, used = actual.tables.keys(), self._history.tables
+        for table in used - reached:
+            raise Violation(f"the table at {table:#x} is allocated, but no entry leads to it")
+        for table in reached - used:
+            raise Violation(f"an entry leads to a table at {table:#x}, where none is allocated")
+        if self.prover:
+            writable = np.ones(len(va), dtype=bool)
+            for held in (held for held in self._held.values() if held.rights is None):
+                writable &= (va < np.uint64(held.addr)) | (va >= np.uint64(held.end))
+            self.prover.load(self.kernel.live_tables())
+            self.translated += self.prover.check(va, phys, 1 << self.form.levels[0][0], writable)
+
+    def _size(self, addr: int) -> int:
+        """Bytes mapped of the area at ``addr``."""
+        return len(self._held[addr].pfns) * self._page
+
+    def _reported(self, call: str, mapping: Mapping) -> None:
+        """What the call reports of its mapping is what is there."""
+        size = self._size(mapping.addr)
+        inside = (self.walk.entries["va"] >= np.uint64(mapping.addr)) & (
+            self.walk.entries["va"] <= np.uint64(mapping.addr + size - 1)
+        )
+        actual = invariants.leaves(self.walk.entries[inside], self._page)
+        told = mapping.leaves[mapping.leaves["va"] <= np.uint64(mapping.addr + size - 1)]
+        if not np.array_equal(told, actual) or mapping.cost.tlb_entries != len(mapping.leaves):
+            raise Violation(f"{call}() reports {len(told)} leaves that are not the {len(actual)} that the tables hold")
+        if mapping.size > size:
+            raise Violation(f"{call}() reports {mapping.size} bytes and has mapped {size}")
+
+    def _places(self, actual: Walk, expected: tuple[U64, U64]) -> None:
+        """Each page where it should be, with the right rights, and nothing else."""
+        granule = np.uint64(1 << self.form.levels[0][0])
+        there, to = invariants.spread(actual.entries, granule)
+        if self._meta[0] < self._meta[1]:
+            meta = (there >= np.uint64(self._meta[0])) & (there < np.uint64(self._meta[1]))
+            if self._quarter and not np.array_equal(there[meta], np.sort(self._metadata())):
+                raise Violation("KMSAN metadata is not mapped for exactly the pages that are mapped")
+            self._metadata_apart(there, to)
+            there, to = there[~meta], to[~meta]
+        invariants.bijection((there, to), expected, self._page)
+        areas = [(held.addr, held.end, held.rights) for held in self._held.values()]
+        invariants.rights(actual.entries, self.form, areas)
+
+    def _metadata_apart(self, there: U64, to: U64) -> None:
+        """No frame holds both data and KMSAN metadata of it, or both its shadow and its origin."""
+        for held in self._held.values() if self._quarter else ():
+            parts = []
+            for number in range(3):
+                start = np.uint64(held.addr + number * self._quarter)
+                part = (there >= start) & (there < start + np.uint64(held.end - held.addr))
+                parts.append(to[part])
+            frames = [np.unique(part) for part in parts]
+            if len(np.unique(np.concatenate(frames))) < sum(map(len, frames)):
+                raise Violation(f"the KMSAN metadata of the area at {held.addr:#x} shares frames with it")
+
+    def _metadata(self) -> U64:
+        """Where KMSAN maps shadow and origin pages, a granule each."""
+        granule = np.uint64(1 << self.form.levels[0][0])
+        cells = np.arange(self._page // int(granule), dtype=np.uint64) * granule
+        found = [np.zeros(0, dtype=np.uint64)]
+        for held in self._held.values():
+            for number in (0, 1):
+                pages = np.flatnonzero(held.metadata[:, number]).astype(np.uint64) * np.uint64(self._page)
+                start = np.uint64(held.addr + (number + 1) * self._quarter)
+                found.append((start + pages[:, None] + cells).ravel())
+        return np.concatenate(found)
+
+
+def _frame(pfn: int) -> str:
+    return "nothing" if pfn == NOTHING else f"PFN {pfn:#x}"
