@@ -14,7 +14,7 @@ def flushed(call: str, rows: Rows, changes: Change, beside: Span, flushes: bool,
     """Cache flushes cover each new leaf and each old one.
 
     :param beside: [start, end) of addresses that are not judged.
-    :param flushes: the call flushes what it maps.
+    :param flushes: the call flushes what it maps and what it unmaps.
     :param undone: it may have failed and undone what it did.
     """
     for kind, entries, what in (
@@ -22,7 +22,7 @@ def flushed(call: str, rows: Rows, changes: Change, beside: Span, flushes: bool,
         (L_FLUSH_VUNMAP, changes.cleared, "unmapped without a flush_cache_vunmap() over it"),
     ):
         starts, ends = entries["va"], entries["va"] + entries["size"]
-        if not len(starts) or (kind == L_FLUSH_VMAP and not flushes):
+        if not len(starts) or not flushes:
             continue
         missed = (starts < np.uint64(beside[0])) | (starts >= np.uint64(beside[1]))
         for first, last in rows[rows[:, 0] == kind, 1:3].view(np.uint64).tolist():
