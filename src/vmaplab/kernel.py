@@ -412,9 +412,6 @@ class Kernel(Machine):
         self._mapper.unmap(addr, end - addr)
         self._mapper.flush(L_FLUSH_TLB, addr, end)
 
-    def _vunmap_range_noflush(self, start: int, end: int) -> None:
-        self._mapper.unmap(start, end - start)
-
     def _vmalloc_to_pfn(self, addr: int) -> int:
         pfn = self._mapper.translate(addr)
         if pfn < 0:

@@ -405,21 +405,6 @@ class Calls(ABC):
         """``vunmap_range()``: clear every entry of [addr, end) and flush, without an area."""
 
     @kernel_call(
-        "void vunmap_range_noflush(unsigned long start, unsigned long end)",
-        "unrange_noflush",
-        PLACE,
-        kinds.Count(),
-        example="unrange_noflush @0+1 2",
-        help="`vunmap_range_noflush()` of 2 pages: the flushes are left to the caller",
-        gives=lambda step, addr, page: (addr, addr + step.pages * page) if step.pages else None,
-        returns=Returns.NOTHING,
-        effect=Changes(cleared("start"), at="start", clears=True, flushes=False, metadata=False),
-        check=whole_range,
-    )
-    def vunmap_range_noflush(self, start: Number, end: Number) -> None:
-        """``vunmap_range_noflush()``: clear every entry of [start, end), without an area and without a flush."""
-
-    @kernel_call(
         "struct page *vmalloc_to_page(const void *addr)",
         "lookup",
         PLACE,
