@@ -426,6 +426,7 @@ class TestRun:
                 made.append(Operation(call, pages=number))
         return made
 
+    @pytest.mark.slow
     @settings(max_examples=150, deadline=None)
     @given(operations, st.sampled_from(["arm64-4k", "x86_64", "powerpc-8xx-16k"]), st.booleans())
     def test_a_batch_is_the_same_as_its_calls_one_at_a_time(self, drawn, arch, kmsan):
@@ -453,6 +454,7 @@ class TestRun:
         assert results[0] == results[2] == 0 and results[1] > 0
         assert before.leaves["pfn"][0] == PAGES[0]
 
+    @pytest.mark.slow
     def test_a_million_areas(self):
         kernel = Kernel("x86_64")
         addresses = kernel.run([Operation("vmap", pfns=PAGES[:1], flags=VM_MAP)] * 1_000_000)

@@ -52,6 +52,7 @@ def test_map_shows_events():
     assert json.loads(done.stdout)["events"][-1]["kind"] == "flush_cache_vmap"
 
 
+@pytest.mark.slow
 def test_compare_shows_every_release_and_says_which_architectures_cannot_take_the_source(tmp_path):
     done = vmaplab("compare", "heap:1M", "--arch", "all", "--json")
     rows = json.loads(done.stdout)
@@ -179,6 +180,7 @@ def test_output_to_a_closed_pipe_is_no_error():
         assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_plain_python_and_compiled_code_print_the_same():
     source = "heap:40M,fragmentation=0.6"  # too large to run as plain Python by itself
     outputs = [
@@ -191,6 +193,7 @@ def test_plain_python_and_compiled_code_print_the_same():
         assert compiled.stdout == plain.stdout
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
     done = vmaplab("map", "heap:40M", env=os.environ | {"XDG_CACHE_HOME": "/proc/none", "HOME": "/proc/none"})
     assert (done.returncode, done.stderr) == (0, "")

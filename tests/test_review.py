@@ -116,6 +116,7 @@ def made_up_of(name: str, **rules):
     return replace(known, name="made-up", rules=replace(known.rules, **rules))
 
 
+@pytest.mark.slow
 class TestFlawsThatNobodyHasSeen:
     def test_a_release_that_refuses_pmd_blocks_where_there_are_groups(self):
         """A made-up release: the size of an order is asked of the PTE level only, and larger orders are cut to it."""
@@ -229,6 +230,7 @@ def result():
 
 
 class TestTheReport:
+    @pytest.mark.slow
     def test_every_command_shows_what_the_finding_says(self, result):
         for finding in result.findings:
             for words in finding.commands:

@@ -134,6 +134,7 @@ class TestTheModel:
             scenario = generator.scenario(number)
             assert side.run(scenario).fault == "", str(scenario)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("config", [{}, {"KMSAN": True}])
     def test_each_allocation_can_fail_and_each_pair(self, config):
         for arch in ("arm64-4k", "x86_64", "powerpc-8xx"):
