@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from vmaplab.judge.witness import Witness
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.release import RELEASES
-from vmaplab.trace import L_FLUSH_TLB, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
@@ -349,3 +351,87 @@ class TestTheCommandLine:
     def test_a_fail_step_is_not_for_comparing(self):
         done = vmaplab("check", "--scenario", "fail 1; vmap 0x1")
         assert (done.returncode, done.stdout) == (2, "") and "--faults" in done.stderr
+
+
+def _wrong_frame(kernel):
+    inner = kernel._vmap
+
+    def vmap(pfns, flags, prot):
+        return inner(np.append(pfns[:-1], pfns[-1:] + np.uint64(1)), flags, prot)
+
+    kernel._vmap = vmap
+
+
+def _a_page_less(kernel):
+    inner = kernel._vmap
+    kernel._vmap = lambda pfns, flags, prot: inner(pfns[:-1], flags, prot)
+
+
+def _refuses_and_stays(kernel):
+    inner = kernel._vmap
+
+    def vmap(pfns, flags, prot):
+        inner(pfns, flags, prot)
+        raise VmapError(errno.ENOMEM, "made up")
+
+    kernel._vmap = vmap
+
+
+def _another_address(kernel):
+    inner = kernel._vmap
+
+    def vmap(pfns, flags, prot):
+        mapping = inner(pfns, flags, prot)
+        mapping.addr += 4096
+        return mapping
+
+    kernel._vmap = vmap
+
+
+def _without(kind):
+    def change(kernel):
+        log = kernel.log
+        extend = log.extend
+        log.extend = lambda rows: extend(rows[rows[:, 0] != kind])
+
+    return change
+
+
+FAULTS = {
+    "a page goes to another frame": _wrong_frame,
+    "a page is left out": _a_page_less,
+    "what failed stays mapped": _refuses_and_stays,
+    "another address is returned": _another_address,
+    "nothing is flushed from the cache where something is mapped": _without(L_FLUSH_VMAP),
+    "nothing is flushed from the cache where something is unmapped": _without(L_FLUSH_VUNMAP),
+    "nothing is flushed from the TLB": _without(L_FLUSH_TLB),
+}
+
+
+@pytest.mark.parametrize("arch", ["arm64-4k", "x86_64", "powerpc-8xx"])
+@pytest.mark.parametrize("every", [1, 16])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_unmapped_again_before_anybody_looks_is_judged_all_the_same(fault, every, arch):
+    kernel = Kernel(arch, record=True)
+    FAULTS[fault](kernel)
+    witness = Witness(kernel, mmu=True, every=every)
+    with pytest.raises(Violation):
+        for _ in range(3):
+            with suppress(VmapError):
+                witness.vunmap(witness.vmap(range(0x100, 0x110)).addr)
+            witness.vm_unmap_aliases()
+        witness.close()
+
+
+@pytest.mark.parametrize("arch", ["arm64-4k", "powerpc-8xx"])
+def test_a_finding_among_many_calls_names_the_address(arch):
+    kernel = Kernel(arch, record=True)
+    start = kernel.arch.vmalloc_start
+    _a_page_less(kernel)
+    witness = Witness(kernel, every=16)
+    for _ in range(2):
+        witness.get_vm_area(kernel.arch.page_size)
+    addr = witness.vmap([5, 6, 7]).addr
+    assert addr > start
+    with pytest.raises(Violation, match=f"^{addr + 2 * kernel.arch.page_size:#x} is not mapped$"):
+        witness.close()

@@ -7,6 +7,7 @@ finding does not always say where: whoever gets one makes the calls again, watch
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ MOST = 32
 """Calls that can be judged at once: so many numbers fit above the bits of an address."""
 _ABOVE = np.uint64(58)
 _ADDRESS = np.uint64((1 << 58) - 1)
+
+_NUMBERED = re.compile(r"(?<!PFN )(?<!instead of )(?<!maps )0x[0-9a-f]+")
+"""Virtual addresses, among the numbers of a message of :mod:`.invariants`."""
 
 Span = tuple[int, int]
 
@@ -82,11 +86,14 @@ def judge(done: list[Done], first: int, rows: Ints, changes: Change, form: Forma
             raise Violation("a call that failed has not undone what it had mapped")
     made = _numbered(changes.made[~refused[made_by]], made_by[~refused[made_by]])
     cleared = _numbered(changes.cleared[~refused[cleared_by]], cleared_by[~refused[cleared_by]])
-    invariants.groups(made, form)
-    invariants.alignment(made)
     granule = np.uint64(1 << form.levels[0][0])
-    invariants.bijection(invariants.spread(made, granule), _expected(mades, granule, page), page)
-    invariants.bijection(invariants.spread(cleared, granule), _expected(gones, granule, page), page)
+    try:
+        invariants.groups(made, form)
+        invariants.alignment(made)
+        invariants.bijection(invariants.spread(made, granule), _expected(mades, granule, page), page)
+        invariants.bijection(invariants.spread(cleared, granule), _expected(gones, granule, page), page)
+    except Violation as found:
+        raise type(found)(_NUMBERED.sub(lambda it: _plain(int(it[0], 16), form), str(found))) from None
     wanted = [one.made.rights if one.made else None for one in done]
     judged = np.array([one is not None for one in wanted])[made_by]
     allowed = np.array([one or 0 for one in wanted], dtype=np.uint8)[made_by]
@@ -101,6 +108,11 @@ def _numbered(entries: NDArray[Any], calls: Ints) -> NDArray[Any]:
     entries = entries.copy()
     entries["va"] = entries["va"] & _ADDRESS | calls.astype(np.uint64) << _ABOVE
     return entries[np.argsort(entries["va"], kind="stable")]
+
+
+def _plain(numbered: int, form: Format) -> str:
+    """An address as it was before a number stood above it."""
+    return f"{numbered & int(_ADDRESS) | form.kernel_half:#x}"
 
 
 def _expected(areas: list[tuple[int, Area]], granule: np.uint64, page: int) -> tuple[U64, U64]:

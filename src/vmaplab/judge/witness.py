@@ -151,7 +151,7 @@ class Witness(Watched):
         run = partial(getattr(self.kernel, call.method), *arguments)
         if self.blind:
             return run()
-        if self._waiting and not self._may_wait(call):
+        if self._waiting and not isinstance(call.effect, Asks) and not self._may_wait(call):
             self.catch_up()
         try:
             return self._judges[type(call.effect)](call, call.given(arguments), run)
