@@ -2,7 +2,7 @@
 """Kernel trees: what each of them does, as far as trees differ. All were compared with their own code.
 
 A tree that is none of these has the facts of the newest one that is not newer, and what its object tells of itself
-(:mod:`vmaplab.object.facts`).
+(:mod:`vmaplab.check.tree`).
 """
 
 from __future__ import annotations
