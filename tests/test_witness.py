@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ from vmaplab.check.differential import ModelSide
 from vmaplab.check.faults import fail_each
 from vmaplab.errors import KernelFault, Violation
 from vmaplab.judge import FORMATS
+from vmaplab.judge.batch import MOST
+from vmaplab.judge.flushes import flushed, flushes_of
 from vmaplab.judge.history import History, Spans
+from vmaplab.judge.walker import ENTRY
 from vmaplab.judge.witness import Witness
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
@@ -434,4 +438,78 @@ def test_a_finding_among_many_calls_names_the_address(arch):
     addr = witness.vmap([5, 6, 7]).addr
     assert addr > start
     with pytest.raises(Violation, match=f"^{addr + 2 * kernel.arch.page_size:#x} is not mapped$"):
+        witness.close()
+
+
+class TestNothingHidesBehindAnotherLook:
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_a_vunmap_that_does_nothing_is_named(self, every):
+        kernel = Kernel("x86_64", record=True)
+        kernel._vunmap = lambda addr: None
+        witness = Witness(kernel, every=every)
+        area = witness.get_vm_area(4096)
+        with pytest.raises(Violation, match=r"^vunmap\(\) flushes nothing from the cache instead of"):
+            witness.vunmap(area.addr)
+            witness.close()
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_a_prot_of_the_callers_that_stays_executable_is_noticed(self, every):
+        kernel = Kernel("x86_64", record=True)
+        prots = kernel._mapper.prots
+
+        def executable(prot):
+            return prots(prot) & np.int64((1 << 63) - 1)
+
+        kernel._mapper.prots = executable
+        witness = Witness(kernel, every=every)
+        with pytest.raises(Violation, match="can be written and executed"):
+            witness.vunmap(witness.vmap([1, 2], prot=kernel.arch.page_kernel).addr)
+            witness.close()
+
+    @pytest.mark.parametrize("every", [1, 16])
+    @pytest.mark.parametrize(("arch", "bit"), [("x86_64", 1), ("x86_64-la57", 1)])
+    def test_a_table_that_leaves_no_right_to_write_is_noticed(self, arch, bit, every):
+        facts = Kernel(arch).arch
+        levels = tuple(replace(level, table_bits=level.table_bits & ~(1 << bit)) for level in facts.levels)
+        witness = Witness(Kernel(replace(facts, levels=levels), record=True), every=every)
+        with pytest.raises(Violation):
+            witness.vunmap(witness.vmap([1, 2]).addr)
+            witness.close()
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_more_bytes_reported_than_mapped_are_noticed(self, every):
+        kernel = Kernel("x86_64", record=True)
+        inner = kernel._vmap
+
+        def vmap(pfns, flags, prot):
+            mapping = inner(pfns, flags, prot)
+            mapping.size += 4096
+            return mapping
+
+        kernel._vmap = vmap
+        witness = Witness(kernel, every=every)
+        with pytest.raises(Violation, match="reports 12288 bytes and has mapped 8192"):
+            witness.vunmap(witness.vmap([1, 2]).addr)
+            witness.close()
+
+    def test_a_walker_without_flushes_that_clears_leaves_in_its_way_is_noticed(self):
+        """What it maps its caller flushes; what it takes away nobody does."""
+        rows = np.zeros((0, 4), dtype=np.int64)
+        entry = np.zeros(1, dtype=ENTRY)
+        entry["va"], entry["size"] = 0xFFFFC90000000000, 4096
+        nothing = np.zeros(0, dtype=ENTRY)
+        flushes = flushes_of(rows)
+        flushed("a walker", flushes, entry, nothing, (0, 0), flushes_mapped=False, undone=True)
+        with pytest.raises(Violation, match="unmapped without a flush_cache_vunmap"):
+            flushed("a walker", flushes, nothing, entry, (0, 0), flushes_mapped=False, undone=True)
+
+    @pytest.mark.parametrize("every", [0, -1, MOST + 1])
+    def test_so_many_calls_cannot_be_judged_together(self, every):
+        with pytest.raises(InputError, match=f"1 to {MOST} calls"):
+            Witness(Kernel("x86_64", record=True), every=every)
+
+    def test_as_many_as_can_be_are_judged_together(self):
+        witness = Witness(Kernel("x86_64-la57", record=True), mmu=True, every=MOST)
+        for number in range(3 * MOST):
+            witness.vunmap(witness.vmap([number, number + 1]).addr)
         witness.close()

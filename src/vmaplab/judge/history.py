@@ -228,6 +228,13 @@ class History:
         if strict and len(wrong):
             bad = int(wrong[0])
             raise Violation(f"the entry {int(new[bad]):#x} for {int(va[bad]):#x}: {CANNOT[now.bad[bad] - 1]}")
+        given = np.uint8(self._form.data_rights)
+        less = np.flatnonzero(after & ~now.leaf & (now.rights & given != given))
+        if strict and len(less):
+            bad = int(less[0])
+            raise Violation(
+                f"the entry {int(new[bad]):#x} for {int(va[bad]):#x} leaves less to its table than data has"
+            )
         span = np.uint64(1 << self._form.levels[level][0])
         gone = before & was.leaf & ~(after & now.leaf)
         come = after & now.leaf & ~(before & was.leaf)

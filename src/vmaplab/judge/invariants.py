@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab.calls.effects import NOTHING
 from vmaplab.errors import Misplaced, Violation
 from vmaplab.judge.format import EXEC, NORMAL, U64, USER, USER_EXEC, WRITE, Format
-from vmaplab.mapping import LEAF_DTYPE
+from vmaplab.mapping import LEAF_DTYPE, Mapping
 
 Entries = NDArray[Any]
 """``vmaplab.judge.walker.ENTRY``, ascending ``va``."""
@@ -41,6 +42,40 @@ def _stretches(start: U64) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each stretch of equal values begins, and per value the number of its stretch."""
     begins = np.concatenate([[True], start[1:] != start[:-1]])[: len(start)]
     return np.flatnonzero(begins), np.cumsum(begins) - 1
+
+
+def granules(areas: list[tuple[int, NDArray[np.int64]]], granule: int, page: int) -> tuple[U64, U64]:
+    """Virtual and physical address of each granule that must be mapped, ascending.
+
+    :param areas: first address, and per page its frame or NOTHING.
+    :param granule: bytes that an entry of the last level maps.
+    :param page: bytes of a page, one granule or several.
+    """
+    pfns = np.concatenate([np.zeros(0, dtype=np.int64), *(frames for _, frames in areas)])
+    counts = np.array([len(frames) for _, frames in areas], dtype=np.int64)
+    starts = np.array([start for start, _ in areas], dtype=np.uint64)
+    index = np.arange(len(pfns)) - np.repeat(np.cumsum(counts) - counts, counts)
+    va = np.repeat(starts, counts) + index.astype(np.uint64) * np.uint64(page)
+    there = pfns != NOTHING
+    va, phys = va[there], pfns[there].astype(np.uint64) * np.uint64(page)
+    order = np.argsort(va, kind="stable")
+    cells = np.arange(0, page, granule, dtype=np.uint64)
+    return (va[order][:, None] + cells).ravel(), (phys[order][:, None] + cells).ravel()
+
+
+def reported(call: str, mapping: Mapping, entries: Entries, size: int, page: int) -> None:
+    """What ``call`` reports of its mapping is what is there.
+
+    :param entries: of the mapping's area, ascending.
+    :param size: bytes of that area, without a guard page.
+    :param page: bytes of a page.
+    """
+    actual = leaves(entries, page)
+    told = mapping.leaves[mapping.leaves["va"] <= np.uint64(mapping.addr + size - 1)]
+    if not np.array_equal(told, actual) or mapping.cost.tlb_entries != len(mapping.leaves):
+        raise Violation(f"{call}() reports {len(told)} leaves that are not the {len(actual)} that the tables hold")
+    if mapping.size > size:
+        raise Violation(f"{call}() reports {mapping.size} bytes and has mapped {size}")
 
 
 def alignment(entries: Entries) -> None:

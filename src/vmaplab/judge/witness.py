@@ -33,8 +33,8 @@ from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_NO_GUARD, VM_SPARSE
 from vmaplab.calls.table import STEPS, Call, Returns
 from vmaplab.errors import InputError, Violation, VmapError
 from vmaplab.judge import FORMATS, invariants, walker
-from vmaplab.judge.batch import Area, Done, judge
-from vmaplab.judge.flushes import bounded, exactly, flushed
+from vmaplab.judge.batch import MOST, Area, Done, judge
+from vmaplab.judge.flushes import EVERYWHERE, bounded, exactly, flushed, flushes_of
 from vmaplab.judge.format import U64, Format
 from vmaplab.judge.history import History, joined
 from vmaplab.judge.proof import Prover
@@ -42,7 +42,7 @@ from vmaplab.judge.walker import Walk
 from vmaplab.judge.watched import Watched
 from vmaplab.machine import Machine
 from vmaplab.mapping import Mapping
-from vmaplab.trace import L_FLUSH_VMAP, L_FLUSH_VUNMAP, Ints
+from vmaplab.trace import Ints
 
 Run = Callable[[], Any]
 """Has the kernel do the call that is judged."""
@@ -101,8 +101,8 @@ class Witness(Watched):
     :param kernel: the model with ``record=True``, or the kernel's own code; it must not have mapped anything yet.
     :param form: the format of its page tables, if the architecture is none of ``FORMATS``.
     :param mmu: have an emulated MMU translate too, where there is one for the format.
-    :param every: look at everything after so many calls, and judge those in between by their events together. Whatever
-        is wrong is found, but the call that is named then may be a later one.
+    :param every: look at everything after so many calls, ``MOST`` at most, and judge those in between by their events
+        together: what is wrong is found, but the call that is named then may be a later one.
     :raises Violation: from any call.
     :ivar walk: all that was mapped after the last call.
     :ivar prover: the emulated MMU, or None.
@@ -114,6 +114,8 @@ class Witness(Watched):
     def __init__(self, kernel: Machine, form: Format | None = None, mmu: bool = False, every: int = 1) -> None:
         if not kernel.records:
             raise InputError("a kernel that is watched keeps its events: Kernel(..., record=True)")
+        if not 1 <= every <= MOST:
+            raise InputError(f"1 to {MOST} calls can be judged together, not {every}")
         super().__init__(kernel)
         self.form = form = form or FORMATS[kernel.arch.name].booted(kernel.boot_args)
         self._page = kernel.arch.page_size
@@ -442,8 +444,8 @@ class Witness(Watched):
         if failed:
             raise failed
         if not self.blind and effect.flushes:
-            kind = L_FLUSH_VUNMAP if clears else L_FLUSH_VMAP
-            exactly(call.method, self.kernel.log.rows(seen), kind, addr, addr + len(frames) * self._page)
+            flushes = flushes_of(self.kernel.log.rows(seen))
+            exactly(call.method, flushes.unmaps if clears else flushes.maps, addr, addr + len(frames) * self._page)
 
     def _fits_sparse(self, area: int, start: int, count: int) -> bool:
         """Whether ``count`` pages from ``start`` on are inside an area with VM_SPARSE."""
@@ -518,20 +520,8 @@ class Witness(Watched):
 
     def _expected(self) -> tuple[U64, U64]:
         """Virtual and physical address of each granule that must be mapped, ascending."""
-        return self._granules(sorted(self._held.values(), key=lambda held: held.addr))
-
-    def _granules(self, areas: list[Held]) -> tuple[U64, U64]:
-        """Virtual and physical address of each granule that must be mapped in ``areas``."""
-        granule = 1 << self.form.levels[0][0]
-        cells = np.arange(self._page // granule, dtype=np.uint64) * np.uint64(granule)
-        vas, physes = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.uint64)]
-        for held in areas:
-            pages = np.flatnonzero(held.pfns != NOTHING)
-            va = np.uint64(held.addr) + pages.astype(np.uint64) * np.uint64(self._page)
-            phys = held.pfns[pages].astype(np.uint64) * np.uint64(self._page)
-            vas.append((va[:, None] + cells).ravel())
-            physes.append((phys[:, None] + cells).ravel())
-        return np.concatenate(vas), np.concatenate(physes)
+        areas = [(held.addr, held.pfns) for held in self._held.values()]
+        return invariants.granules(areas, 1 << self.form.levels[0][0], self._page)
 
     # -- the look after each call ---------------------------------------------------------------------
 
@@ -560,21 +550,25 @@ class Witness(Watched):
             self._wait(call, seen, made, gone, refused)
             return
         rows = self.kernel.log.rows(seen)
+        name, flushes = call.method, flushes_of(rows)
+        for held in gone:
+            exactly(name, flushes.unmaps, held.addr, held.end)
         if not len(rows) and made is None:
             return
-        for held in gone:
-            exactly(call.method, rows, L_FLUSH_VUNMAP, held.addr, held.end)
         changes = self._history.follow(rows, strict)
         self._everything(actual or self._look())
-        flushes = not isinstance(call.effect, Changes) or call.effect.flushes
-        flushed(call.method, rows, changes, self._beside, flushes, undone=made is None)
+        maps_flushed = not isinstance(call.effect, Changes) or call.effect.flushes
+        flushed(name, flushes, changes.made, changes.cleared, self._beside, maps_flushed, undone=made is None)
         if made is not None:
-            exactly(call.method, rows, L_FLUSH_VMAP, made.addr, made.addr + self._size(made.addr))
-            self._reported(call.method, made)
+            size = len(self._held[made.addr].pfns) * self._page
+            exactly(name, flushes.maps, made.addr, made.addr + size)
+            va = self.walk.entries["va"]
+            inside = (va >= np.uint64(made.addr)) & (va <= np.uint64(made.addr + size - 1))
+            invariants.reported(name, made, self.walk.entries[inside], size, self._page)
         areas = [(held.addr, held.end) for held in self._held.values()]
         # What KMSAN flushes lies beyond the rest.
-        judged = (self.arch.vmalloc_start, self._meta[0]) if self._quarter else (0, 1 << 64)
-        bounded(call.method, rows, areas, judged, made is None)
+        judged = (self.arch.vmalloc_start, self._meta[0]) if self._quarter else EVERYWHERE
+        bounded(name, flushes, areas, judged, made is None)
 
     def _wait(self, call: Call, seen: int, made: Mapping | None, gone: Sequence[Held], refused: bool) -> None:
         """Remember what ``call`` had to do, until it is judged."""
@@ -605,23 +599,6 @@ class Witness(Watched):
                 writable &= (va < np.uint64(held.addr)) | (va >= np.uint64(held.end))
             self.prover.load(self.kernel.live_tables())
             self.translated += self.prover.check(va, phys, 1 << self.form.levels[0][0], writable)
-
-    def _size(self, addr: int) -> int:
-        """Bytes mapped of the area at ``addr``."""
-        return len(self._held[addr].pfns) * self._page
-
-    def _reported(self, call: str, mapping: Mapping) -> None:
-        """What the call reports of its mapping is what is there."""
-        size = self._size(mapping.addr)
-        inside = (self.walk.entries["va"] >= np.uint64(mapping.addr)) & (
-            self.walk.entries["va"] <= np.uint64(mapping.addr + size - 1)
-        )
-        actual = invariants.leaves(self.walk.entries[inside], self._page)
-        told = mapping.leaves[mapping.leaves["va"] <= np.uint64(mapping.addr + size - 1)]
-        if not np.array_equal(told, actual) or mapping.cost.tlb_entries != len(mapping.leaves):
-            raise Violation(f"{call}() reports {len(told)} leaves that are not the {len(actual)} that the tables hold")
-        if mapping.size > size:
-            raise Violation(f"{call}() reports {mapping.size} bytes and has mapped {size}")
 
     def _places(self, actual: Walk, expected: tuple[U64, U64]) -> None:
         """Each page where it should be, with the right rights, and nothing else."""
