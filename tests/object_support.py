@@ -10,7 +10,8 @@ import pytest
 
 from vmaplab.errors import InputError
 from vmaplab.object import targets
-from vmaplab.object.build import Built, Tools, archive_of, build, tree_of
+from vmaplab.object.build import Built, archive_of, build, tree_of
+from vmaplab.object.tools import Tools
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "batched_vmap.c"
 

@@ -14,7 +14,7 @@ import pytest
 from object_support import EXAMPLE, changed_tree, needs_kernel, object_of
 from vmaplab.check.campaign import Plan, check
 from vmaplab.errors import InputError
-from vmaplab.object import build, kbuild, targets
+from vmaplab.object import build, kbuild, seed, targets, tools
 from vmaplab.release import RELEASES
 
 ARM64 = targets.get("arm64-4k")
@@ -44,6 +44,28 @@ class TestCache:
         object_of("arm64-4k")
         again = build.build(ARM64, patched("vmap", "vmap"))
         assert not again.fresh and again.image == object_of("arm64-4k").image
+
+    @pytest.mark.slow
+    def test_what_a_patch_compiles_is_what_a_whole_build_compiles(self, patched, tmp_path, monkeypatch):
+        """A header that mm/vmalloc.c and others include; only these are compiled, beside 20 that are not."""
+        object_of("riscv64-sv39")
+        changed = {"right": "#define VM_ALLOC\t\t0x00000002", "wrong": "#define VM_ALLOC\t\t0x00000042"}
+        tree = changed_tree(tmp_path / "tree", "include/linux/vmalloc.h", **changed)
+        done = build.build(targets.get("riscv64-sv39"), tree)
+        assert done.fresh
+        monkeypatch.setattr(seed, "plant", lambda *_: None)
+        monkeypatch.setattr(build, "_find", lambda *_: None)
+        elsewhere = changed_tree(tmp_path / "elsewhere", "include/linux/vmalloc.h", **changed)
+        whole = build.build(targets.get("riscv64-sv39"), elsewhere)
+        assert done.image.read_bytes() == whole.image.read_bytes()
+        assert done.image.read_bytes() != object_of("riscv64-sv39").image.read_bytes()
+
+    def test_a_header_that_takes_the_place_of_a_generic_one_is_another_tree(self, tmp_path):
+        built = object_of("arm64-4k")
+        files = json.loads((built.image.parent / "manifest.json").read_text())["files"]
+        headers = [name for name, known in files.items() if not known]
+        assert "arch/arm64/include/asm/div64.h" in headers
+        assert not any((built.tree / name).exists() for name in headers)
 
     @pytest.mark.slow
     def test_a_changed_source_is_compiled_and_does_what_it_says(self, patched):
@@ -133,6 +155,68 @@ class TestBadInput:
             build.build(ARM64, tree)
 
 
+class TestSeed:
+    """A build directory begins as a copy of one whose tree differs in C files alone."""
+
+    @pytest.fixture
+    def builds(self, tmp_path):
+        """Two trees, and a directory that the first was built in."""
+        for name in ("old", "new"):
+            (tmp_path / name / "mm").mkdir(parents=True)
+            (tmp_path / name / "mm/vmalloc.c").write_text("int vmalloc;")
+            (tmp_path / name / "mm/memory.c").write_text("int memory;")
+            (tmp_path / name / "Makefile").write_text("VERSION = 9")
+        folder = tmp_path / "builds" / "first"
+        (folder / "mm").mkdir(parents=True)
+        for name in ("vmalloc", "memory"):
+            source = f"{tmp_path}/old/mm/{name}.c"
+            (folder / f"mm/.{name}.o.cmd").write_text(
+                f"cmd := gcc -I{tmp_path}/old/include -o {folder}/x \\\n {source} \\\n"
+            )
+            (folder / f"mm/{name}.o").write_bytes(b"\0" + name.encode())
+        (folder / "source").symlink_to(tmp_path / "old")
+        files = {name: tools.file_digest(tmp_path / "old" / name) for name in ("Makefile",)}
+        seed.remember_inputs(folder, "recipe", tmp_path / "old", {**files, "include/asm/absent.h": ""})
+        (tmp_path / "builds" / "second").mkdir()
+        return tmp_path
+
+    def plant(self, builds: Path, recipe: str = "recipe") -> dict[str, str]:
+        """Plants the second directory; its files."""
+        second = builds / "builds" / "second"
+        seed.plant(second, recipe, builds / "new")
+        assert sorted(path.name for path in (builds / "builds").glob("*/")) == ["first", "second"]
+        return {
+            str(path.relative_to(second)): path.read_bytes().decode() for path in second.rglob("*") if path.is_file()
+        }
+
+    def test_what_a_changed_file_made_is_left_out_and_paths_are_the_new_ones(self, builds):
+        (builds / "new/mm/vmalloc.c").write_text("int vmalloc = 2;")
+        planted = self.plant(builds)
+        assert set(planted) == {"mm/.memory.o.cmd", "mm/memory.o"}
+        assert planted["mm/.memory.o.cmd"].split() == [
+            *("cmd", ":=", "gcc", f"-I{builds}/new/include", "-o", f"{builds}/builds/second/x", "\\"),
+            *(f"{builds}/new/mm/memory.c", "\\"),
+        ]
+        second = builds / "builds/second"
+        assert (second / "source").readlink() == builds / "new"
+        assert len({path.lstat().st_mtime_ns for path in second.rglob("*")}) == 1
+
+    @pytest.mark.parametrize("name", ["Makefile", "include/asm/absent.h"])
+    def test_more_than_c_that_is_different_is_built_from_nothing(self, builds, name):
+        (builds / "new" / name).parent.mkdir(parents=True, exist_ok=True)
+        (builds / "new" / name).write_text("something else")
+        assert not self.plant(builds)
+
+    def test_a_file_that_is_gone_is_built_from_nothing(self, builds):
+        (builds / "new/mm/memory.c").unlink()
+        assert not self.plant(builds)
+
+    def test_another_recipe_and_a_directory_that_is_being_changed_are_not_copied(self, builds):
+        assert not self.plant(builds, "another")
+        seed.forget_inputs(builds / "builds/first")
+        assert not self.plant(builds)
+
+
 def test_no_tree_is_said_so(tmp_path):
     with pytest.raises(InputError, match="is no kernel tree"):
         build.build(ARM64, tmp_path)
@@ -148,13 +232,13 @@ def test_a_missing_package_says_how_to_get_it():
 def test_missing_tools_say_how_to_get_them(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(InputError, match="apt-get install gcc-aarch64-linux-gnu binutils make"):
-        build.Tools(ARM64.family)
+        tools.Tools(ARM64.family)
 
 
 def test_flags_of_the_environment_do_not_reach_the_build(monkeypatch, tmp_path):
     """They are no part of the cache's key."""
     monkeypatch.setenv("KCFLAGS", "-DPOISON")
-    assert kbuild.run(["sh", "-c", 'test -z "$KCFLAGS"'], tmp_path).returncode == 0
+    assert tools.run(["sh", "-c", 'test -z "$KCFLAGS"'], tmp_path).returncode == 0
 
 
 def test_a_half_written_image_is_passed_over(tmp_path):

@@ -19,7 +19,8 @@ from typing import Any
 from vmaplab._cache import cache_root
 from vmaplab.errors import InputError
 from vmaplab.object.family import Family, Target
-from vmaplab.object.kbuild import CONFIG, SUPPORT, KernelBuild, Tools, digest, file_digest, lock, run
+from vmaplab.object.kbuild import CONFIG, SUPPORT, KernelBuild
+from vmaplab.object.tools import Tools, digest, file_digest, lock, run
 
 DEFAULT_PACKAGE = "linux-source-6.12"
 
@@ -216,6 +217,6 @@ def _find(images: Path, tree: Path) -> Path | None:
 def _own_state(family: Family) -> bytes:
     """The part of an image that is vmaplab's own."""
     here = Path(__file__).parent
-    names = ("kbuild", "link", "compat", "answers", family.name)
+    names = ("kbuild", "bind", "link", "compat", "answers", family.name)
     ours = [here.parent / "prototype.py", *(here / f"{name}.py" for name in names), SUPPORT / f"{family.name}.c"]
     return b"".join(path.read_bytes() for path in sorted([*ours, *SUPPORT.glob("*.h")]))

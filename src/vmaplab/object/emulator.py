@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
 from vmaplab.errors import InputError, KernelFault, Unprovided
+from vmaplab.object.bind import ANSWERS, NOWHERE, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.object.build import Built
 from vmaplab.object.image import Image
-from vmaplab.object.kbuild import ANSWERS, NOWHERE, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.trace import L_STORE, L_WARN, Ints, signed, unsigned
 
 EXIT = ANSWERS  # where a call returns to

@@ -6,15 +6,11 @@ Errors begin with whose fault it is: ``tree``, ``configuration``, ``compiler``, 
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -25,10 +21,12 @@ from typing import Any
 from vmaplab import prototype
 from vmaplab._cache import cache_root
 from vmaplab.errors import InputError
-from vmaplab.object.answers import SILENT, STAND_INS
-from vmaplab.object.compat import ABSENT, HARMLESS, HARMLESS_PREFIXES, PROBES, SAME_AS
+from vmaplab.object import seed
+from vmaplab.object.bind import TELLS, Binder
+from vmaplab.object.compat import ABSENT, PROBES
 from vmaplab.object.family import Family
-from vmaplab.object.link import Needed, Unit, needed
+from vmaplab.object.link import Unit, needed
+from vmaplab.object.tools import Tools, digest, file_digest, forget, lock, run
 
 SUPPORT = Path(__file__).parent / "support"
 
@@ -55,44 +53,10 @@ OBJECTS = (
 )
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range": 2}
 """Functions that some headers have inline, whose calls the engine must see, with the number of their arguments."""
-TELLS = "vmaplab_"
-"""Before the name of a function: what tells the engine of its call."""
-
-# Where things are bound, relative to the image's base.
-ANSWERS = 0x100_0000  # functions that are answered: STEP bytes each
-SILENCE = 0x101_0000  # functions without effect
-STEP = 16
-ZEROES = 0x110_0000  # data that nobody defines: ZEROES_STEP bytes each
-ZEROES_STEP = 0x1_0000
-NOWHERE = 0x200_0000  # functions that nobody answers: not mapped
-UNREACHED = 0x210_0000  # what only code refers to that no call can reach: not mapped
-PER_CPU_BYTES = 0x1000  # for each per-CPU variable that nobody defines
 
 _PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
+_GENERATED = re.compile(r"(?:\./)?(arch/\w+/include/)generated/((?:uapi/)?asm/[-\w]+\.h)")
 _KEPT_BUILDS, _KEPT_IMAGES = 48, 400
-
-
-class Tools:
-    """The compiler and binutils for one family: the host's where they build for it, else the cross tools."""
-
-    def __init__(self, family: Family) -> None:
-        native = platform.machine() == family.host
-        self.prefix = "" if native else family.cross
-        package = "gcc" if native else family.cross_package
-        needed = {f"{self.prefix}gcc": package, f"{self.prefix}ld": f"{package} binutils"}
-        needed |= {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
-        missing = [tool for tool in needed if shutil.which(tool) is None]
-        if missing:
-            packages = " ".join(dict.fromkeys(word for tool in missing for word in needed[tool].split()))
-            raise InputError(
-                f"compiler: {', '.join(missing)} missing to build for {family.name}; apt-get install {packages}"
-            )
-        self.version = self._version("gcc")
-        self.linker = self._version("ld")
-
-    def _version(self, tool: str) -> str:
-        done = subprocess.run([f"{self.prefix}{tool}", "--version"], capture_output=True, text=True, check=False)
-        return done.stdout.partition("\n")[0]
 
 
 class KernelBuild:
@@ -118,8 +82,8 @@ class KernelBuild:
         self.dir.mkdir(parents=True, exist_ok=True)
         with lock(self.dir.with_suffix(".lock")):
             yield
-        _forget(self.dir.parent, _KEPT_BUILDS)
-        _forget(cache_root() / "object" / "images", _KEPT_IMAGES)
+        forget(self.dir.parent, _KEPT_BUILDS)
+        forget(cache_root() / "object" / "images", _KEPT_IMAGES)
 
     def image(self, images: Path, snippet: Path | None) -> Path:
         """Compile and link; returns the new entry of ``images``.
@@ -128,6 +92,9 @@ class KernelBuild:
         """
         started = time.time()
         own, self._snippet = self._own, snippet and snippet.resolve()
+        seed.forget_inputs(self.dir)
+        if not (self.dir / ".config").exists():
+            seed.plant(self.dir, self.recipe, self.tree)
         self._configure()
         own.mkdir(exist_ok=True)
         for left in own.glob("*.[dX]"):
@@ -162,6 +129,7 @@ class KernelBuild:
         said["absent"] = self._absent()
         said["probed"] = probed
         manifest = {"files": self._inputs(sources, started), **said}
+        seed.remember_inputs(self.dir, self.recipe, self.tree, manifest["files"])
         images.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
         shutil.copy(own / "image.elf", room)
@@ -289,7 +257,7 @@ class KernelBuild:
         known = prototype.declared(self._own.glob("*.X"))
         defined = {name for unit in parsed for name in unit.defines}
         undefined = dict.fromkeys(name for unit in parsed for name in sorted(unit.undefined - defined))
-        binder = _Binder(self.family.image_base, wants, known, per_cpu, defined, set(undefined))
+        binder = Binder(self.family.image_base, wants, known, per_cpu, defined, set(undefined))
         for name in undefined:
             binder.bind(name)
         if binder.unknown:
@@ -301,9 +269,7 @@ class KernelBuild:
         ld = f"{self.tools.prefix}ld"
         joined, script, image = self._own / "joined.o", self._own / "image.lds", self._own / "image.elf"
         self._run([ld, "-r", "-o", str(joined), *map(str, units.values())], self._own)
-        room = " ".join(f". = ALIGN(64); {name} = .; . += {PER_CPU_BYTES};" for name in binder.own_zeroes)
-        base = f"{self.family.image_base:#x}"
-        script.write_text(_SCRIPT.format(base=base, bound="\n".join(binder.lines), per_cpu=room))
+        script.write_text(binder.script())
         quiet = ["--no-relax", "--no-warn-rwx-segments"]
         self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined)], self._own)
         return {
@@ -350,7 +316,7 @@ class KernelBuild:
         return sorted((self.dir / folder).glob("**/.*.s.cmd"))
 
     def _inputs(self, sources: set[str], started: float) -> dict[str, str]:
-        """The ``sources`` with the digests of their contents.
+        """The ``sources`` with the digests of their contents; "" for one that must not be there.
 
         Those of the tree by their names in it, others (a snippet's headers) by their whole names; what is made
         in the build directory follows from them.
@@ -360,6 +326,9 @@ class KernelBuild:
             path = Path(name)
             if path.is_relative_to(self.tree):
                 path = path.relative_to(self.tree)
+            generated = _GENERATED.fullmatch(name)
+            if generated and not (self.tree / (own := "".join(generated.groups()))).exists():
+                found[own] = ""  # the header of asm-generic is taken only as long as there is none
             if path.is_relative_to(self.dir) or path.is_relative_to(SUPPORT) or not (self.tree / path).is_file():
                 continue
             if (self.tree / path).stat().st_mtime > started:
@@ -367,97 +336,6 @@ class KernelBuild:
             found[str(path)] = file_digest(self.tree / path)
         return found
 
-
-class _Binder:
-    """Says of each undefined symbol at which address it is bound, and what that means."""
-
-    def __init__(
-        self,
-        base: int,
-        wants: dict[str, Needed],
-        known: dict[str, list[prototype.Prototype]],
-        per_cpu: set[str],
-        defined: set[str],
-        undefined: set[str],
-    ) -> None:
-        self._base, self._wants, self._known = base, wants, known
-        self._per_cpu, self._defined, self._undefined = per_cpu, defined, undefined
-        self.lines: list[str] = []
-        self.zeroes: list[str] = []
-        self.own_zeroes: list[str] = []
-        self.answers: dict[str, int] = {}
-        self.unanswered: list[str] = []
-        self.unknown: list[str] = []
-        self.guessed: list[str] = []
-        self._silent = 0
-
-    def bind(self, name: str) -> None:
-        """Add a line for ``name`` to the linker script, or a name to one of the lists."""
-        plain = name.removesuffix("_noprof")
-        if f" {name} = ." in _SCRIPT:
-            return
-        if SAME_AS.get(name) in self._defined:
-            self.lines.append(f"{name} = {SAME_AS[name]};")
-        elif name not in self._wants:
-            self._at(name, UNREACHED)
-        elif plain in SILENT or self._is_told_twice(name):
-            self._at(name, SILENCE + STEP * self._silent)
-            self._silent += 1
-        elif plain in STAND_INS:
-            self._stand_in(name, plain)
-        elif self._wants[name].called or name in self._known:
-            self._unprovided(name)
-        elif name not in HARMLESS and not name.startswith(tuple(HARMLESS_PREFIXES)):
-            self.unknown.append(name)
-        elif name in self._per_cpu:
-            self.own_zeroes.append(name)
-        else:
-            self._at(name, ZEROES + ZEROES_STEP * len(self.zeroes))
-            self.zeroes.append(name)
-
-    def _is_told_twice(self, name: str) -> bool:
-        """Whether ``name`` tells of a function that this tree has not inline: its own call is answered, and seen."""
-        marked = name.removeprefix(TELLS)
-        return marked != name and marked in self._undefined and marked in STAND_INS
-
-    def _at(self, name: str, offset: int) -> None:
-        self.lines.append(f"{name} = {self._base + offset:#x};")
-
-    def _unprovided(self, name: str) -> None:
-        self._at(name, NOWHERE + STEP * len(self.unanswered))
-        self.unanswered.append(name)
-
-    def _stand_in(self, name: str, plain: str) -> None:
-        """Which of its stand-ins has the prototype that the tree declares."""
-        declared, offered = self._known.get(name, []), STAND_INS[plain]
-        fitting = [at for at, one in enumerate(offered) if any(one.prototype.matches(it) for it in declared)]
-        if declared and not fitting:
-            self.guessed.append(f"{name}() has a prototype that no stand-in has; it is not answered")
-            self._unprovided(name)
-            return
-        if not declared and len(offered) > 1:
-            self.guessed.append(f"{name}() is declared in no header that vmaplab reads; the newest is taken")
-        self.answers[name] = (fitting or [0])[0]
-        self._at(name, ANSWERS + STEP * len(self.answers))
-
-
-_SCRIPT = """
-{bound}
-SECTIONS {{
-  . = {base};
-  .text : {{ *(.text .text.* .init.text .exit.text .ref.text .noinstr.text .sched.text)
-    *(.altinstr_aux .altinstr_replacement) }}
-  . = ALIGN(0x10000);
-  .rodata : {{ *(.rodata .rodata.* .init.rodata) }}
-  __bug_table : {{ __start___bug_table = .; *(__bug_table) __stop___bug_table = .; }}
-  .init.setup : {{ __setup_start = .; KEEP(*(.init.setup)) __setup_end = .; }}
-  . = ALIGN(0x10000);
-  .data : {{ __per_cpu_start = .; *(.data..percpu .data..percpu*) {per_cpu} __per_cpu_end = .;
-    *(.data .data.* .init.data .ref.data) }}
-  .bss : {{ *(.bss .bss.* COMMON) }}
-  /DISCARD/ : {{ *(.smp_locks .comment .note* .modinfo .discard* .eh_frame* __ksymtab* .export_symbol .init_array*) }}
-}}
-"""
 
 _FIRST_ERROR = [
     re.compile(pattern, re.MULTILINE)
@@ -493,38 +371,3 @@ def _marks(functions: dict[str, int]) -> str:
             f"#define {name} told_{name}",
         ]
     return "\n".join(lines) + "\n"
-
-
-def run(command: list[str], where: Path) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` with nothing of the environment that is no part of the cache's key."""
-    kept = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL")  # not KCFLAGS, LLVM...
-    environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
-    return subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment, check=False)
-
-
-def digest(parts: Iterable[str | bytes]) -> str:
-    """A name for these contents."""
-    state = hashlib.blake2b(digest_size=12)
-    for part in parts:
-        state.update((part.encode() if isinstance(part, str) else part) + b"\0")
-    return state.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """A name for the contents of a file."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the file ``path`` alone."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _forget(folder: Path, keep: int) -> None:
-    """Remove all but the newest directories in ``folder``."""
-    directories = sorted((d for d in folder.glob("*") if d.is_dir()), key=lambda d: d.stat().st_mtime)
-    for old in directories[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Compilers and binutils, and what builds share: commands without the user's environment, digests, locks."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vmaplab.errors import InputError
+from vmaplab.object.family import Family
+
+
+class Tools:
+    """The compiler and binutils for one family: the host's where they build for it, else the cross tools."""
+
+    def __init__(self, family: Family) -> None:
+        native = platform.machine() == family.host
+        self.prefix = "" if native else family.cross
+        package = "gcc" if native else family.cross_package
+        needed = {f"{self.prefix}gcc": package, f"{self.prefix}ld": f"{package} binutils"}
+        needed |= {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
+        missing = [tool for tool in needed if shutil.which(tool) is None]
+        if missing:
+            packages = " ".join(dict.fromkeys(word for tool in missing for word in needed[tool].split()))
+            raise InputError(
+                f"compiler: {', '.join(missing)} missing to build for {family.name}; apt-get install {packages}"
+            )
+        self.version = self._version("gcc")
+        self.linker = self._version("ld")
+
+    def _version(self, tool: str) -> str:
+        done = subprocess.run([f"{self.prefix}{tool}", "--version"], capture_output=True, text=True, check=False)
+        return done.stdout.partition("\n")[0]
+
+
+def run(command: list[str], where: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` with nothing of the environment that is no part of the cache's key."""
+    kept = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL")  # not KCFLAGS, LLVM...
+    environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
+    return subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment, check=False)
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """A name for these contents."""
+    state = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        state.update((part.encode() if isinstance(part, str) else part) + b"\0")
+    return state.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """A name for the contents of a file."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the file ``path`` alone."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def forget(folder: Path, keep: int) -> None:
+    """Remove all but the newest directories in ``folder``."""
+    directories = sorted((d for d in folder.glob("*") if d.is_dir()), key=lambda d: d.stat().st_mtime)
+    for old in directories[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
