@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from imports import circles, imports, reached
+from vmaplab import _jit
 
 JUDGES = [name for name in imports(False) if name.startswith("vmaplab.judge")]
 JUDGED = ("vmaplab.arch", "vmaplab.pgtable", "vmaplab.vmalloc", "vmaplab.kernel", "vmaplab.object", "vmaplab.release")
@@ -37,3 +41,44 @@ def test_the_model_and_the_kernels_code_do_not_know_who_checks_them():
 def test_a_circle_is_found():
     graph = {"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset({"a"}), "d": frozenset({"a"})}
     assert circles(graph) == [{"a", "b", "c"}]
+
+
+def used_in_compiled_code(path: Path) -> dict[str, str]:
+    """Names that the compiled functions of a file use and import from vmaplab -> the module of each."""
+    tree = ast.parse(path.read_text())
+    imported = {
+        name.asname or name.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("vmaplab.")
+        for name in node.names
+    }
+    functions = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and {one.id for one in node.decorator_list if isinstance(one, ast.Name)} & {"jit", "inlined"}
+    ]
+    used = {
+        one.id for function in functions for line in function.body for one in ast.walk(line) if isinstance(one, ast.Name)
+    }
+    return {name: imported[name] for name in used & set(imported)}
+
+
+def test_the_cache_of_compiled_code_covers_every_file_that_goes_into_it():
+    """A constant or a function of another file is put in line: compiled code that outlives it would be wrong."""
+    package = Path(_jit.__file__).parent
+    covered = _jit.compiled_sources()
+    seen = 0
+    for path in covered:
+        for name, module in used_in_compiled_code(path).items():
+            seen += 1
+            source = package.joinpath(*module.split(".")[1:])
+            files = {source.with_suffix(".py"), source / "__init__.py"}
+            assert files & set(covered), f"{path.name} uses {name} of {module}"
+    assert seen > 100
+
+
+def test_a_name_of_another_file_is_seen(tmp_path):
+    path = tmp_path / "one.py"
+    path.write_text("from vmaplab.a.b import LIMIT, other\n@jit\ndef f():\n    return LIMIT\ndef g():\n    other()\n")
+    assert used_in_compiled_code(path) == {"LIMIT": "vmaplab.a.b"}

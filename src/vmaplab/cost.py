@@ -8,15 +8,23 @@ from typing import Any
 
 from vmaplab.trace import Ints
 
-
-def _counter(text: str, column: str = "") -> Any:
-    """A counter that every machine has: what it counts, and its head in a comparison if it is in there."""
-    return field(metadata={"text": text, "column": column})
+C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = COMPILED = range(7)
+"""Counters that compiled code keeps, by their places in ``vmaplab.pgtable.memory.Tables.cost``."""
 
 
-def _optional(text: str, column: str = "") -> Any:
+def _counter(text: str, column: str = "", compiled: int | None = None) -> Any:
+    """A counter that every machine has.
+
+    :param text: what it counts.
+    :param column: its head in a comparison, if it is in there.
+    :param compiled: where compiled code counts it, ``C_*``.
+    """
+    return field(metadata={"text": text, "column": column, "compiled": compiled})
+
+
+def _optional(text: str, column: str = "", compiled: int | None = None) -> Any:
     """A counter that not every machine has."""
-    return field(default=None, metadata={"text": text, "column": column})
+    return field(default=None, metadata={"text": text, "column": column, "compiled": compiled})
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,14 @@ class Cost:
     """
 
     pages: int = _counter("base pages mapped")
-    leaves: int = _counter("translations that the MMU sees")
-    tlb_entries: int = _counter("TLB entries that the mapping fills", "TLB")
-    entries_stored: int = _counter("leaf entries written", "stored")
-    tables_allocated: int = _counter("page tables allocated", "tables")
-    walk_steps: int | None = _optional("entries above the leaf read", "steps")
-    pages_scanned: int | None = _optional("PFN comparisons made by batching", "scanned")
-    walker_calls: int | None = _optional("descents from the top level", "walks")
-    pte_set_calls: int | None = _optional("calls that set leaf entries", "sets")
+    leaves: int = _counter("translations that the MMU sees", compiled=C_LEAVES)
+    tlb_entries: int = _counter("TLB entries that the mapping fills", "TLB", compiled=C_LEAVES)
+    entries_stored: int = _counter("leaf entries written", "stored", compiled=C_ENTRIES)
+    tables_allocated: int = _counter("page tables allocated", "tables", compiled=C_TABLES)
+    walk_steps: int | None = _optional("entries above the leaf read", "steps", compiled=C_WALK)
+    pages_scanned: int | None = _optional("PFN comparisons made by batching", "scanned", compiled=C_SCANNED)
+    walker_calls: int | None = _optional("descents from the top level", "walks", compiled=C_CALLS)
+    pte_set_calls: int | None = _optional("calls that set leaf entries", "sets", compiled=C_SETS)
     instructions: int | None = _optional("instructions executed")
     loads: int | None = _optional("instructions that read memory")
     stores: int | None = _optional("instructions that write memory")
@@ -55,9 +63,8 @@ class Cost:
 
     @classmethod
     def of(cls, pages: int, counters: Ints) -> Cost:
-        """From the walkers' counters (``vmaplab.pgtable.memory`` ``C_*``)."""
-        tables, walk, scanned, calls, sets, leaves, entries = (int(count) for count in counters)
-        return cls(pages, leaves, leaves, entries, tables, walk, scanned, calls, sets)
+        """From the counters that compiled code kept, :data:`COMPILED`."""
+        return cls(pages, **{name: int(counters[at]) for name, at in _COMPILED.items()})
 
     @classmethod
     def measured(
@@ -89,3 +96,6 @@ TEXTS: dict[str, str] = {one.name: one.metadata["text"] for one in fields(Cost)}
 """What each counter counts."""
 COLUMNS: dict[str, str] = {one.name: one.metadata["column"] for one in fields(Cost) if one.metadata["column"]}
 """The counters of a comparison, and the heads of their columns."""
+_COMPILED: dict[str, int] = {
+    one.name: one.metadata["compiled"] for one in fields(Cost) if one.metadata["compiled"] is not None
+}

@@ -28,13 +28,13 @@ from vmaplab.calls.operation import Operation
 from vmaplab.calls.table import Call, check_cpu, outcome
 from vmaplab.changes import Change
 from vmaplab.config import booted, complete_config, parse_boot_args
-from vmaplab.cost import Cost
+from vmaplab.cost import C_LEAVES, Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.machine import Machine
 from vmaplab.mapping import LEAF_DTYPE, Mapping, Part, SetMemory, VmArea
 from vmaplab.pages import heap
 from vmaplab.pages.runs import Pfns
-from vmaplab.pgtable.memory import C_LEAVES, TableMemory
+from vmaplab.pgtable.memory import TableMemory
 from vmaplab.release import Release
 from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, EventLog, Ints, WarnOn, signed
 from vmaplab.vmalloc.area import BEYOND, MAX_NODES, NO_ROOM, NO_VM, NOTHING_FREE, VMAP_BLOCK, VMAP_RAM, AddressSpace
@@ -179,18 +179,19 @@ class Kernel(Machine):
         addr, _ = space.bounds(block)
         if flags & VM_MAP_PUT_PAGES:
             space.own(addr, pages=array)
-        return self._mapping(addr, size, tables.cost.copy(), seen)
+        return self._mapping(addr, size, tables.cost.copy(), seen, block)
 
     def _vunmap(self, addr: int) -> None:
         if addr:
-            area = self._remove_area(addr, "vunmap")
-            if area.flags & VM_FLUSH_RESET_PERMS and not self._refuses_reset_perms:
+            block = self._remove_area(addr, "vunmap")
+            self._space.disown(block)
+            if self._space.vm_flags(block) & VM_FLUSH_RESET_PERMS and not self._refuses_reset_perms:
                 self._vm_unmap_aliases()
 
     def _vfree(self, addr: int) -> None:
         if not addr:
             return
-        area = self._remove_area(addr, "vfree")
+        area = self._space.pop_area(self._remove_area(addr, "vfree"))
         if area.flags & VM_FLUSH_RESET_PERMS:
             self._vm_unmap_aliases()
         if area.pages_addr and not self._space.find_vmap_area(area.pages_addr):
@@ -357,7 +358,7 @@ class Kernel(Machine):
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         tables = mapper.tables(self._look_back(addr), maps=False)
         space.unlink(block)
-        space.disown(space.bounds(block)[0])
+        space.disown(block)
         free_unmap_vmap_area(mapper.setup, tables, space.space, block)
         mapper.finish(tables)
 
@@ -635,9 +636,8 @@ class Kernel(Machine):
             self._mapper.warn(WarnOn.NO_TREE, f"RB_EMPTY_NODE: the vmap block at {vb.start:#x} is in no tree")
         self._space.free(vb.block)
 
-    def _remove_area(self, addr: int, call: str) -> VmArea:
-        """``remove_vm_area()``: unmap, then free lazily."""
-        addr = self._unsigned_long(addr)
+    def _remove_area(self, addr: int, call: str) -> int:
+        """``remove_vm_area()``: unmap, then free lazily; the block."""
         mapper, space = self._mapper, self._space
         if addr & (self.arch.page_size - 1):
             mapper.warn(WarnOn.BAD_ADDRESS, f"Trying to vfree() bad address ({addr:#x})")
@@ -651,9 +651,7 @@ class Kernel(Machine):
             mapper.warn(WarnOn.NO_AREA, f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         mapper.finish(tables)
-        area = space.area(block)
-        space.disown(area.addr)
-        return area
+        return int(block)
 
     def _look_back(self, addr: int) -> int:
         """Let the mapping in the block that holds ``addr`` see its leaves before they go; the block's bytes."""
@@ -682,7 +680,8 @@ class Kernel(Machine):
             self._buddy = heap.zone_of(self.arch, self.total_pages)
         return self._buddy
 
-    def _mapping(self, addr: int, size: int, counters: Ints, seen: int) -> Mapping:
+    def _mapping(self, addr: int, size: int, counters: Ints, seen: int, block: int = 0) -> Mapping:
+        """What a call returns; ``block``: the area's, if it is known."""
         log, until = self._mapper.log, len(self._mapper.log)
         mapping = Mapping(
             addr,
@@ -692,7 +691,7 @@ class Kernel(Machine):
             lambda: log.events(seen, until),
         )
         self._mappings[addr] = mapping
-        self._space.track(addr)
+        self._space.track(block or self._space.find_vmap_area(addr))
         return mapping
 
 

@@ -15,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import jit
+from vmaplab.cost import C_TABLES, COMPILED
 from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, i64
 from vmaplab.trace import L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_WARN, Ints, WarnOn
 
 # Indices into Tables.state.
 NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, ATTEMPTS, FAIL_FIRST, FAIL_SECOND, FREE = range(10)
-
-# Indices into Tables.cost.
-C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = range(7)
 
 # Bits of Tables.state[WARNED].
 W_BUSY, W_NULL, W_INVALID = 1 << WarnOn.ENTRY_SET, 1 << WarnOn.NULL_PAGE, 1 << WarnOn.PFN_INVALID
@@ -40,7 +38,7 @@ class Tables(NamedTuple):
 
     words: NDArray[Any]  # int64, or uint32 where an entry has 4 bytes
     state: Ints
-    cost: Ints
+    cost: Ints  # vmaplab.cost.COMPILED
     log: Ints  # shape (n, 4); n is 0 when nothing is recorded
 
 
@@ -180,7 +178,7 @@ class TableMemory:
         self._state = np.zeros(FREE + MAX_LEVELS, dtype=np.int64)
         self._state[NEXT] = used
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
-        counters, nothing = np.zeros(C_ENTRIES + 1, dtype=np.int64), np.zeros((0, 4), dtype=np.int64)
+        counters, nothing = np.zeros(len(COMPILED), dtype=np.int64), np.zeros((0, 4), dtype=np.int64)
         self._silent = Tables(self._words, self._state, counters, nothing)
         self._log = nothing  # grows with the calls
         self.fail(())

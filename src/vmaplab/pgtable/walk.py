@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
+from vmaplab.cost import C_CALLS, C_ENTRIES, C_LEAVES, C_SETS, C_WALK
 from vmaplab.pgtable.geometry import (
     CLEARS_ALL_BEFORE,
     CLEARS_NONE,
@@ -28,11 +29,6 @@ from vmaplab.pgtable.geometry import (
     i64,
 )
 from vmaplab.pgtable.memory import (
-    C_CALLS,
-    C_ENTRIES,
-    C_LEAVES,
-    C_SETS,
-    C_WALK,
     LIMIT,
     STOPPED,
     TABLES,

@@ -414,20 +414,30 @@ class AddressSpace:
         start, end = self.bounds(block)
         return VmArea(start, end - start, int(self.space.blocks.row[block, VM]), **self._extra.get(start, {}))
 
+    def vm_flags(self, block: int) -> int:
+        """``VM_*`` of a block that has an area."""
+        return int(self.space.blocks.row[block, VM])
+
     def own(self, addr: int, **what: Any) -> None:
         """Remember fields of the :class:`VmArea` at ``addr``."""
-        self.track(addr)
+        self.track(self.find_vmap_area(addr))
         self._extra.setdefault(addr, {}).update(what)
 
-    def track(self, addr: int) -> None:
-        """Compiled code leaves the area at ``addr`` to others."""
-        block = self.find_vmap_area(addr)
-        if block:  # else the vmap block that holds it was taken out of use
+    def track(self, block: int) -> None:
+        """Compiled code leaves ``block`` to others; 0: what held the address was taken out of use."""
+        if block:
             self.space.blocks.row[block, FLAGS] |= TRACKED
 
-    def disown(self, addr: int) -> None:
-        """The area at ``addr`` is gone."""
-        self._extra.pop(addr, None)
+    def disown(self, block: int) -> None:
+        """The area of ``block`` is gone."""
+        if self._extra:
+            self._extra.pop(self.bounds(block)[0], None)
+
+    def pop_area(self, block: int) -> VmArea:
+        """The area of a block that is gone."""
+        area = self.area(block)
+        self.disown(block)
+        return area
 
     def unlink(self, block: int) -> bool:
         """Take ``block`` out of use; false where the kernel warns, because it is in no tree."""
