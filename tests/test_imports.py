@@ -59,7 +59,11 @@ def used_in_compiled_code(path: Path) -> dict[str, str]:
         and {one.id for one in node.decorator_list if isinstance(one, ast.Name)} & {"jit", "inlined"}
     ]
     used = {
-        one.id for function in functions for line in function.body for one in ast.walk(line) if isinstance(one, ast.Name)
+        one.id
+        for function in functions
+        for line in function.body
+        for one in ast.walk(line)
+        if isinstance(one, ast.Name)
     }
     return {name: imported[name] for name in used & set(imported)}
 

@@ -60,6 +60,13 @@ class TestCache:
         assert done.image.read_bytes() == whole.image.read_bytes()
         assert done.image.read_bytes() != object_of("riscv64-sv39").image.read_bytes()
 
+    def test_a_link_to_a_tree_is_that_tree(self, tmp_path, monkeypatch):
+        """The kernel's makefiles follow links: a file has one name, in warnings too."""
+        link = tmp_path / "link"
+        link.symlink_to(object_of("arm64-4k").tree)
+        monkeypatch.setattr(build, "tree_of", lambda: link)
+        assert build.build(ARM64).tree == link.resolve()
+
     def test_a_header_that_takes_the_place_of_a_generic_one_is_another_tree(self, tmp_path):
         built = object_of("arm64-4k")
         files = json.loads((built.image.parent / "manifest.json").read_text())["files"]
@@ -209,6 +216,22 @@ class TestSeed:
 
     def test_a_file_that_is_gone_is_built_from_nothing(self, builds):
         (builds / "new/mm/memory.c").unlink()
+        assert not self.plant(builds)
+
+    def test_a_changed_file_that_no_command_names_is_built_from_nothing(self, builds):
+        """Its own name may be another one: what was made of it is not known."""
+        first = builds / "builds/first"
+        files = {"mm/rbtree.c": tools.file_digest(builds / "old/mm/memory.c")}
+        seed.remember_inputs(first, "recipe", builds / "old", files)
+        (builds / "new/mm/rbtree.c").write_text("int other;")
+        assert not self.plant(builds)
+
+    def test_a_file_beside_the_tree_that_has_changed_is_built_from_nothing(self, builds):
+        first, tool = builds / "builds/first", builds / "tool.c"
+        tool.write_text("int tool;")
+        (first / "mm/.tool.o.cmd").write_text(f"deps := {tool} \\\n")
+        seed.remember_inputs(first, "recipe", builds / "old", {})
+        tool.write_text("int tool = 2;")
         assert not self.plant(builds)
 
     def test_another_recipe_and_a_directory_that_is_being_changed_are_not_copied(self, builds):

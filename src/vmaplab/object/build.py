@@ -161,7 +161,7 @@ def build(
 
 
 def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Path | None, call: str) -> Built:
-    tree = tree_of() if tree is None else tree.expanduser().resolve()
+    tree = (tree_of() if tree is None else tree.expanduser()).resolve()
     version = check_tree(tree)
     if snippet is not None and not snippet.is_file():
         raise InputError(f"snippet: there is no file {snippet}")

@@ -37,8 +37,9 @@ def remember_inputs(folder: Path, recipe: str, tree: Path, files: dict[str, str]
     used = {name: known for name, known in files.items() if not Path(name).is_absolute()}
     for command in _commands(folder):
         for name in _named(command, tree):
-            if name not in used and (tree / name).is_file():
-                used[name] = file_digest(tree / name)
+            path = tree / name
+            if name not in used and not path.is_relative_to(folder) and path.is_file():
+                used[name] = file_digest(path)
     (folder / _TOLD).write_text(json.dumps({"recipe": recipe, "tree": str(tree), "files": used}))
 
 
@@ -88,9 +89,13 @@ def _changed(path: Path, recipe: str, tree: Path, known: dict[str, str]) -> list
         if name not in known:
             known[name] = file_digest(tree / name) if (tree / name).is_file() else ""
         if known[name] != wanted:
-            if not known[name] or not wanted or not name.endswith(_C):
+            if not known[name] or not wanted or not name.endswith(_C) or Path(name).is_absolute():
                 return None
             changed.append(name)
+    if changed:
+        named = {name for command in _commands(path.parent) for name in _named(command, Path(told["tree"]))}
+        if not named.issuperset(changed):  # what was made of it is not known
+            return None
     return changed
 
 
@@ -100,10 +105,10 @@ def _commands(folder: Path) -> list[Path]:
 
 
 def _named(command: Path, tree: Path) -> set[str]:
-    """The files of ``tree`` that are named there, by their names in it."""
-    words = _WORD.findall(command.read_text(errors="replace"))
+    """The files that are named there: those of ``tree`` by their names in it, others by their whole names."""
+    words = {word for word in _WORD.findall(command.read_text(errors="replace")) if word.startswith("/")}
     inside = f"{tree}/"
-    return {os.path.normpath(word.removeprefix(inside)) for word in words if word.startswith(inside)}
+    return {os.path.normpath(word).removeprefix(inside) for word in words}
 
 
 def _rename(folder: Path, names: dict[str, str]) -> None:

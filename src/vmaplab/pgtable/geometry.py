@@ -8,7 +8,8 @@ signed and unsigned.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -124,12 +125,18 @@ def unpacked(a: Ints, at: int) -> Geometry:
     )
 
 
+@lru_cache(maxsize=64)
 def numbers(values: tuple[Any, ...]) -> Ints:
-    """All numbers of nested tuples, in order."""
-    flat: list[int] = []
+    """All numbers of nested tuples, in order; the array is shared, and nobody writes to it."""
+    return np.array(list(_flat(values)), dtype=np.int64)
+
+
+def _flat(values: tuple[Any, ...]) -> Iterator[int]:
     for value in values:
-        flat.extend(numbers(value) if isinstance(value, tuple) else [value])
-    return np.array(flat, dtype=np.int64)
+        if isinstance(value, tuple):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 GEOMETRY_NUMBERS = 62

@@ -27,6 +27,7 @@ from vmaplab.vmalloc.tree import (
     START,
     VM,
     Blocks,
+    Bounds,
     add,
     erase,
     find,
@@ -52,7 +53,7 @@ was taken out of use and is in no tree."""
 NODE_SHIFT = 8  # where va->flags keeps the number of its node, from 1 on
 NO_VM = -1
 
-NODES, ZONE, LAZY, LAZY_MAX, DRAIN, BUSY_AREAS, LAZY_AREAS, POOLED, POOL_START, POOL_END, LOST, QUARTER = range(12)
+NODES, ZONE, LAZY, LAZY_MAX, DRAIN, BUSY_AREAS, LAZY_AREAS, POOLED, LOST, QUARTER = range(10)
 """Indices into Space.state."""
 FIRST, LAST, LENGTH = range(3)
 NOTHING_FREE, NO_ROOM = -1, -2
@@ -89,9 +90,8 @@ def node_of(space: Space, start: int) -> int:
 
 @jit
 def pool_of(node: int, size: int) -> int:
-    """``size_to_va_pool()``: the pool of ``size`` half pages in a node, or -1."""
-    index = (size - 1) >> 1
-    return node * MAX_VA_SIZE_PAGES + index if index < MAX_VA_SIZE_PAGES else -1
+    """``size_to_va_pool()``: the pool of ``size`` pages in a node, or -1."""
+    return node * MAX_VA_SIZE_PAGES + size - 1 if size <= MAX_VA_SIZE_PAGES else -1
 
 
 @jit
@@ -120,14 +120,14 @@ def pop(space: Space, pool: int, end: int) -> int:
 
 
 @jit
-def node_pool_del_va(space: Space, node: int, size: int, align: int, vstart: int, vend: int) -> int:
+def node_pool_del_va(space: Space, node: int, size: int, align: int, bounds: Bounds) -> int:
     """A block of ``size`` from a node's pool if its first one is aligned, or 0; else that one goes to the end."""
     pool = pool_of(node, size)
     if pool < 0 or space.pools[pool, FIRST] == 0:
         return 0
     block = pop(space, pool, i64(FIRST))
     start = i64(space.blocks.row[block, START])
-    if start & (align - 1) or start < vstart or space.blocks.row[block, END] > vend:
+    if start & (align - 1) or start < bounds.start or space.blocks.row[block, END] > bounds.end:
         push(space, pool, block, i64(LAST))
         return 0
     space.pools[pool, LENGTH] -= 1
@@ -136,8 +136,8 @@ def node_pool_del_va(space: Space, node: int, size: int, align: int, vstart: int
 
 
 @jit
-def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int, cpu: int, flags: int, vm: int) -> int:
-    """A block of ``size`` half pages in [vstart, vend), in use from now on, or a negative number: nothing is changed.
+def alloc_vmap_area(space: Space, size: int, align: int, bounds: Bounds, cpu: int, flags: int, vm: int) -> int:
+    """A block of ``size`` pages within ``bounds``, in use from now on, or a negative number: nothing is changed.
 
     The caller purges and tries again when nothing is free.
 
@@ -149,14 +149,14 @@ def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int,
     if room(blocks) < 3:
         return NO_ROOM
     block, pool, first = i64(0), i64(-1), i64(0)
-    if state[NODES] > 1 and vstart == state[POOL_START] and vend == state[POOL_END]:
+    if state[NODES] > 1 and bounds.pools:
         node = cpu % state[NODES]
         pool = pool_of(node, size)
         first = i64(space.pools[pool, FIRST]) if pool >= 0 else first
-        block = node_pool_del_va(space, node, size, align, vstart, vend)
+        block = node_pool_del_va(space, node, size, align, bounds)
         flags |= (node + 1) << NODE_SHIFT
     if block == 0:
-        start = take(blocks, size, align, vstart, vend)
+        start = take(blocks, size, align, bounds)
         if start < 0:
             if first and space.pools[pool, FIRST] != first:  # it was not aligned, and went to the end
                 push(space, pool, pop(space, pool, i64(LAST)), i64(FIRST))
@@ -170,7 +170,7 @@ def alloc_vmap_area(space: Space, size: int, align: int, vstart: int, vend: int,
 
 @jit
 def find_vmap_area(space: Space, addr: int) -> int:
-    """``find_vmap_area()``: the block in use that holds ``addr`` (half pages), or 0."""
+    """``find_vmap_area()``: the block in use that holds ``addr`` (pages), or 0."""
     first = node_of(space, addr)
     for step in range(space.state[NODES]):
         found = find(space.blocks, busy_root((first + step) % space.state[NODES]), addr)
@@ -290,10 +290,10 @@ def purge_vmap_node(space: Space, node: int, first: int, populate: bool) -> None
 def purge_vmap_area_lazy(space: Space, tables: Tables, start: int, end: int, full: bool, unit: int) -> int:
     """``__purge_vmap_area_lazy()``: one TLB flush, then all that waits is free; returns how many areas that were.
 
-    :param start: lowest half page to flush besides, or BEYOND.
+    :param start: lowest page to flush besides, or BEYOND.
     :param end: and the first one behind, or 0.
     :param full: the pools are emptied and stay empty.
-    :param unit: log2 of half a page.
+    :param unit: log2 of a page.
     """
     blocks, state = space.blocks, space.state
     start, end = i64(start), i64(end)
@@ -347,7 +347,7 @@ class AddressSpace:
     :param nodes: at most so many nodes; 32-bit kernels have one, and so have those before ``struct vmap_node``.
     :param quarter: a purge gives exactly a quarter of each pool back.
     :ivar space: what the compiled functions work on; another one whenever it grows.
-    :ivar unit: log2 of half a page in bytes.
+    :ivar unit: log2 of a page in bytes.
     :ivar given: addresses that the next areas have, in order, if another allocator than this one chooses them.
     """
 
@@ -359,17 +359,16 @@ class AddressSpace:
         nodes: int = MAX_NODES,
         quarter: bool = True,
     ) -> None:
-        self.unit = page_shift - 1
+        self.unit, self._vmalloc = page_shift, vmalloc
         nodes = min(cpus, nodes)
         blocks = new_blocks(64, 2 + 2 * nodes)
         state = np.zeros(QUARTER + 1, dtype=np.int64)
         state[QUARTER] = quarter
-        state[NODES], state[ZONE] = nodes, 2 * ZONE_PAGES if nodes > 1 else 1
+        state[NODES], state[ZONE] = nodes, ZONE_PAGES if nodes > 1 else 1
         state[LAZY_MAX] = cpus.bit_length() * (LAZY_MAX_BYTES >> self.unit)
-        state[POOL_START], state[POOL_END] = vmalloc[0] >> self.unit, vmalloc[1] >> self.unit
         pools = np.zeros((nodes * MAX_VA_SIZE_PAGES, 3), dtype=np.int64)
         # vmap_init_free_space(): all but the first page
-        insert(blocks, FREE, new_node(blocks, 2, 1 << (64 - self.unit)), 0, 0)
+        insert(blocks, FREE, new_node(blocks, 1, 1 << (64 - self.unit)), 0, 0)
         self.space = Space(blocks, pools, state)
         self.given: list[int] | None = None
         self._extra: dict[int, dict[str, Any]] = {}
@@ -389,11 +388,15 @@ class AddressSpace:
             vstart, align = self.given.pop(0), 1 << unit
             vend = vstart + size
         while True:
-            bounds = vstart >> unit, vend >> unit
-            block = alloc_vmap_area(self.space, size >> unit, align >> unit, *bounds, cpu, flags, vm)
+            bounds = self._bounds(vstart, vend)
+            block = alloc_vmap_area(self.space, size >> unit, align >> unit, bounds, cpu, flags, vm)
             if block != NO_ROOM:
                 return int(block)
             self.grow()
+
+    def _bounds(self, vstart: int, vend: int) -> Bounds:
+        whole = vend & ((1 << self.unit) - 1) == 0
+        return Bounds(vstart >> self.unit, vend >> self.unit, int(whole), int((vstart, vend) == self._vmalloc))
 
     def bounds(self, block: int) -> tuple[int, int]:
         """First address of a block, and the first one behind it."""

@@ -28,7 +28,7 @@ from vmaplab.vmalloc.area import (
     unlink_va,
 )
 from vmaplab.vmalloc.batch import Batching, vm_shift, vmap_batched, vmap_pages_range
-from vmaplab.vmalloc.tree import END, FLAGS, START, VM
+from vmaplab.vmalloc.tree import END, FLAGS, START, VM, Bounds
 
 ENOMEM = errno.ENOMEM
 NO_TABLES = -3
@@ -46,9 +46,10 @@ class Options(NamedTuple):
     quarter: int  # bytes from an address to its KMSAN shadow, and from there to its origin
     meta_bit: int  # the PFN bit that tells shadow frames from the others; half of it for origin frames
     aligns_area: int  # vmap() asks for areas in which batching can work
-    unit: int  # log2 of half a page
-    vstart: int  # VMALLOC_START and VMALLOC_END, in half pages
+    unit: int  # log2 of a page
+    vstart: int  # VMALLOC_START and VMALLOC_END, in pages
     vend: int
+    whole: int  # and VMALLOC_END is whole pages
 
 
 class Setup(NamedTuple):
@@ -64,7 +65,9 @@ class Setup(NamedTuple):
 def options_of(setup: Ints) -> Options:
     """The options of a packed setup."""
     a, at = setup, 2 * GEOMETRY_NUMBERS
-    return Options(a[at], a[at + 1], a[at + 2], a[at + 3], a[at + 4], a[at + 5], a[at + 6], a[at + 7], a[at + 8])
+    return Options(
+        a[at], a[at + 1], a[at + 2], a[at + 3], a[at + 4], a[at + 5], a[at + 6], a[at + 7], a[at + 8], a[at + 9]
+    )
 
 
 @jit
@@ -169,7 +172,7 @@ def free_unmap_vmap_area(setup: Ints, tables: Tables, space: Space, block: int) 
 
 @jit
 def remove_vm_area(setup: Ints, tables: Tables, space: Space, addr: int) -> int:
-    """``remove_vm_area()``: the block with ``addr`` (half pages) is unmapped and waits; 0 if there is none.
+    """``remove_vm_area()``: the block with ``addr`` (pages) is unmapped and waits; 0 if there is none.
 
     A block without a ``struct vm_struct`` is taken out of use, and out of everything: it is lost.
     """
@@ -201,18 +204,19 @@ def vmap(
     if flags & VM_IOREMAP:  # other alignments
         return NOTHING_FREE, 0
     options = options_of(setup)
-    size = len(pages) << (options.unit + 1)
+    size = len(pages) << options.unit
     if not fits(setup, tables, size):
         return NO_TABLES, 0
-    align = 2
+    align = 1
     if options.aligns_area:
         align = 1 << (vm_shift(unpacked(setup, 0), size) - options.unit)
     attempts = tables.state[ATTEMPTS]
     if out_of_memory(tables.state):
         tables.state[ATTEMPTS] = attempts
         return NOTHING_FREE, 0
-    length = (size >> options.unit) + 2
-    block = alloc_vmap_area(space, length, align, options.vstart, options.vend, cpu, i64(0), flags)
+    length = len(pages) + 1  # and the guard page
+    bounds = Bounds(options.vstart, options.vend, options.whole, i64(1))
+    block = alloc_vmap_area(space, length, align, bounds, cpu, i64(0), flags)
     if block < 0:
         tables.state[ATTEMPTS] = attempts
         return block, 0
@@ -224,8 +228,8 @@ def map_area(setup: Ints, tables: Tables, space: Space, block: int, pages: Ints,
     """The second half of ``vmap()``: map ``pages`` in the area of ``block``; on an error it is given up."""
     unit = options_of(setup).unit
     addr = space.blocks.row[block, START] << unit
-    size = len(pages) << (unit + 1)
-    err = map_pages(setup, tables, addr, size, pages, unit + 1, True, prots, meta)
+    size = len(pages) << unit
+    err = map_pages(setup, tables, addr, size, pages, unit, True, prots, meta)
     note(tables, L_FLUSH_VMAP, addr, addr + size, size)
     if err:
         stopped = tables.state[STOPPED]
@@ -277,7 +281,7 @@ def run(
                     results[number] = 0
                     continue
             block = find_vmap_area(space, (value >> unit) & inside)
-            if value & ((2 << unit) - 1) or block == 0:
+            if value & ((1 << unit) - 1) or block == 0:
                 return number
             if space.blocks.row[block, VM] == NO_VM or space.blocks.row[block, FLAGS] & TRACKED:
                 return number

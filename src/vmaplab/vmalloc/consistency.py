@@ -50,7 +50,7 @@ def _check(space: AddressSpace) -> None:
     spans = _spans(data, free)
     for (_, end), (start, _) in pairwise(spans):
         if end >= start:
-            _wrong(f"free blocks meet at half page {start:#x} and are not merged")
+            _wrong(f"free blocks meet at page {start:#x} and are not merged")
     if data.blocks.roots[DECAY]:
         _wrong("the tree of blocks that leave the pools is not empty")
     busy: list[int] = []
@@ -86,16 +86,16 @@ def _check(space: AddressSpace) -> None:
     _numbers(data, [*free, *busy, *lazy, *pooled])
     waiting = sum(end - start for start, end in _spans(data, lazy))
     if waiting != data.state[LAZY]:
-        _wrong(f"{waiting} half pages wait, {data.state[LAZY]} are counted")
+        _wrong(f"{waiting} pages wait, {data.state[LAZY]} are counted")
     whole = sorted(spans + _spans(data, busy + lazy + pooled))
-    covered, last = 0, 2
+    covered, last = 0, 1
     for start, end in whole:
         if start < last:
-            _wrong(f"two blocks overlap at half page {start:#x}")
+            _wrong(f"two blocks overlap at page {start:#x}")
         covered, last = covered + end - start, end
-    missing = (1 << (64 - space.unit)) - 2 - covered
+    missing = (1 << (64 - space.unit)) - 1 - covered
     if missing != data.state[LOST]:
-        _wrong(f"{missing} half pages are in no block, {data.state[LOST]} are known to be lost")
+        _wrong(f"{missing} pages are in no block, {data.state[LOST]} are known to be lost")
 
 
 def _numbers(data: Space, used: list[int]) -> None:
@@ -155,7 +155,7 @@ def _tree(data: Space, root: int, augmented: bool = False) -> list[int]:
     spans = _spans(data, found)
     for (start, end), after in pairwise([*spans, (1 << 62, 0)]):
         if not start < end <= after[0]:
-            _wrong(f"tree {root} is not in order at half page {start:#x}")
+            _wrong(f"tree {root} is not in order at page {start:#x}")
     return found
 
 
@@ -176,7 +176,7 @@ def _pool(data: Space, pool: int, pages: int) -> list[int]:
     while block:
         if data.blocks.chain[block, PREV] != before:
             _wrong(f"block {block} in pool {pool} does not know what comes before it")
-        if data.blocks.row[block, END] - data.blocks.row[block, START] != 2 * pages:
+        if data.blocks.row[block, END] - data.blocks.row[block, START] != pages:
             _wrong(f"block {block} in the pool for {pages} pages has another size")
         found.append(block)
         before, block = block, int(data.blocks.chain[block, NEXT])

@@ -69,7 +69,6 @@ class Mapper:
         huge_ioremap = config["HAVE_ARCH_HUGE_VMAP"] and "nohugeiomap" not in boot_args
         self._ioremap_max_page_shift = LARGEST_SHIFT if huge_ioremap else arch.page_shift
         self.quarter = (arch.vmalloc_end - arch.vmalloc_start + 1) // 4 & -arch.page_size
-        unit = arch.page_shift - 1
         self._vmalloc_end = vmalloc_end = arch.vmalloc_start + self.quarter - 1 if config["KMSAN"] else arch.vmalloc_end
         self._meta_g = geometry_of(arch, config, None)
         self.options = Options(
@@ -79,9 +78,10 @@ class Mapper:
             quarter=self.quarter,
             meta_bit=arch.addressable_pages >> 1,
             aligns_area=int(release.rules.aligns_area),
-            unit=unit,
-            vstart=arch.vmalloc_start >> unit,
-            vend=vmalloc_end >> unit,
+            unit=arch.page_shift,
+            vstart=arch.vmalloc_start >> arch.page_shift,
+            vend=vmalloc_end >> arch.page_shift,
+            whole=int(vmalloc_end % arch.page_size == 0),
         )
         how = batching_of(arch, release.rules, config, boot_args, g.shift[1])
         self.setup = numbers(Setup(g, self._meta_g, self.options, how))

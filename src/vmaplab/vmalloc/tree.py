@@ -5,8 +5,7 @@ Blocks are nodes of one array, like the ``struct vmap_area`` that wander from tr
 tree :data:`FREE` is augmented with the largest block of each subtree. Which block a search with an alignment finds
 depends on its shape, so it is balanced exactly as lib/rbtree.c does it. Node 0 stands for no node and is black.
 
-Addresses and sizes are in half pages: even ones are pages, and an odd one is "just behind a page", what
-``va_start + 1`` means in ``find_vmap_lowest_match()``.
+Addresses and sizes are in pages.
 """
 
 from __future__ import annotations
@@ -21,12 +20,21 @@ from vmaplab.pgtable.geometry import i64
 from vmaplab.trace import Ints
 
 START, END, LARGEST, LEFT, RIGHT, PARENT, RED, FLAGS = range(8)
-"""Columns of Blocks.row: half pages, subtree_max_size in the tree FREE, links and colour, va->flags."""
+"""Columns of Blocks.row: pages, subtree_max_size in the tree FREE, links and colour, va->flags."""
 USED, FREE_NODE = range(2)
 VM = LARGEST
 """A block in use has the flags of its vm_struct there, or -1 without one, as the kernel has its address."""
 FREE, DECAY = range(2)
 """The roots of the free blocks, and of those that leave the pools; behind them, those of the owner."""
+
+
+class Bounds(NamedTuple):
+    """Where a block may be, in pages."""
+
+    start: int
+    end: int  # whole pages alone
+    whole: int  # the end that the kernel has is no byte larger
+    pools: int  # this is VMALLOC_START to VMALLOC_END
 
 
 class Blocks(NamedTuple):
@@ -366,10 +374,11 @@ def is_within(tree: Blocks, node: int, size: int, align: int, vstart: int) -> bo
 def find_vmap_lowest_match(tree: Blocks, size: int, align: int, vstart: int, adjust: bool) -> int:
     """The block that the kernel takes: the lowest one if ``align`` is a page, else usually."""
     row = tree.row
-    length = size + align - 1 if adjust else size
+    length = size + align if adjust else size  # in bytes size + align - 1, which only whole pages more can hold
+    passed = vstart  # the block that the search went right from: the kernel's vstart is its va_start + 1 then
     node = i64(tree.roots[FREE])
     while node:
-        if row[row[node, LEFT], LARGEST] >= length and vstart < tree.row[node, START]:
+        if row[row[node, LEFT], LARGEST] >= length and passed < tree.row[node, START]:
             node = i64(row[node, LEFT])
             continue
         if is_within(tree, node, size, align, vstart):
@@ -384,23 +393,24 @@ def find_vmap_lowest_match(tree: Blocks, size: int, align: int, vstart: int, adj
             if is_within(tree, node, size, align, vstart):
                 return node
             if row[row[node, RIGHT], LARGEST] >= length and vstart <= tree.row[node, START]:
-                vstart = i64(tree.row[node, START]) + 1
+                passed = i64(tree.row[node, START])
+                vstart = passed + 1
                 node = i64(row[node, RIGHT])
                 break
     return 0
 
 
 @jit
-def take(tree: Blocks, size: int, align: int, vstart: int, vend: int) -> int:
-    """``__alloc_vmap_area()``: cut ``size`` out of a free block in [vstart, vend); its start, or -1."""
-    adjust = align > 2 and vend - vstart != size
-    node = find_vmap_lowest_match(tree, size, align, vstart, adjust)
+def take(tree: Blocks, size: int, align: int, bounds: Bounds) -> int:
+    """``__alloc_vmap_area()``: cut ``size`` out of a free block within ``bounds``; its start, or -1."""
+    exactly = bounds.whole != 0 and bounds.end - bounds.start == size
+    node = find_vmap_lowest_match(tree, size, align, bounds.start, align > 1 and not exactly)
     if node == 0:
         return -1
     start, end = i64(tree.row[node, START]), i64(tree.row[node, END])
     root = i64(FREE)  # numba compiles anew for a constant
-    found = align_up(max(start, vstart), align)
-    if found + size > vend:
+    found = align_up(max(start, bounds.start), align)
+    if found + size > bounds.end:
         return -1
     if found == start and found + size == end:
         erase(tree, root, node)
