@@ -37,11 +37,20 @@ def on_pages(pages):
     return pytest.mark.parametrize("path", pages, ids=lambda path: path.name)
 
 
+def examples():
+    """The console blocks of each page, so that they run beside each other; one that leaves a file is not alone."""
+    for path in WITH_COMMANDS:
+        blocks = re.findall(r"(?ms)^```console\n.*?^```\n", path.read_text())
+        if re.search(r"(?m)^\$ .*( -o |> )", "".join(blocks)):
+            blocks = ["".join(blocks)]
+        for number, block in enumerate(blocks, 1):
+            yield pytest.param(block, id=f"{path.name}-{number}")
+
+
 @pytest.mark.kernel
 @pytest.mark.slow
-@on_pages(WITH_COMMANDS)
-def test_commands_print_what_the_document_says(path):
-    text = path.read_text()
+@pytest.mark.parametrize("text", list(examples()))
+def test_commands_print_what_the_document_says(text):
     assert of_any_kernel(render(text)) == of_any_kernel(text)
 
 
