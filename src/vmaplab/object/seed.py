@@ -82,7 +82,7 @@ def _changed(path: Path, recipe: str, tree: Path, known: dict[str, str]) -> list
         told = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    if told["recipe"] != recipe:
+    if told.get("recipe") != recipe:
         return None
     changed = []
     for name, wanted in told["files"].items():
