@@ -358,7 +358,7 @@ MUTANTS = [
         "a pool gives out an area that is a page too short",
         "vmalloc/area.py",
         "    pool = pool_of(node, size)\n    if pool < 0 or space.pools[pool, FIRST] == 0:",
-        "    pool = pool_of(node, size - 2)\n    if pool < 0 or space.pools[pool, FIRST] == 0:",
+        "    pool = pool_of(node, size - 1)\n    if pool < 0 or space.pools[pool, FIRST] == 0:",
     ),
     Mutant(
         "vmap_pfn() does not call flush_cache_vmap()",

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,7 +56,7 @@ class TestCache:
         tree = changed_tree(tmp_path / "tree", "include/linux/vmalloc.h", **changed)
         done = build.build(targets.get("riscv64-sv39"), tree)
         assert done.fresh
-        monkeypatch.setattr(seed, "plant", lambda *_: None)
+        monkeypatch.setattr(seed, "_plant", lambda *_: None)
         monkeypatch.setattr(build, "_find", lambda *_: None)
         elsewhere = changed_tree(tmp_path / "elsewhere", "include/linux/vmalloc.h", **changed)
         whole = build.build(targets.get("riscv64-sv39"), elsewhere)
@@ -67,12 +70,27 @@ class TestCache:
         monkeypatch.setattr(build, "tree_of", lambda: link)
         assert build.build(ARM64).tree == link.resolve()
 
-    def test_a_header_that_takes_the_place_of_a_generic_one_is_another_tree(self, tmp_path):
+    def test_a_header_that_takes_the_place_of_another_is_another_tree(self):
         built = object_of("arm64-4k")
         files = json.loads((built.image.parent / "manifest.json").read_text())["files"]
-        headers = [name for name, known in files.items() if not known]
-        assert "arch/arm64/include/asm/div64.h" in headers
+        headers = {name for name, known in files.items() if not known}
+        # Before one that is generated, one of include/, and one of include/uapi/.
+        assert {f"arch/arm64/include/{name}" for name in ("asm/div64.h", "linux/mm.h", "asm/errno.h")} <= headers
+        assert "include/linux/errno.h" not in headers
         assert not any((built.tree / name).exists() for name in headers)
+
+    def test_the_sources_of_objtool_are_sources(self):
+        built = object_of("x86_64")
+        files = json.loads((built.image.parent / "manifest.json").read_text())["files"]
+        assert {"tools/objtool/check.c", "tools/lib/subcmd/help.c", "tools/arch/x86/lib/insn.c"} <= set(files)
+
+    def test_a_lock_is_held_until_the_commands_have_ended(self, tmp_path):
+        """A killed process leaves make behind, which goes on writing."""
+        path = tmp_path / "lock"
+        with tools.lock(path):
+            tools.run(["sh", "-c", "sleep 3 >/dev/null 2>&1 &"], tmp_path)
+        with path.open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     @pytest.mark.slow
     def test_a_changed_source_is_compiled_and_does_what_it_says(self, patched):
@@ -183,17 +201,19 @@ class TestSeed:
             (folder / f"mm/{name}.o").write_bytes(b"\0" + name.encode())
         (folder / "source").symlink_to(tmp_path / "old")
         files = {name: tools.file_digest(tmp_path / "old" / name) for name in ("Makefile",)}
-        seed.remember_inputs(folder, "recipe", tmp_path / "old", {**files, "include/asm/absent.h": ""})
+        seed.finish(folder, "recipe", tmp_path / "old", {**files, "include/asm/absent.h": ""})
         (tmp_path / "builds" / "second").mkdir()
         return tmp_path
 
     def plant(self, builds: Path, recipe: str = "recipe") -> dict[str, str]:
         """Plants the second directory; its files."""
         second = builds / "builds" / "second"
-        seed.plant(second, recipe, builds / "new")
+        seed.prepare(second, recipe, builds / "new")
         assert sorted(path.name for path in (builds / "builds").glob("*/")) == ["first", "second"]
         return {
-            str(path.relative_to(second)): path.read_bytes().decode() for path in second.rglob("*") if path.is_file()
+            str(path.relative_to(second)): path.read_bytes().decode()
+            for path in second.rglob("*")
+            if path.is_file() and path.suffix != ".json"
         }
 
     def test_what_a_changed_file_made_is_left_out_and_paths_are_the_new_ones(self, builds):
@@ -222,7 +242,7 @@ class TestSeed:
         """Its own name may be another one: what was made of it is not known."""
         first = builds / "builds/first"
         files = {"mm/rbtree.c": tools.file_digest(builds / "old/mm/memory.c")}
-        seed.remember_inputs(first, "recipe", builds / "old", files)
+        seed.finish(first, "recipe", builds / "old", files)
         (builds / "new/mm/rbtree.c").write_text("int other;")
         assert not self.plant(builds)
 
@@ -230,13 +250,56 @@ class TestSeed:
         first, tool = builds / "builds/first", builds / "tool.c"
         tool.write_text("int tool;")
         (first / "mm/.tool.o.cmd").write_text(f"deps := {tool} \\\n")
-        seed.remember_inputs(first, "recipe", builds / "old", {})
+        seed.finish(first, "recipe", builds / "old", {})
         tool.write_text("int tool = 2;")
         assert not self.plant(builds)
 
     def test_another_recipe_and_a_directory_that_is_being_changed_are_not_copied(self, builds):
         assert not self.plant(builds, "another")
-        seed.forget_inputs(builds / "builds/first")
+        seed.prepare(builds / "builds/first", "recipe", builds / "old")
+        assert not self.plant(builds)
+
+    def test_a_source_that_was_replaced_by_an_older_one_is_compiled(self, builds):
+        first = builds / "builds/first"
+        (builds / "old/mm/vmalloc.c").write_text("int vmalloc = 2;")
+        os.utime(builds / "old/mm/vmalloc.c", (1, 1))
+        seed.prepare(first, "recipe", builds / "old")
+        assert not (first / "mm/vmalloc.o").exists()
+        assert (first / "mm/memory.o").exists()
+        # The build fails, and the file is what it was before: nobody knows what the object was made of.
+        (first / "mm/vmalloc.o").write_bytes(b"of the second one")
+        (first / "mm/.vmalloc.o.cmd").write_text(f" {builds}/old/mm/vmalloc.c \\\n")
+        (builds / "old/mm/vmalloc.c").write_text("int vmalloc;")
+        os.utime(builds / "old/mm/vmalloc.c", (1, 1))
+        seed.prepare(first, "recipe", builds / "old")
+        assert not (first / "mm/vmalloc.o").exists()
+
+    def test_a_directory_of_which_nothing_is_known_is_emptied(self, builds):
+        first = builds / "builds/first"
+        (first / "vmaplab-inputs.json").unlink()
+        seed.prepare(first, "recipe", builds / "old")
+        assert not list(first.iterdir())
+
+    def test_what_is_edited_while_it_is_copied_is_newer_than_what_is_copied(self, builds, monkeypatch):
+        copied = shutil.copytree
+
+        def edit_and_copy(*arguments, **keywords):
+            (builds / "new/mm/memory.c").write_text("int memory = 2;")
+            return copied(*arguments, **keywords)
+
+        monkeypatch.setattr(shutil, "copytree", edit_and_copy)
+        self.plant(builds)
+        edited = (builds / "new/mm/memory.c").stat().st_mtime_ns
+        assert (builds / "builds/second/mm/memory.o").stat().st_mtime_ns < edited
+
+    def test_a_tool_of_the_build_that_has_changed_is_built_from_nothing(self, builds):
+        (builds / "old/tools/objtool").mkdir(parents=True)
+        (builds / "old/tools/objtool/check.c").write_text("int check;")
+        shutil.copytree(builds / "old/tools", builds / "new/tools")
+        files = {"tools/objtool/check.c": tools.file_digest(builds / "old/tools/objtool/check.c")}
+        (builds / "builds/first/.check.o.cmd").write_text(f" {builds}/old/tools/objtool/check.c \\\n")
+        seed.finish(builds / "builds/first", "recipe", builds / "old", files)
+        (builds / "new/tools/objtool/check.c").write_text("int check = 2;")
         assert not self.plant(builds)
 
 

@@ -41,7 +41,7 @@ def test_another_type_or_number_of_parameters_does_not_match(ours, theirs):
 def test_parameters_have_the_values_of_their_types():
     it = parse("void f(int a, unsigned int b, unsigned long c, bool d, gfp_t e, void *f)")
     assert it.names == ("a", "b", "c", "d", "e", "f")
-    assert [kind.read((1 << 64) - 1) for kind in it.types] == [
+    assert [kind.reader()((1 << 64) - 1) for kind in it.types] == [
         -1,
         0xFFFF_FFFF,
         (1 << 64) - 1,

@@ -513,3 +513,148 @@ class TestNothingHidesBehindAnotherLook:
         for number in range(3 * MOST):
             witness.vunmap(witness.vmap([number, number + 1]).addr)
         witness.close()
+
+    @pytest.mark.parametrize("every", [1, 16])
+    @pytest.mark.parametrize(
+        ("arch", "flipped"),
+        [("x86_64", 63), ("x86_64", 1), ("x86_64", 4), ("arm64-4k", 53), ("riscv64-sv39", 3), ("powerpc64-radix", 0)],
+    )
+    def test_a_leaf_that_is_changed_in_place_is_noticed(self, arch, flipped, every):
+        kernel = Kernel(arch, record=True)
+        after(kernel, "vmap", lambda mapping: store(kernel, mapping.addr, lambda entry: entry ^ 1 << flipped))
+        with pytest.raises(Violation):
+            in_turns(Witness(kernel, every=every))
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_a_table_that_is_taken_away_and_comes_back_is_noticed(self, every):
+        kernel, kept = Kernel("x86_64", record=True), []
+        after(kernel, "vmap", lambda mapping: kept.append((mapping.addr, store(kernel, mapping.addr, lambda _: 0, 1))))
+        before(kernel, "vunmap", lambda addr: store(kernel, addr, lambda _: kept.pop()[1], 1))
+        with pytest.raises(Violation):
+            in_turns(Witness(kernel, every=every))
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_an_entry_that_leads_to_no_table_is_noticed(self, every):
+        kernel = Kernel("x86_64", record=True)
+        beside = 5 << 21
+        after(kernel, "vmap", lambda mapping: store(kernel, mapping.addr + beside, lambda _: 0x12345067, 1))
+        before(kernel, "vunmap", lambda addr: store(kernel, addr + beside, lambda _: 0, 1))
+        with pytest.raises(Violation, match="leads to 0x12345000: no table is there"):
+            in_turns(Witness(kernel, every=every))
+
+    @pytest.mark.parametrize("arch", ["x86_64", "arm64-4k", "riscv64-sv39"])
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_a_vunmap_that_clears_the_entry_of_the_pgd_is_told(self, arch, every):
+        """The tables below it are gone with it, also from what the events say of later calls."""
+        kernel = Kernel(arch, record=True)
+        top = len(kernel.arch.levels) - 1
+        before(kernel, "vunmap", lambda addr: store(kernel, addr, lambda _: 0, top))
+        with pytest.raises(Violation):
+            in_turns(Witness(kernel, every=every))
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_memory_that_is_not_what_was_stored_is_noticed(self, every):
+        kernel = Kernel("x86_64", record=True)
+        witness = Witness(kernel, every=every)
+        witness.vmap([1, 2])
+        words = kernel._mapper.memory._words
+        words[np.flatnonzero(words)[-1] + 8] = 0x2000  # not present
+        with pytest.raises(Violation, match="is not what was stored there last"):
+            witness.vmap([3, 4])
+            witness.close()
+
+    @pytest.mark.parametrize("arch", ARCHES)
+    def test_a_prot_of_the_callers_is_judged_alike(self, arch):
+        """What the tables forbid need not be forbidden by the leaf (UXN of arm64)."""
+        facts = Kernel(arch).arch
+        for bit in range(8 * facts.entry_bytes):
+            watched = []
+            for calls in (1, 16):
+                witness = Witness(Kernel(arch, record=True), every=calls)
+                try:
+                    witness.vunmap(witness.vmap([1, 2], prot=facts.page_kernel ^ 1 << bit).addr)
+                    witness.close()
+                    watched.append("holds")
+                except Violation:
+                    watched.append("does not")
+            assert watched[0] == watched[1], bit
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_each_report_is_looked_at(self, every):
+        kernel = Kernel("arm64-4k", record=True)
+
+        def longer(mapping):
+            mapping.size += 4096 * (mapping.size > 8192)
+
+        after(kernel, "vmap", longer)
+        witness = Witness(kernel, every=every)
+        with pytest.raises(Violation, match="reports 16384 bytes and has mapped 12288"):
+            for pages in ([1, 2], [1, 2, 3]):
+                witness.vunmap(witness.vmap(pages).addr)
+            witness.close()
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_what_is_mapped_and_unmapped_by_one_call_is_flushed(self, every):
+        kernel = Kernel("x86_64", record=True)
+
+        def again(mapping):
+            entry = store(kernel, mapping.addr, lambda _: 0)
+            kernel._mapper.flush(L_FLUSH_TLB, mapping.addr, mapping.addr + 4096)
+            store(kernel, mapping.addr, lambda _: entry)
+
+        after(kernel, "vmap", again)
+        with pytest.raises(Violation, match=r"is unmapped without a flush_cache_vunmap\(\) over it"):
+            in_turns(Witness(kernel, every=every))
+
+    def test_the_mmu_sees_what_is_unmapped_at_once(self):
+        witness = Witness(Kernel("x86_64", record=True), mmu=True, every=16)
+        in_turns(witness)
+        assert witness.translated >= 3 * 2
+
+    def test_a_pfn_beyond_32_bits_is_cut_off(self):
+        witness = Witness(Kernel("powerpc-8xx-16k", record=True, total_pages=1 << 18))
+        assert witness.vmalloc_to_pfn(witness.vmap_pfn([(1 << 18) + 5]).addr) == 5
+
+
+def in_turns(witness):
+    for _ in range(3):
+        witness.vunmap(witness.vmap([1, 2]).addr)
+    witness.close()
+
+
+def after(kernel, name, then):
+    """Have ``then`` called with what a call of the model returns."""
+    inner = getattr(kernel, f"_{name}")
+
+    def call(*arguments):
+        made = inner(*arguments)
+        then(made)
+        return made
+
+    setattr(kernel, f"_{name}", call)
+
+
+def before(kernel, name, first):
+    """Have ``first`` called with the arguments of a call of the model."""
+    inner = getattr(kernel, f"_{name}")
+
+    def call(*arguments):
+        first(*arguments)
+        return inner(*arguments)
+
+    setattr(kernel, f"_{name}", call)
+
+
+def store(kernel, addr, change, level=0):
+    """Change the entry that maps ``addr`` at a level, as a store that is seen; what was there."""
+    memory, form = kernel._mapper.memory, FORMATS[kernel.arch.name]
+    words = memory._words.view(form.entry)
+    table, item = kernel.table_root, np.dtype(form.entry).itemsize
+    for one in range(len(form.levels) - 1, level - 1, -1):
+        shift, bits = form.levels[one]
+        phys = table + item * (addr >> shift & (1 << bits) - 1)
+        entry = int(words[(phys - memory.base) // item])
+        table = int(form.decode(one, np.array([entry], dtype=np.uint64)).phys[0])
+    words[(phys - memory.base) // item] = now = change(entry)
+    kernel.log.add(L_STORE, phys, now, item)
+    return entry

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,14 +24,15 @@ class CType(NamedTuple):
     words: tuple[str, ...]
     stars: int
 
-    def read(self, register: int) -> int:
-        """The value of this type in a register of 64 bits."""
+    def reader(self) -> Callable[[int], int]:
+        """Gives the value of this type in a register of 64 bits."""
         if self.stars or not _NARROW.issuperset(self.words):
-            return register
+            return lambda register: register
         if self.words == ("bool",):
-            return register & 1
-        value = register & 0xFFFF_FFFF
-        return value - (1 << 32) if self.words == ("int",) and value >> 31 else value
+            return lambda register: register & 1
+        if self.words == ("int",):
+            return lambda register: ((register & 0xFFFF_FFFF) ^ 1 << 31) - (1 << 31)
+        return lambda register: register & 0xFFFF_FFFF
 
 
 _NARROW = frozenset({"int", "unsigned", "gfp_t", "bool"})

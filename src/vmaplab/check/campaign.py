@@ -214,6 +214,7 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
         shown = found.scenario or scenario
         return Verdict(plan, 1, len(scenario.steps), None, shown, told, failures=found.runs, partly=found.partly)
     told, translated, partly, seen = compared(scenario, ours, theirs)
+    seen.settle()
     return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated, partly=partly, seen=seen)
 
 
@@ -310,5 +311,7 @@ def _run(start: int, end: int) -> Result:
             translated += pages
             partly += unjudged
         if told:
+            seen.settle()
             return Result(number - start + 1, steps, translated, failures, partly, seen, number, told)
+    seen.settle()
     return Result(end - start, steps, translated, failures, partly, seen)

@@ -19,7 +19,7 @@ from vmaplab.calls.effects import Maps
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.table import Returns, call_of, outcome
-from vmaplab.check.seen import Seen, built
+from vmaplab.check.seen import Seen, stored
 from vmaplab.errors import BREAKS, KernelFault, Undefined, Violation, VmapError
 from vmaplab.judge import FORMATS
 from vmaplab.judge.witness import Witness
@@ -322,8 +322,9 @@ def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, in
     if isinstance(ours, ModelSide):  # of two trees, both have to say so
         runs = _defined(*runs)
     told = difference(scenario, *runs, (ours.name, theirs.name))
-    seen = built(their_run.rows, FORMATS[their_run.arch], their_run.root)
-    seen.guided, seen.undefined = int(ours.guided), int(any(UNDEFINED in one.results for one in runs))
+    undefined = int(any(UNDEFINED in one.results for one in runs))
+    its = stored(their_run.rows, FORMATS[their_run.arch], their_run.root)
+    seen = Seen(undefined=undefined, guided=int(ours.guided), stored=[its])
     return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs), seen
 
 

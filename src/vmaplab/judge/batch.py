@@ -8,6 +8,7 @@ finding does not always say where: whoever gets one makes the calls again, watch
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from vmaplab.errors import Violation
 from vmaplab.judge import invariants
 from vmaplab.judge.flushes import EVERYWHERE, bounded, exactly, flushed, flushes_of
 from vmaplab.judge.format import Format
-from vmaplab.judge.history import Change, Rows
+from vmaplab.judge.history import Change, Rows, Span
 from vmaplab.mapping import Mapping
 from vmaplab.trace import Ints
 
@@ -38,7 +39,7 @@ class Done(NamedTuple):
     :param made: the area that it has to map; None if it maps nothing.
     :param ended: the areas that it ends.
     :param refused: it failed, and has to have undone what it did.
-    :param told: what it returned, if that is to be looked at.
+    :param told: what it returned, if that is to be looked at; ``size``: how many bytes that has.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Done(NamedTuple):
     ended: tuple[Area, ...]
     refused: bool
     told: Mapping | None
+    size: int
 
 
 class Area(NamedTuple):
@@ -63,14 +65,17 @@ class Area(NamedTuple):
     rights: int | None
 
 
-def judge(done: list[Done], first: int, rows: Rows, changes: Change, form: Format, page: int) -> None:
+def judge(done: list[Done], first: int, rows: Rows, changes: Change, form: Format, page: int, held: list[Span]) -> None:
     """Judge the calls ``done``, :data:`MOST` at most, whose events are ``rows``.
 
     :param first: number of the first of the rows.
     :param changes: what the rows changed.
     :param page: bytes of a page.
+    :param held: [start, end) of the areas that are there after them.
     :raises Violation: if one of them did anything else than what it had to do.
     """
+    if changes.altered:
+        raise Violation(f"what maps {changes.altered[0]:#x} is changed while it is in use")
     ends = np.array([one.end for one in done], dtype=np.int64) - first
     refused = np.array([one.refused for one in done], dtype=bool)
     made_by = np.searchsorted(ends, changes.made_rows, side="right")
@@ -78,9 +83,10 @@ def judge(done: list[Done], first: int, rows: Rows, changes: Change, form: Forma
     if refused.any():
         undone = _numbered(changes.made, made_by, refused)
         again = _numbered(changes.cleared, cleared_by, refused)
-        if any(not np.array_equal(undone[field], again[field]) for field in ("va", "size", "phys")):
+        if not np.array_equal(_kept(undone, again), _kept(again, undone)):
             raise Violation("a call that failed has not undone what it had mapped")
     made, cleared = _numbered(changes.made, made_by, ~refused), _numbered(changes.cleared, cleared_by, ~refused)
+    made, cleared = _kept(made, cleared), _kept(cleared, made)
     mades = [(_above(one.made.addr, number), one.made) for number, one in enumerate(done) if one.made]
     gones = [(_above(area.addr, number), area) for number, one in enumerate(done) for area in one.ended]
     granule = 1 << form.levels[0][0]
@@ -93,7 +99,8 @@ def judge(done: list[Done], first: int, rows: Rows, changes: Change, form: Forma
         invariants.rights(made, form, [(start, start + len(area.pfns) * page, area.rights) for start, area in mades])
     except Violation as found:
         raise type(found)(_NUMBERED.sub(lambda it: _plain(int(it[0], 16), form), str(found))) from None
-    begin = 0
+    clearing = set(cleared_by.tolist())
+    begin, known = 0, held + [(area.addr, area.end) for one in done for area in one.ended]
     for number, (one, end) in enumerate(zip(done, ends.tolist(), strict=True)):
         flushes = flushes_of(rows[begin:end])
         begin = end
@@ -102,14 +109,29 @@ def judge(done: list[Done], first: int, rows: Rows, changes: Change, form: Forma
             exactly(one.name, flushes.maps, start, stop)
         for area in one.ended:
             exactly(one.name, flushes.unmaps, area.addr, area.end)
-        bounded(one.name, flushes, mapped, EVERYWHERE, one.refused)
-        if one.refused:
+        bounded(one.name, flushes, known, EVERYWHERE, one.refused)
+        if one.refused or (one.made and number in clearing):
             its = changes.made[made_by == number], changes.cleared[cleared_by == number]
             flushed(one.name, flushes, *its, (0, 0), flushes_mapped=True, undone=True)
+        if one.made:
+            invariants.reported_size(one.name, one.size, len(one.made.pfns) * page)
         if one.told and one.made:
-            its_made = _numbered(changes.made, made_by, np.arange(len(done)) == number)
+            its_made = made[made["va"] >> np.uint64(_ADDRESS_BITS) == np.uint64(number)]
             its_made["va"] = its_made["va"] & np.uint64(_ADDRESS) | np.uint64(form.kernel_half)
             invariants.reported(one.name, one.told, its_made, len(one.made.pfns) * page, page)
+
+
+def _kept(entries: NDArray[Any], undone: NDArray[Any]) -> NDArray[Any]:
+    """``entries`` without those that the same call has also ``undone``, one for one; both are numbered."""
+    if not len(np.intersect1d(entries["va"], undone["va"])):
+        return entries
+    left = Counter(undone.tolist())
+    chosen = np.ones(len(entries), dtype=np.bool_)
+    for at, entry in enumerate(entries.tolist()):
+        if left[entry]:
+            left[entry] -= 1
+            chosen[at] = False
+    return entries[chosen]
 
 
 def _above(addr: int, number: int) -> int:

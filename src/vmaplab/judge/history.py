@@ -9,13 +9,14 @@ a table is freed only when nothing leads to it any more, not even in a TLB.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.errors import Violation
-from vmaplab.judge.format import CANNOT, U64, Bools, Decoded, Format
+from vmaplab.judge.format import CANNOT, EVERYTHING, U64, Bools, Decoded, Format
 from vmaplab.judge.walker import ENTRY
 from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_STORE, L_TABLE_ALLOC, L_TABLE_FREE
 
@@ -83,12 +84,15 @@ class Change(NamedTuple):
 
     :param made: ``vmaplab.judge.walker.ENTRY``; ``made_rows``: which event each comes of.
     :param cleared: likewise.
+    :param altered: addresses whose translation changed, and no leaf came or went: an entry got other permissions in
+        place, or a table was cut off that had leaves, or was not freed then.
     """
 
     made: NDArray[Any]
     made_rows: Rows
     cleared: NDArray[Any]
     cleared_rows: Rows
+    altered: list[int]
 
 
 class History:
@@ -109,12 +113,15 @@ class History:
         self._words: U64 = np.zeros((root + size - base) // self._item, dtype=np.uint64)
         self._tables: dict[int, tuple[int, int]] = {root: (top, size)}  # -> level, bytes
         self._va = {root: form.kernel_half}  # what the table's first entry maps
+        self._allowed = {root: EVERYTHING}  # what the entries on the way to a table allow
         self._parent: dict[int, int] = {}  # of a table that an entry leads to
         self._cut: dict[int, bool] = {}  # a table that no entry leads to any more -> flushed since
         self._starts: list[int] = [root]
         self._root = root
         self._made: list[tuple[NDArray[Any], Rows]] = []
         self._cleared: list[tuple[NDArray[Any], Rows]] = []
+        self._altered: list[int] = []
+        self._unlinked: dict[int, int] = {}  # a table that was cut off since -> what it mapped
         self.stale = Spans()
 
     @property
@@ -129,7 +136,7 @@ class History:
         :param strict: false where the caller maps over what it has mapped: then only the books are kept.
         :raises Violation: for what breaks the rules above.
         """
-        self._made, self._cleared = [], []
+        self._made, self._cleared, self._altered, self._unlinked = [], [], [], {}
         kinds = rows[:, 0]
         start, others = 0, np.flatnonzero((kinds != L_STORE) & (kinds < L_FLUSH_VMAP))
         for at in [*others.tolist(), len(rows)]:
@@ -145,7 +152,8 @@ class History:
                     self._free(addr, strict)
                 elif kind == L_FLUSH_TLB:
                     self._flush(addr % (1 << 64), addr % (1 << 64) + value - addr)
-        return Change(*_in_order(self._made), *_in_order(self._cleared))
+        altered = [*self._altered, *self._unlinked.values()]
+        return Change(*_in_order(self._made), *_in_order(self._cleared), altered)
 
     def _alloc(self, table: int, entry_log: int, size: int) -> None:
         if table in self._tables:
@@ -171,6 +179,7 @@ class History:
         self._starts.remove(table)
         self._parent.pop(table, None)
         self._cut.pop(table, None)
+        self._unlinked.pop(table, None)
         first = (table - self._base) // self._item
         self._words[first : first + size // self._item] = 0
 
@@ -191,18 +200,41 @@ class History:
         if len(outside := np.flatnonzero(where >= ends[which])):
             at = int(outside[0])
             raise Violation(f"{int(values[at]):#x} is stored at {int(where[at]):#x}, where no page table is")
-        old = self._replace(((where - np.uint64(self._base)) // np.uint64(self._item)).astype(np.int64), values)
-        slot = (where - np.array(tables, dtype=np.uint64)[which]) // np.uint64(self._item)
+        index = ((where - np.uint64(self._base)) // np.uint64(self._item)).astype(np.int64)
         level = np.array([number for number, _ in sizes])[which]
+        if len(where) > 1 and len(cuts := np.flatnonzero(self._unlinks(level, index))):
+            for first, last in pairwise(sorted({0, len(where), *cuts.tolist(), *(cuts + 1).tolist()})):
+                self._stores(where[first:last], values[first:last], rows[first:last], strict)
+            return
+        old = self._replace(index, values)
+        slot = (where - np.array(tables, dtype=np.uint64)[which]) // np.uint64(self._item)
         seen = len(self._made)
         for one in np.unique(level).tolist()[::-1]:  # from the top: what leads to a table says what the table maps
             its = np.flatnonzero(level == one)
             vas = np.array([self._va.get(table, 0) for table in tables], dtype=np.uint64)[which[its]]
             vas += slot[its] << np.uint64(self._form.levels[one][0])
-            parents = [tables[number] for number in which[its].tolist()] if one else []
-            self._changes(one, old[its], values[its], vas, rows[its], parents, strict)
+            self._changes(
+                one, old[its], values[its], vas, rows[its], [tables[at] for at in which[its].tolist()], strict
+            )
         if strict:
             self._reused(self._made[seen:], self._cleared[seen:])
+
+    def _unlinks(self, level: NDArray[np.int64], index: NDArray[np.int64]) -> Bools:
+        """Which stores may replace an entry that leads to a table: each of them is a step of its own.
+
+        What the table maps is to be told from what is in it then.
+        """
+        found = np.zeros(len(index), dtype=np.bool_)
+        upper = np.flatnonzero(level > 0)
+        words = self._words[index[upper]]
+        for one in np.unique(level[upper]).tolist() if self._form.zero_counts or words.any() else []:
+            its = level[upper] == one
+            was = self._form.decode(one, words[its])
+            found[upper[its]] = self._present(was) & ~was.leaf
+        again = np.ones(len(upper), dtype=np.bool_)
+        again[np.unique(index[upper], return_index=True)[1]] = False
+        found[upper] |= again
+        return found
 
     def _replace(self, index: NDArray[np.int64], values: U64) -> U64:
         """Store; returns what each store replaced, also where an entry is stored several times."""
@@ -214,7 +246,7 @@ class History:
         return old
 
     def _changes(self, level: int, old: U64, new: U64, va: U64, rows: Rows, tables: list[int], strict: bool) -> None:
-        """The stores to entries of one level, in order; ``tables``: to which table, above the last level."""
+        """The stores to entries of one level, in order; ``tables``: to which table each."""
         was, now = self._form.decode(level, old), self._form.decode(level, new)
         before, after = self._present(was), self._present(now)
         switched = before & after & ((was.leaf != now.leaf) | (was.phys != now.phys) | (was.group != now.group))
@@ -224,7 +256,15 @@ class History:
                 f"the entry for {int(va[bad]):#x} goes from {int(old[bad]):#x} to {int(new[bad]):#x} "
                 "without going through invalid (break-before-make)"
             )
-        wrong = np.flatnonzero(after & (now.bad != 0))
+        self._altered += va[before & after & (old != new)].tolist()
+        astray = now.valid & ~now.leaf & ~after & ~self._is_invalid_table(now.phys)
+        if strict and astray.any():
+            bad = int(np.flatnonzero(astray)[0])
+            raise Violation(
+                f"the entry {int(new[bad]):#x} for {int(va[bad]):#x} leads to {int(now.phys[bad]):#x}: "
+                "no table is there"
+            )
+        wrong = np.flatnonzero(now.valid & (now.bad != 0))
         if strict and len(wrong):
             bad = int(wrong[0])
             raise Violation(f"the entry {int(new[bad]):#x} for {int(va[bad]):#x}: {CANNOT[now.bad[bad] - 1]}")
@@ -240,8 +280,9 @@ class History:
         come = after & now.leaf & ~(before & was.leaf)
         if strict and come.any() and (found := self.stale.meet(va[come], va[come] + span)) is not None:
             raise Violation(f"{found:#x} is mapped again before the TLB flush of what was mapped there")
-        self._made.append((_entries(now, va, span, come), rows[come]))
-        self._cleared.append((_entries(was, va, span, gone), rows[gone]))
+        allowed = np.array([self._allowed.get(table, EVERYTHING) for table in tables], dtype=np.uint8)
+        self._made.append((_entries(now, va, span, come, allowed), rows[come]))
+        self._cleared.append((_entries(was, va, span, gone, allowed), rows[gone]))
         self.stale.add(va[gone], va[gone] + span)
         self.stale.remove(*self._unjudged)
         for change in np.flatnonzero((before & ~was.leaf) | (after & ~now.leaf)).tolist():
@@ -249,7 +290,10 @@ class History:
                 child = int(was.phys[change])
                 del self._parent[child]
                 self._cut[child] = False
-                self.stale.add(*self._leaves_below(child))
+                self._unlinked[child] = int(va[change])
+                starts, ends = self._leaves_below(child)
+                self._altered += starts[:1].tolist()
+                self.stale.add(starts, ends)
             if after[change] and not now.leaf[change]:
                 child = int(now.phys[change])
                 if child in self._parent:
@@ -257,6 +301,7 @@ class History:
                 self._parent[child] = tables[change]
                 self._cut.pop(child, None)
                 self._va[child] = int(va[change])
+                self._allowed[child] = self._allowed.get(tables[change], EVERYTHING) & int(now.rights[change])
 
     def _present(self, it: Decoded) -> Bools:
         """Valid, and no pointer to one of LoongArch's invalid tables."""
@@ -264,6 +309,20 @@ class History:
         for index in np.flatnonzero(it.valid & ~it.leaf).tolist():
             present[index] = int(it.phys[index]) in self._tables
         return present
+
+    def _is_invalid_table(self, phys: U64) -> Bools:
+        """Whether these are LoongArch's invalid tables, which an empty upper entry points to."""
+        found: Bools = (phys >= np.uint64(self._base)) & (phys < np.uint64(self._root)) & self._form.zero_counts
+        return found
+
+    def disagrees(self, memory: NDArray[np.uint8]) -> int | None:
+        """Physical address of an entry that is another one in ``memory`` than the events say, or None."""
+        if self._form.zero_counts:  # a table begins with pointers to the invalid ones, which nothing tells
+            return None
+        words = memory[: len(memory) // self._item * self._item].view(self._form.entry)
+        count = min(len(words), len(self._words))
+        other = np.flatnonzero(words[:count] != self._words[:count])
+        return self._base + int(other[0]) * self._item if len(other) else None
 
     def _reused(self, made: list[tuple[NDArray[Any], Rows]], cleared: list[tuple[NDArray[Any], Rows]]) -> None:
         """No address gets a new leaf, of whatever size, after its old one has gone and without a flush between."""
@@ -299,10 +358,14 @@ class History:
         return np.concatenate(starts), np.concatenate(ends)
 
 
-def _entries(it: Decoded, va: U64, span: np.uint64, chosen: Bools) -> NDArray[Any]:
+def _entries(it: Decoded, va: U64, span: np.uint64, chosen: Bools, allowed: NDArray[np.uint8]) -> NDArray[Any]:
     found = np.empty(np.count_nonzero(chosen), dtype=ENTRY)
     found["va"], found["size"], found["phys"] = va[chosen], span, it.phys[chosen]
-    found["attributes"], found["group"], found["rights"] = it.attributes[chosen], it.group[chosen], it.rights[chosen]
+    found["attributes"], found["group"], found["rights"] = (
+        it.attributes[chosen],
+        it.group[chosen],
+        (it.rights & allowed)[chosen],
+    )
     return found
 
 

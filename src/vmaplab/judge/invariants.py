@@ -74,8 +74,13 @@ def reported(call: str, mapping: Mapping, entries: Entries, size: int, page: int
     told = mapping.leaves[mapping.leaves["va"] <= np.uint64(mapping.addr + size - 1)]
     if not np.array_equal(told, actual) or mapping.cost.tlb_entries != len(mapping.leaves):
         raise Violation(f"{call}() reports {len(told)} leaves that are not the {len(actual)} that the tables hold")
-    if mapping.size > size:
-        raise Violation(f"{call}() reports {mapping.size} bytes and has mapped {size}")
+    reported_size(call, mapping.size, size)
+
+
+def reported_size(call: str, told: int, size: int) -> None:
+    """``call`` reports no more bytes than it has mapped."""
+    if told > size:
+        raise Violation(f"{call}() reports {told} bytes and has mapped {size}")
 
 
 def alignment(entries: Entries) -> None:
@@ -119,6 +124,8 @@ def bijection(actual: tuple[U64, U64], expected: tuple[U64, U64], page: int) -> 
     (there, to), (va, phys) = actual, expected
     if len(there) == len(va) and np.array_equal(there, va) and np.array_equal(to, phys):
         return
+    if len(twice := np.flatnonzero(there[1:] == there[:-1])):
+        raise Misplaced(f"{int(there[twice[0]]):#x} is mapped twice")
     extra, missing = np.setdiff1d(there, va), np.setdiff1d(va, there)
     if len(extra):
         pfn = int(to[np.flatnonzero(there == extra[0])[0]]) // page

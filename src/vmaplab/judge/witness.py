@@ -153,7 +153,7 @@ class Witness(Watched):
         run = partial(getattr(self.kernel, call.method), *arguments)
         if self.blind:
             return run()
-        if self._waiting and not isinstance(call.effect, Asks) and not self._may_wait(call):
+        if self._waiting and not isinstance(call.effect, Asks) and not (self._may_wait(call) and self._proves(call)):
             self.catch_up()
         try:
             return self._judges[type(call.effect)](call, call.given(arguments), run)
@@ -169,6 +169,10 @@ class Witness(Watched):
         told = isinstance(effect, Maps) and effect.frames is not None
         return self._every > 1 and not self._quarter and (told or isinstance(effect, Ends))
 
+    def _proves(self, call: Call) -> bool:
+        """Whether the MMU, if there is one, still sees what was mapped after ``call``."""
+        return not (self.prover and isinstance(call.effect, Ends) and any(one.made for one in self._waiting))
+
     def catch_up(self) -> None:
         """Judge the calls that wait for that, and look at everything.
 
@@ -183,7 +187,8 @@ class Witness(Watched):
         done, self._waiting = self._waiting, []
         if done:
             rows = self.kernel.log.rows(self._first_row, done[-1].end)
-            judge(done, self._first_row, rows, self._history.follow(rows), self.form, self._page)
+            held = [(held.addr, held.end) for held in self._held.values()]
+            judge(done, self._first_row, rows, self._history.follow(rows), self.form, self._page, held)
 
     def _asked(self, call: Call, given: Given, run: Run) -> Any:
         """A call that changes nothing; of what it finds, page frames are known."""
@@ -233,6 +238,8 @@ class Witness(Watched):
                 what = "NULL or not valid" if effect.memory else "memory"
                 wrong = int(np.flatnonzero(valid != effect.memory)[0])
                 raise Violation(f"{call.method}() maps page {wrong}, which is {what}, and reports no error")
+            if effect.memory is False:  # an entry has room for so many bits of a PFN (32-bit machines: pfn_pte())
+                frames = np.where(frames >= 0, frames % self.kernel.arch.addressable_pages, frames)
             self._hold(made.addr, frames, call, given)
         self._settle(call, seen, made=None if effect.quiet else made)
         return made
@@ -575,9 +582,13 @@ class Witness(Watched):
         if not self._waiting:
             self._first_row = seen
         area = self._held[made.addr].area if made is not None else None
-        told = made if all(one.told is None for one in self._waiting) else None  # to keep all of them costs more
+        told = made  # of each kind of call one: to keep all of them costs more
+        if any(one.told is not None and one.name == call.method for one in self._waiting):
+            told = None
         ended = tuple([held.area for held in gone])
-        self._waiting.append(Done(call.method, len(self.kernel.log), area, ended, refused, told))
+        self._waiting.append(
+            Done(call.method, len(self.kernel.log), area, ended, refused, told, made.size if made else 0)
+        )
         if len(self._waiting) >= self._every:
             self.catch_up()
 
@@ -593,11 +604,13 @@ class Witness(Watched):
             raise Violation(f"the table at {table:#x} is allocated, but no entry leads to it")
         for table in reached - used:
             raise Violation(f"an entry leads to a table at {table:#x}, where none is allocated")
+        if (other := self._history.disagrees(memory := self.kernel.live_tables())) is not None:
+            raise Violation(f"the entry at {other:#x} is not what was stored there last")
         if self.prover:
             writable = np.ones(len(va), dtype=bool)
             for held in (held for held in self._held.values() if held.rights is None):
                 writable &= (va < np.uint64(held.addr)) | (va >= np.uint64(held.end))
-            self.prover.load(self.kernel.live_tables())
+            self.prover.load(memory)
             self.translated += self.prover.check(va, phys, 1 << self.form.levels[0][0], writable)
 
     def _places(self, actual: Walk, expected: tuple[U64, U64]) -> None:

@@ -147,8 +147,8 @@ class Rest:
 
     def _answer_of(self, one: StandIn) -> Callable[[], int | None]:
         method = getattr(self, one.method)
-        reads = [(number, one.prototype.types[number].read) for number in one.order]
-        return lambda: method(*(read(self.cpu.argument(number)) for number, read in reads))
+        reads = [(number, one.prototype.types[number].reader()) for number in one.order]
+        return lambda: method(*[read(self.cpu.argument(number)) for number, read in reads])
 
     def reset(self) -> None:
         """Forget everything that was allocated."""

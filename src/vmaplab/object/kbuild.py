@@ -55,7 +55,6 @@ MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range
 """Functions that some headers have inline, whose calls the engine must see, with the number of their arguments."""
 
 _PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
-_GENERATED = re.compile(r"(?:\./)?(arch/\w+/include/)generated/((?:uapi/)?asm/[-\w]+\.h)")
 _KEPT_BUILDS, _KEPT_IMAGES = 48, 400
 
 
@@ -92,9 +91,7 @@ class KernelBuild:
         """
         started = time.time()
         own, self._snippet = self._own, snippet and snippet.resolve()
-        seed.forget_inputs(self.dir)
-        if not (self.dir / ".config").exists():
-            seed.plant(self.dir, self.recipe, self.tree)
+        seed.prepare(self.dir, self.recipe, self.tree)
         self._configure()
         own.mkdir(exist_ok=True)
         for left in own.glob("*.[dX]"):
@@ -129,7 +126,7 @@ class KernelBuild:
         said["absent"] = self._absent()
         said["probed"] = probed
         manifest = {"files": self._inputs(sources, started), **said}
-        seed.remember_inputs(self.dir, self.recipe, self.tree, manifest["files"])
+        seed.finish(self.dir, self.recipe, self.tree, manifest["files"])
         images.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
         shutil.copy(own / "image.elf", room)
@@ -301,6 +298,10 @@ class KernelBuild:
         names |= {f"arch/{arch}/{name}" for name in ("Makefile", "mm/Makefile", "lib/Makefile")}
         for folder in ("scripts", f"arch/{arch}/tools"):
             names |= {f"{folder}/{path.name}" for path in (self.tree / folder).glob("*") if path.is_file()}
+        if (self.dir / "tools").is_dir():  # objtool, which runs on every object: its makefiles use relative names
+            for folder in ("objtool", "lib", "build", "include", "scripts", f"arch/{arch}"):
+                within = (path for path in (self.tree / "tools" / folder).rglob("*") if path.is_file())
+                names |= {str(path.relative_to(self.tree)) for path in within}
         config = (self.dir / "include/config/auto.conf.cmd").read_text()
         names |= set(re.findall(r"^\t(\S+) \\$", config, re.MULTILINE))
         commands = [self.dir / Path(name).parent / f".{Path(name).name}.cmd" for name in objects]
@@ -326,15 +327,24 @@ class KernelBuild:
             path = Path(name)
             if path.is_relative_to(self.tree):
                 path = path.relative_to(self.tree)
-            generated = _GENERATED.fullmatch(name)
-            if generated and not (self.tree / (own := "".join(generated.groups()))).exists():
-                found[own] = ""  # the header of asm-generic is taken only as long as there is none
             if path.is_relative_to(self.dir) or path.is_relative_to(SUPPORT) or not (self.tree / path).is_file():
                 continue
             if (self.tree / path).stat().st_mtime > started:
                 raise InputError(f"tree: {path} changed while it was built; run it again")
             found[str(path)] = file_digest(self.tree / path)
-        return found
+        return found | dict.fromkeys(self._shadows(sources), "")
+
+    def _shadows(self, sources: set[str]) -> set[str]:
+        """Files that are not there and would be included instead of one that was, by their names in the tree."""
+        words = self._command("mm/vmalloc.o")
+        folders = [os.path.normpath(self.dir / word.removeprefix("-I")) for word in words if word.startswith("-I")]
+        found = set()
+        for name in (os.path.normpath(self.dir / name) for name in sources if name.endswith(".h")):
+            for number, folder in enumerate(folders):
+                if name.startswith(f"{folder}/"):
+                    found |= {f"{before}/{name.removeprefix(f'{folder}/')}" for before in folders[:number]}
+        inside = f"{self.tree}/"
+        return {name.removeprefix(inside) for name in found if name.startswith(inside) and not Path(name).exists()}
 
 
 _FIRST_ERROR = [

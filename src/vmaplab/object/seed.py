@@ -13,21 +13,38 @@ import re
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from vmaplab.object.tools import file_digest, lock
 
 _TOLD = "vmaplab-inputs.json"
+"""What a whole directory was made of."""
+_BEGUN = "vmaplab-begun.json"
+"""What one was made of that is being changed: files that were different when that began count as different."""
 _WORD = re.compile(r"[^\s:;'\"()=\\]+")
 _C = (".c", ".h", ".S")
 
 
-def forget_inputs(folder: Path) -> None:
-    """The directory is about to change: nobody may copy it until :func:`remember_inputs`."""
-    (folder / _TOLD).unlink(missing_ok=True)
+def prepare(folder: Path, recipe: str, tree: Path) -> None:
+    """Have ``folder`` ready for kbuild: without what was made of files that are others now, be they older.
+
+    If that is not known, or more than C is different, it is emptied and filled from its nearest neighbour. Nobody
+    may copy it until :func:`finish`.
+    """
+    moment = time.time_ns()  # before any file is looked at: what is edited from now on is newer
+    record = next((path for path in (folder / _TOLD, folder / _BEGUN) if path.is_file()), None)
+    known: dict[str, str] = {}
+    names = _changed(record, recipe, tree, known) if record else None
+    if record and names is not None:
+        _begin(folder, folder, record, tree, names)
+        return
+    _empty(folder)
+    _plant(folder, recipe, tree, known, moment)
 
 
-def remember_inputs(folder: Path, recipe: str, tree: Path, files: dict[str, str]) -> None:
+def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str]) -> None:
     """The directory is whole, and can be copied.
 
     :param recipe: all that it was built with but the tree.
@@ -40,32 +57,52 @@ def remember_inputs(folder: Path, recipe: str, tree: Path, files: dict[str, str]
             path = tree / name
             if name not in used and not path.is_relative_to(folder) and path.is_file():
                 used[name] = file_digest(path)
-    (folder / _TOLD).write_text(json.dumps({"recipe": recipe, "tree": str(tree), "files": used}))
+    _write(folder / _TOLD, {"recipe": recipe, "tree": str(tree), "files": used})
+    (folder / _BEGUN).unlink(missing_ok=True)
 
 
-def plant(folder: Path, recipe: str, tree: Path) -> None:
-    """Fill ``folder``, which is empty, from the directory next to it that comes nearest, if there is one."""
-    known: dict[str, str] = {}
-    changed = {path: _changed(path, recipe, tree, known) for path in folder.parent.glob(f"*/{_TOLD}")}
-    near = {path: names for path, names in changed.items() if names is not None}
+def _begin(folder: Path, there: Path, record: Path, tree: Path, names: list[str]) -> None:
+    """Take away what was made of the changed files ``names``, which count as changed until all is made anew.
+
+    :param there: where the directory is now; ``record``: what it was made of.
+    """
+    told = json.loads(record.read_text())
+    old = Path(told["tree"])
+    told["files"] |= dict.fromkeys(names, "changed")
+    _write(there / _BEGUN, {**told, "tree": str(tree)})
+    (there / _TOLD).unlink(missing_ok=True)
+    for command in _commands(there) if names else []:
+        if not _named(command, old).isdisjoint(names):
+            command.with_name(command.name.removeprefix(".").removesuffix(".cmd")).unlink(missing_ok=True)
+            command.unlink()
+
+
+def _plant(folder: Path, recipe: str, tree: Path, known: dict[str, str], moment: int) -> None:
+    """Fill ``folder``, which is empty, from the directory next to it that comes nearest, if there is one.
+
+    :param known: digests of files of the tree.
+    :param moment: the time that all files get, ns.
+    """
+    near = []
+    for told in folder.parent.glob(f"*/{_TOLD}"):
+        names = _changed(told, recipe, tree, known)
+        if names is not None:
+            with suppress(OSError):
+                near.append((len(names), -told.stat().st_mtime, told))
     if not near:
         return
-    room = Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
+    told = min(near)[2]
+    source, room = told.parent, Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
     try:
-        told = min(near, key=lambda path: (len(near[path]), -path.stat().st_mtime))
-        source = told.parent
         with lock(source.with_suffix(".lock")):
             names = _changed(told, recipe, tree, known)
             if names is None:  # it was built again in between, or is gone
                 return
-            old = Path(json.loads(told.read_text())["tree"])
+            old = json.loads(told.read_text())["tree"]
             os.utime(source)  # the oldest are removed
-            shutil.copytree(source, room, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_TOLD))
-        for command in _commands(room):
-            if not _named(command, old).isdisjoint(names):
-                command.with_name(command.name.removeprefix(".").removesuffix(".cmd")).unlink(missing_ok=True)
-                command.unlink()
-        _rename(room, {str(source): str(folder), str(old): str(tree)})
+            shutil.copytree(source, room, symlinks=True, dirs_exist_ok=True)
+        _begin(folder, room, room / _TOLD, tree, names)
+        _rename(room, {str(source): str(folder), old: str(tree)}, moment)
         room.rename(folder)
     except OSError:  # it is just being removed
         return
@@ -89,14 +126,17 @@ def _changed(path: Path, recipe: str, tree: Path, known: dict[str, str]) -> list
         if name not in known:
             known[name] = file_digest(tree / name) if (tree / name).is_file() else ""
         if known[name] != wanted:
-            if not known[name] or not wanted or not name.endswith(_C) or Path(name).is_absolute():
+            host = name.startswith(("/", "scripts/", "tools/"))
+            if not known[name] or not wanted or not name.endswith(_C) or host:
                 return None
             changed.append(name)
-    if changed:
-        named = {name for command in _commands(path.parent) for name in _named(command, Path(told["tree"]))}
-        if not named.issuperset(changed):  # what was made of it is not known
-            return None
-    return changed
+    missing = set(changed)
+    try:
+        for command in _commands(path.parent) if missing else []:
+            missing -= _named(command, Path(told["tree"]))
+    except OSError:  # somebody else is changing it
+        return None
+    return None if missing else changed  # what was made of a file that nothing names is not known
 
 
 def _commands(folder: Path) -> list[Path]:
@@ -111,7 +151,22 @@ def _named(command: Path, tree: Path) -> set[str]:
     return {os.path.normpath(word).removeprefix(inside) for word in words}
 
 
-def _rename(folder: Path, names: dict[str, str]) -> None:
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _write(path: Path, told: dict[str, Any]) -> None:
+    """All of it or nothing."""
+    half = path.with_suffix(".half")
+    half.write_text(json.dumps(told))
+    half.replace(path)
+
+
+def _rename(folder: Path, names: dict[str, str], moment: int) -> None:
     """Replace paths in the text files under ``folder``; all are of one time then, as if made at once."""
     pattern = re.compile(rb"|".join(re.escape(os.fsencode(name)) + rb"(?![\w.-])" for name in names))
     paths = {os.fsencode(name): os.fsencode(now) for name, now in names.items()}
@@ -128,7 +183,6 @@ def _rename(folder: Path, names: dict[str, str]) -> None:
                 held = path.read_bytes()
                 if b"\0" not in held and pattern.search(held):
                     path.write_bytes(pattern.sub(lambda found: paths[found[0]], held))
-    moment = time.time_ns()
     for root, folders, files in os.walk(folder):
         for name in [*folders, *files]:
             os.utime(Path(root) / name, ns=(moment, moment), follow_symlinks=False)

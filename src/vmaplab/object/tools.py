@@ -10,11 +10,13 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from vmaplab.errors import InputError
 from vmaplab.object.family import Family
+
+_held: set[int] = set()
 
 
 class Tools:
@@ -44,7 +46,9 @@ def run(command: list[str], where: Path) -> subprocess.CompletedProcess[str]:
     """Run ``command`` with nothing of the environment that is no part of the cache's key."""
     kept = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL")  # not KCFLAGS, LLVM...
     environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
-    return subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        command, cwd=where, capture_output=True, text=True, env=environment, check=False, pass_fds=tuple(_held)
+    )
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -62,14 +66,22 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the file ``path`` alone."""
+    """Hold the file ``path`` alone, until the commands that are run meanwhile have ended, too."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        _held.add(file.fileno())
+        try:
+            yield
+        finally:
+            _held.discard(file.fileno())
 
 
 def forget(folder: Path, keep: int) -> None:
-    """Remove all but the newest directories in ``folder``."""
+    """Remove all but the newest directories in ``folder``, and those that somebody holds."""
     directories = sorted((d for d in folder.glob("*") if d.is_dir()), key=lambda d: d.stat().st_mtime)
     for old in directories[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        held = old.with_suffix(".lock")
+        with suppress(BlockingIOError), held.open() if held.exists() else nullcontext() as file:
+            if file is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)

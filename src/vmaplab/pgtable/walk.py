@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
@@ -24,7 +23,6 @@ from vmaplab.pgtable.geometry import (
     CLEARS_NONE,
     CLEARS_TABLES_BEFORE,
     CLEARS_TABLES_BEHIND,
-    MAX_LEVELS,
     Geometry,
     i64,
 )
@@ -45,6 +43,7 @@ from vmaplab.pgtable.memory import (
     load,
     note,
     out_of_memory,
+    path_of,
     store,
     table_of,
     warned,
@@ -296,7 +295,7 @@ def map_range(
     tables.cost[C_CALLS] += 1
     leaf_top = g.top if contiguous else 1
     fresh = False
-    path = np.zeros(MAX_LEVELS, dtype=np.int64)
+    path = path_of(tables)
     level = g.top
     path[level] = g.root
     addr = begin
