@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import Geometry, i64
+from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, i64
 from vmaplab.pgtable.memory import (
     W_BLOCK_CUT,
     W_GROUP_CUT,
@@ -12,7 +14,6 @@ from vmaplab.pgtable.memory import (
     Tables,
     climb,
     load,
-    path_of,
     store,
     table_of,
     warned_again,
@@ -61,7 +62,7 @@ def unmap_range(tables: Tables, g: Geometry, begin: int, end: int) -> None:
 
     A block goes as a whole, even if the range covers only part of it.
     """
-    path = path_of(tables)
+    path = np.zeros(MAX_LEVELS, dtype=np.int64)
     level = g.top
     path[level] = g.root
     addr = begin
@@ -111,7 +112,7 @@ def list_leaves(tables: Tables, g: Geometry, begin: int, end: int, leaves: Ints)
     A group of PTEs is one leaf, a block another; a base page that stands alone is a leaf of its own. Leaves that
     find no room are counted and not written.
     """
-    path = path_of(tables)
+    path = np.zeros(MAX_LEVELS, dtype=np.int64)
     level = g.top
     path[level] = g.root
     addr = begin

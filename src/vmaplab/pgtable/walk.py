@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
@@ -23,6 +24,7 @@ from vmaplab.pgtable.geometry import (
     CLEARS_NONE,
     CLEARS_TABLES_BEFORE,
     CLEARS_TABLES_BEHIND,
+    MAX_LEVELS,
     Geometry,
     i64,
 )
@@ -43,7 +45,6 @@ from vmaplab.pgtable.memory import (
     load,
     note,
     out_of_memory,
-    path_of,
     store,
     table_of,
     warned,
@@ -295,7 +296,7 @@ def map_range(
     tables.cost[C_CALLS] += 1
     leaf_top = g.top if contiguous else 1
     fresh = False
-    path = path_of(tables)
+    path = np.zeros(MAX_LEVELS, dtype=np.int64)
     level = g.top
     path[level] = g.root
     addr = begin

@@ -241,6 +241,8 @@ class Mapper:
         :param others: which warnings are others in this call.
         """
         warned = int(tables.state[WARNED])
+        if not warned and not self.record:
+            return
         fired = [one for one in _ALL[:COMPILED_WARNINGS] if warned >> one & 1 and self._warns(one)] if warned else []
         if self.record:
             rows = tables.log[: tables.state[LOGGED]]
