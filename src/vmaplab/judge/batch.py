@@ -109,7 +109,8 @@ def judge(done: list[Done], first: int, rows: Rows, changes: Change, form: Forma
             exactly(one.name, flushes.maps, start, stop)
         for area in one.ended:
             exactly(one.name, flushes.unmaps, area.addr, area.end)
-        bounded(one.name, flushes, known, EVERYWHERE, one.refused)
+        if not set(flushes.maps).issubset(mapped):
+            bounded(one.name, flushes, known, EVERYWHERE, one.refused)
         if one.refused or (one.made and number in clearing):
             its = changes.made[made_by == number], changes.cleared[cleared_by == number]
             flushed(one.name, flushes, *its, (0, 0), flushes_mapped=True, undone=True)
