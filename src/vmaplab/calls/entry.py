@@ -101,7 +101,9 @@ Node = Annotated[int, _node]
 Long = Annotated[int, _unsigned_long]
 """An ``unsigned long``, so that a negative number is a very large one."""
 Int = Annotated[int, _unsigned_int]
+"""An ``unsigned int``, likewise."""
 Number = Annotated[int, _whole]
+"""Any whole number."""
 Address = Annotated[int, _address]
 """A pointer, as an ``unsigned long``."""
 Shift = Annotated[int | None, _shift]

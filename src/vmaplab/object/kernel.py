@@ -307,7 +307,7 @@ class ObjectKernel(Machine):
         function = self._functions.get(call.method, call.binding.name)
         name, names = function.removeprefix("vmaplab_"), call.binding.names
         seen, values = len(self.log), self._values(given, names)
-        found = self._call(function, *(values[name] for name in names))
+        found = self._call(function, *(values[one] for one in names))
         if call.returns is Returns.ADDRESS:
             if not found:
                 raise VmapError(errno.ENOMEM, f"{name}() returned NULL")
@@ -370,7 +370,7 @@ class ObjectKernel(Machine):
         return "".join(self._rest.text)
 
     def _vmalloc_to_pfn(self, addr: int) -> int:
-        page = self._call("vmalloc_to_page", addr % (1 << 64))
+        page = self._call("vmalloc_to_page", addr)
         if not page:
             raise VmapError(errno.EINVAL, f"nothing is mapped at {addr:#x}")
         return self._pfn_of(page)
