@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -209,3 +212,17 @@ def test_a_reader_sees_the_zero_page_where_it_is_mapped_and_zeroes_where_nothing
         (page, page, 5 * page),
         (2 * page, page, -1),
     ]
+
+
+def test_the_kernels_code_runs_where_nothing_else_is_compiled():
+    """NUMBA_DISABLE_JIT=1, as `make coverage` sets it: what the emulator calls is machine code all the same."""
+    script = "from vmaplab.object import build, targets; from vmaplab.object.kernel import ObjectKernel; "
+    script += "print(ObjectKernel(build.build(targets.get('x86_64'))).vmap([1, 2]).leaves['pfn'].tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+    )
+    assert (done.stdout, done.stderr) == ("[1, 2]\n", "")

@@ -38,6 +38,7 @@ if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
     stay_plain()
 
 
+_COMPILES = re.compile(r"^from vmaplab\._jit import .*\b(?:jit|inlined)\b", re.MULTILINE)
 _CONSTANTS = re.compile(r"^from vmaplab\.([\w.]+) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
@@ -48,7 +49,7 @@ def compiled_sources() -> list[Path]:
     """
     package = Path(__file__).parent
     texts = {path: path.read_text() for path in package.rglob("*.py")}
-    found = {path for path, text in texts.items() if "from vmaplab._jit import" in text}
+    found = {path for path, text in texts.items() if _COMPILES.search(text)} | {Path(__file__)}
     todo = list(found)
     while todo:
         for module, names in _CONSTANTS.findall(texts[todo.pop()]):
@@ -107,6 +108,21 @@ def jit(function: F) -> F:
 def inlined(function: F) -> F:
     """As :func:`jit`, and copy it into its callers: for the few functions whose call costs more than their work."""
     return _compiled(function, inline="always")
+
+
+def callback(signature: Any) -> Callable[[F], Any]:
+    """Compile a function that C code calls: also where all else stays plain Python."""
+    import numba
+
+    def compiled(function: F) -> Any:
+        config = cast(Any, numba.config)
+        saved, config.DISABLE_JIT = config.DISABLE_JIT, 0
+        try:
+            return numba.cfunc(signature)(function)
+        finally:
+            config.DISABLE_JIT = saved
+
+    return compiled
 
 
 _C_TYPES: dict[Any, str] = {ctypes.c_void_p: "uintp", ctypes.c_uint64: "uint64", ctypes.c_int: "int32"}

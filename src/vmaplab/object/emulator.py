@@ -20,6 +20,7 @@ import unicorn
 from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
+from vmaplab._jit import callback
 from vmaplab.errors import InputError, KernelFault, Unprovided
 from vmaplab.object.bind import ANSWERS, NOWHERE, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.object.build import Built
@@ -414,7 +415,7 @@ class Emulator:
         return False
 
 
-@numba.cfunc(_NATIVE_BLOCK)
+@callback(_NATIVE_BLOCK)
 def _on_block(uc: Any, address: int, _size: int, data: Any) -> None:
     control = carray(data, (_LOG,), np.int64)
     control[0] -= 1
@@ -423,7 +424,7 @@ def _on_block(uc: Any, address: int, _size: int, data: Any) -> None:
         _stop(uc)
 
 
-@numba.cfunc(_NATIVE_WRITE)
+@callback(_NATIVE_WRITE)
 def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data: Any) -> None:
     control = carray(data, (8,), np.int64)
     line = control[1]
@@ -437,7 +438,7 @@ def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data:
         log[at + 3] = size
 
 
-@numba.cfunc(_NATIVE_BLOCK)
+@callback(_NATIVE_BLOCK)
 def _on_counted_block(_uc: Any, address: int, size: int, data: Any) -> None:
     head = carray(data, (2,), np.int64)
     offset, length = np.int64(address) - head[0], head[1]
