@@ -194,7 +194,7 @@ def test_plain_python_and_compiled_code_print_the_same():
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
-    nowhere = os.environ | {"XDG_CACHE_HOME": "/proc/none", "HOME": "/proc/none"}
+    nowhere = os.environ | {"XDG_CACHE_HOME": "/proc/none", "HOME": "/proc/none", "NUMBA_DISABLE_JIT": "0"}
     done = vmaplab("map", "heap:1M", env=nowhere)
     assert (done.returncode, done.stderr) == (0, "")
     (tmp_path / "one.py").write_text(

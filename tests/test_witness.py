@@ -615,6 +615,37 @@ class TestNothingHidesBehindAnotherLook:
         witness = Witness(Kernel("powerpc-8xx-16k", record=True, total_pages=1 << 18))
         assert witness.vmalloc_to_pfn(witness.vmap_pfn([(1 << 18) + 5]).addr) == 5
 
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_what_the_kernel_refuses_is_refused_by_a_witness_too(self, every):
+        witness = Witness(Kernel("x86_64", record=True), every=every)
+        addr = witness.vmap([1, 2]).addr
+        witness.vunmap(addr)
+        for call in (witness.vunmap, witness.vfree):
+            with pytest.raises(VmapError, match="there is no area"):
+                call(addr)
+        with pytest.raises(VmapError, match="is not page-aligned"):
+            witness.vunmap(0x1234)
+        witness.close()
+
+    @pytest.mark.parametrize("every", [1, 16])
+    def test_an_area_that_is_there_cannot_be_refused(self, every):
+        kernel = Kernel("x86_64", record=True)
+
+        def refuse(addr):
+            raise VmapError(errno.EINVAL, "no")
+
+        before(kernel, "vunmap", refuse)
+        with pytest.raises(Violation, match=r"^vunmap\(\) refuses the area at 0xffffc90000000000, which is there"):
+            in_turns(Witness(kernel, every=every))
+
+    def test_a_frame_that_is_no_number_is_told(self):
+        kernel = Kernel("x86_64", record=True)
+        witness = Witness(kernel)
+        addr = witness.vmap([1, 2]).addr
+        kernel._vmalloc_to_pfn = lambda addr: None
+        with pytest.raises(Violation, match="finds None at"):
+            witness.vmalloc_to_pfn(addr)
+
 
 def in_turns(witness):
     for _ in range(3):

@@ -511,6 +511,12 @@ def call_of(step: Operation) -> Call | None:
     return entry if isinstance(entry, Call) else None
 
 
+def returns_of(step: Operation) -> Returns:
+    """What a step returns: nothing if it is no call."""
+    call = call_of(step)
+    return call.returns if call else Returns.NOTHING
+
+
 def perform(machine: Calls, step: Operation, addr: int) -> Any:
     """Do ``step`` on ``machine``; what the call returned, or None where nothing was called.
 
@@ -531,8 +537,8 @@ def perform(machine: Calls, step: Operation, addr: int) -> Any:
 
 def outcome(machine: Calls, step: Operation, addr: int) -> int:
     """As :func:`perform`; what the call came to, as one number that two machines can be compared by."""
-    call, found = call_of(step), perform(machine, step, addr)
-    return call.returns.number(found) if call and found is not None else 0
+    found = perform(machine, step, addr)
+    return 0 if found is None else returns_of(step).number(found)
 
 
 def check_cpu(number: int, cpus: int) -> int:

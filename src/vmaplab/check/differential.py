@@ -18,7 +18,7 @@ from vmaplab.arch import Arch
 from vmaplab.calls.effects import Maps
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario
-from vmaplab.calls.table import Returns, call_of, outcome
+from vmaplab.calls.table import Returns, call_of, outcome, returns_of
 from vmaplab.check.seen import Seen, stored
 from vmaplab.errors import BREAKS, KernelFault, Undefined, Violation, VmapError
 from vmaplab.judge import FORMATS
@@ -86,11 +86,11 @@ def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
     fault = ""
     for step in scenario.steps:
         starts.append(len(kernel.log))
-        addr, call = 0, call_of(step)
+        addr = 0
         try:
             value = outcome(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
             results.append(value)
-            addr = value if call and call.returns is Returns.ADDRESS else 0
+            addr = value if returns_of(step) is Returns.ADDRESS else 0
         except VmapError as error:
             results.append(_refused(step, error))
         except Undefined:
@@ -366,6 +366,5 @@ def _refused(step: Operation, error: VmapError) -> int | str:
     """How the kernel's caller sees a failure: NULL, an errno, nothing of a void function, or a BUG()."""
     if error.bug or error.undefined:
         return BUG if error.bug else UNDEFINED
-    call = call_of(step)
-    value = call.returns.refusal(error) if call else 0
+    value = returns_of(step).refusal(error)
     return "NULL" if value is None else value

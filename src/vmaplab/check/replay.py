@@ -8,7 +8,7 @@ from typing import Any
 
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario, text_of
-from vmaplab.calls.table import Returns, call_of, perform
+from vmaplab.calls.table import Returns, perform, returns_of
 from vmaplab.errors import InputError, Violation, VmapError
 from vmaplab.judge.witness import Witness
 from vmaplab.machine import Machine
@@ -40,17 +40,12 @@ class Played:
     @property
     def parts(self) -> list[Part]:
         """Where the bytes of a vread() come from."""
-        return self.found if self._returns is Returns.PARTS and self.found is not None else []
+        return self.found if returns_of(self.operation) is Returns.PARTS and self.found is not None else []
 
     @property
     def verdict(self) -> SetMemory | None:
         """What set_memory_*() would do."""
-        return self.found if self._returns is Returns.VERDICT else None
-
-    @property
-    def _returns(self) -> Returns | None:
-        call = call_of(self.operation)
-        return call.returns if call else None
+        return self.found if returns_of(self.operation) is Returns.VERDICT else None
 
 
 def replay(kernel: Machine, scenario: Scenario) -> list[Played]:
@@ -61,18 +56,18 @@ def replay(kernel: Machine, scenario: Scenario) -> list[Played]:
     played: list[Played] = []
     addresses: list[int] = []
     for step in scenario.steps:
-        cpu, seen, call = kernel.cpu, len(kernel.warnings), call_of(step)
+        cpu, seen, returns = kernel.cpu, len(kernel.warnings), returns_of(step)
         found, value, why, bug = None, 0, "", False
         refused: int | None = 0
         try:
             found = perform(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
-            value = call.returns.number(found) if call and found is not None else 0
+            value = 0 if found is None else returns.number(found)
             refused = value
         except VmapError as error:
-            refused, why, bug = call.returns.refusal(error) if call else 0, str(error), error.bug
+            refused, why, bug = returns.refusal(error), str(error), error.bug
         except (InputError, Violation) as error:
             raise type(error)(f"step {len(played)} ({text_of(step)}): {error}") from None
-        addr = value if call and call.returns is Returns.ADDRESS else 0
+        addr = value if returns is Returns.ADDRESS else 0
         leaves = _leaves(kernel, step, addr) if addr and isinstance(found, Mapping) else {}
         played.append(Played(step, cpu, refused, why, bug, leaves, tuple(kernel.warnings[seen:]), found))
         addresses.append(addr)

@@ -206,7 +206,8 @@ class Witness(Watched):
                 raise Violation(f"{name}() finds nothing at {addr:#x}, where PFN {wanted:#x} is") from None
             raise
         if pfn != wanted:
-            raise Violation(f"{name}() finds PFN {pfn:#x} at {addr:#x} instead of {_frame(wanted)}")
+            found = _frame(pfn) if isinstance(pfn, int) else repr(pfn)
+            raise Violation(f"{name}() finds {found} at {addr:#x} instead of {_frame(wanted)}")
         return pfn
 
     def _purged(self, call: Call, given: Given, run: Run) -> None:
@@ -270,19 +271,22 @@ class Witness(Watched):
         effect, addr = call.effect, given["addr"]
         assert isinstance(effect, Ends)
         gone = self._counted(call, addr, given["count"]) if effect.counted else self._ended(call, effect, addr)
-        seen = len(self.kernel.log)
+        seen, refused = len(self.kernel.log), None
         try:
             run()
         except VmapError as error:
             if error.bug or error.undefined:
                 self._died(error)
                 raise
-            gone = []
-        if self.blind:
-            return
-        for held in gone:
-            del self._held[held.addr]
-        self._settle(call, seen, gone=gone)
+            if gone and not self.blind:
+                raise Violation(f"{call.method}() refuses the area at {gone[0].addr:#x}, which is there") from error
+            gone, refused = [], error
+        if not self.blind:
+            for held in gone:
+                del self._held[held.addr]
+            self._settle(call, seen, gone=gone)
+        if refused:
+            raise refused
 
     def _ended(self, call: Call, effect: Ends, addr: int) -> list[Held]:
         """The areas that a call ends which takes any address in one; the area of the page array goes with it."""

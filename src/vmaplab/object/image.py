@@ -78,7 +78,9 @@ class Image:
         try:
             return self._addresses[name]
         except KeyError:
-            raise InputError(f"there is no function {name}() in the tree or the snippet") from None
+            raise InputError(
+                f"there is no function {name}() in the tree or the snippet; a static one cannot be called"
+            ) from None
 
     def symbol(self, address: int) -> tuple[str, int]:
         """The function that holds ``address``, and how far into it that is; ("", 0) if there is none."""

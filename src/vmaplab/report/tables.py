@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vmaplab.arch import Arch
-from vmaplab.calls.table import Returns, call_of
+from vmaplab.calls.table import Returns, returns_of
 from vmaplab.config import settings
 from vmaplab.cost import COLUMNS, TEXTS
 from vmaplab.pages.array import size_text
@@ -342,8 +342,7 @@ def _returned(one: Played) -> str:
         return "BUG()"
     if one.value is None:
         return "NULL"
-    call = call_of(one.operation)
-    if call and call.returns in (Returns.PARTS, Returns.TEXT):
+    if returns_of(one.operation) in (Returns.PARTS, Returns.TEXT):
         return ""
     if one.value < 0:
         return f"-{errno.errorcode[-one.value]}"
