@@ -274,6 +274,24 @@ class TestSeed:
         seed.prepare(first, "recipe", builds / "old")
         assert not (first / "mm/vmalloc.o").exists()
 
+    def test_after_a_build_that_failed_only_what_is_changed_is_compiled(self, builds):
+        """What compiles it is gone with the object, and is known all the same."""
+        first = builds / "builds/first"
+        (builds / "old/mm/vmalloc.c").write_text("int vmalloc; oops")
+        for _ in range(2):
+            seed.prepare(first, "recipe", builds / "old")
+            assert not (first / "mm/vmalloc.o").exists()
+            assert (first / "mm/memory.o").exists()
+
+    def test_a_directory_that_somebody_holds_is_not_removed(self, builds):
+        os.utime(builds / "builds/first", (1, 1))  # the oldest
+        with tools.lock(builds / "builds/first.lock"):
+            tools.forget(builds / "builds", 1)
+            assert (builds / "builds/first").exists()
+        tools.forget(builds / "builds", 1)
+        assert not (builds / "builds/first").exists()
+        assert (builds / "builds/second").exists()
+
     def test_a_directory_of_which_nothing_is_known_is_emptied(self, builds):
         first = builds / "builds/first"
         (first / "vmaplab-inputs.json").unlink()

@@ -52,12 +52,13 @@ def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str]) -> None
         not name.
     """
     used = {name: known for name, known in files.items() if not Path(name).is_absolute()}
-    for command in _commands(folder):
-        for name in _named(command, tree):
-            path = tree / name
-            if name not in used and not path.is_relative_to(folder) and path.is_file():
-                used[name] = file_digest(path)
-    _write(folder / _TOLD, {"recipe": recipe, "tree": str(tree), "files": used})
+    named = {name for command in _commands(folder) for name in _named(command, tree)}
+    for name in named - used.keys():
+        path = tree / name
+        if not path.is_relative_to(folder) and path.is_file():
+            used[name] = file_digest(path)
+    told = {"recipe": recipe, "tree": str(tree), "files": used, "named": sorted(named & used.keys())}
+    _write(folder / _TOLD, told)
     (folder / _BEGUN).unlink(missing_ok=True)
 
 
@@ -84,21 +85,21 @@ def _plant(folder: Path, recipe: str, tree: Path, known: dict[str, str], moment:
     :param moment: the time that all files get, ns.
     """
     near = []
-    for told in folder.parent.glob(f"*/{_TOLD}"):
-        names = _changed(told, recipe, tree, known)
+    for record in folder.parent.glob(f"*/{_TOLD}"):
+        names = _changed(record, recipe, tree, known)
         if names is not None:
             with suppress(OSError):
-                near.append((len(names), -told.stat().st_mtime, told))
+                near.append((len(names), -record.stat().st_mtime, record))
     if not near:
         return
-    told = min(near)[2]
-    source, room = told.parent, Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
+    record = min(near)[2]
+    source, room = record.parent, Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
     try:
         with lock(source.with_suffix(".lock")):
-            names = _changed(told, recipe, tree, known)
+            names = _changed(record, recipe, tree, known)
             if names is None:  # it was built again in between, or is gone
                 return
-            old = json.loads(told.read_text())["tree"]
+            old = json.loads(record.read_text())["tree"]
             os.utime(source)  # the oldest are removed
             shutil.copytree(source, room, symlinks=True, dirs_exist_ok=True)
         _begin(folder, room, room / _TOLD, tree, names)
@@ -119,7 +120,7 @@ def _changed(path: Path, recipe: str, tree: Path, known: dict[str, str]) -> list
         told = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    if told.get("recipe") != recipe:
+    if told.get("recipe") != recipe or "named" not in told:
         return None
     changed = []
     for name, wanted in told["files"].items():
@@ -130,13 +131,8 @@ def _changed(path: Path, recipe: str, tree: Path, known: dict[str, str]) -> list
             if not known[name] or not wanted or not name.endswith(_C) or host:
                 return None
             changed.append(name)
-    missing = set(changed)
-    try:
-        for command in _commands(path.parent) if missing else []:
-            missing -= _named(command, Path(told["tree"]))
-    except OSError:  # somebody else is changing it
-        return None
-    return None if missing else changed  # what was made of a file that nothing names is not known
+    # What was made of a file that no command names is not known.
+    return changed if set(changed).issubset(told["named"]) else None
 
 
 def _commands(folder: Path) -> list[Path]:
