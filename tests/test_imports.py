@@ -43,6 +43,15 @@ def test_a_circle_is_found():
     assert circles(graph) == [{"a", "b", "c"}]
 
 
+def compiled_functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and {one.id for one in node.decorator_list if isinstance(one, ast.Name)} & {"jit", "inlined"}
+    ]
+
+
 def used_in_compiled_code(path: Path) -> dict[str, str]:
     """Names that the compiled functions of a file use and import from vmaplab -> the module of each."""
     tree = ast.parse(path.read_text())
@@ -52,15 +61,9 @@ def used_in_compiled_code(path: Path) -> dict[str, str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("vmaplab.")
         for name in node.names
     }
-    functions = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-        and {one.id for one in node.decorator_list if isinstance(one, ast.Name)} & {"jit", "inlined"}
-    ]
     used = {
         one.id
-        for function in functions
+        for function in compiled_functions(tree)
         for line in function.body
         for one in ast.walk(line)
         if isinstance(one, ast.Name)
@@ -72,6 +75,9 @@ def test_the_cache_of_compiled_code_covers_every_file_that_goes_into_it():
     """A constant or a function of another file is put in line: compiled code that outlives it would be wrong."""
     package = Path(_jit.__file__).parent
     covered = _jit.compiled_sources()
+    compiled = {path for path in package.rglob("*.py") if compiled_functions(ast.parse(path.read_text()))}
+    assert len(compiled) > 8
+    assert compiled <= set(covered)
     seen = 0
     for path in covered:
         for name, module in used_in_compiled_code(path).items():

@@ -372,25 +372,41 @@ def _a_page_less(kernel):
     kernel._vmap = lambda pfns, flags, prot: inner(pfns[:-1], flags, prot)
 
 
-def _refuses_and_stays(kernel):
-    inner = kernel._vmap
+def after(kernel, name, then):
+    """Have ``then`` called with what a call of the model returns."""
+    inner = getattr(kernel, f"_{name}")
 
-    def vmap(pfns, flags, prot):
-        inner(pfns, flags, prot)
+    def call(*arguments):
+        made = inner(*arguments)
+        then(made)
+        return made
+
+    setattr(kernel, f"_{name}", call)
+
+
+def before(kernel, name, first):
+    """Have ``first`` called with the arguments of a call of the model."""
+    inner = getattr(kernel, f"_{name}")
+
+    def call(*arguments):
+        first(*arguments)
+        return inner(*arguments)
+
+    setattr(kernel, f"_{name}", call)
+
+
+def _refuses_and_stays(kernel):
+    def refuse(_mapping):
         raise VmapError(errno.ENOMEM, "made up")
 
-    kernel._vmap = vmap
+    after(kernel, "vmap", refuse)
 
 
 def _another_address(kernel):
-    inner = kernel._vmap
-
-    def vmap(pfns, flags, prot):
-        mapping = inner(pfns, flags, prot)
+    def change(mapping):
         mapping.addr += 4096
-        return mapping
 
-    kernel._vmap = vmap
+    after(kernel, "vmap", change)
 
 
 def _without(kind):
@@ -480,14 +496,11 @@ class TestNothingHidesBehindAnotherLook:
     @pytest.mark.parametrize("every", [1, 16])
     def test_more_bytes_reported_than_mapped_are_noticed(self, every):
         kernel = Kernel("x86_64", record=True)
-        inner = kernel._vmap
 
-        def vmap(pfns, flags, prot):
-            mapping = inner(pfns, flags, prot)
+        def longer(mapping):
             mapping.size += 4096
-            return mapping
 
-        kernel._vmap = vmap
+        after(kernel, "vmap", longer)
         witness = Witness(kernel, every=every)
         with pytest.raises(Violation, match="reports 12288 bytes and has mapped 8192"):
             witness.vunmap(witness.vmap([1, 2]).addr)
@@ -652,29 +665,6 @@ def in_turns(witness):
     for _ in range(3):
         witness.vunmap(witness.vmap([1, 2]).addr)
     witness.close()
-
-
-def after(kernel, name, then):
-    """Have ``then`` called with what a call of the model returns."""
-    inner = getattr(kernel, f"_{name}")
-
-    def call(*arguments):
-        made = inner(*arguments)
-        then(made)
-        return made
-
-    setattr(kernel, f"_{name}", call)
-
-
-def before(kernel, name, first):
-    """Have ``first`` called with the arguments of a call of the model."""
-    inner = getattr(kernel, f"_{name}")
-
-    def call(*arguments):
-        first(*arguments)
-        return inner(*arguments)
-
-    setattr(kernel, f"_{name}", call)
 
 
 def store(kernel, addr, change, level=0):

@@ -296,7 +296,7 @@ def _run(start: int, end: int) -> Result:
     ours, theirs = _state["sides"]
     generator: Generator = _state["generator"]
     steps = translated = failures = partly = 0
-    seen = Seen()
+    seen, told, number = Seen(), "", start - 1
     for number in range(start, end):
         scenario = generator.scenario(number)
         steps += len(scenario.steps)
@@ -311,7 +311,7 @@ def _run(start: int, end: int) -> Result:
             translated += pages
             partly += unjudged
         if told:
-            seen.settle()
-            return Result(number - start + 1, steps, translated, failures, partly, seen, number, told)
+            break
     seen.settle()
-    return Result(end - start, steps, translated, failures, partly, seen)
+    differing = number if told else None
+    return Result(number - start + 1, steps, translated, failures, partly, seen, differing, told)

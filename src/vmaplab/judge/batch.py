@@ -114,9 +114,9 @@ def judge(done: list[Done], first: int, rows: Rows, changes: Change, form: Forma
         if one.refused or (one.made and number in clearing):
             its = changes.made[made_by == number], changes.cleared[cleared_by == number]
             flushed(one.name, flushes, *its, (0, 0), flushes_mapped=True, undone=True)
-        if one.made:
+        if one.made and not one.told:
             invariants.reported_size(one.name, one.size, len(one.made.pfns) * page)
-        if one.told and one.made:
+        elif one.made and one.told:
             its_made = made[made["va"] >> np.uint64(_ADDRESS_BITS) == np.uint64(number)]
             its_made["va"] = its_made["va"] & np.uint64(_ADDRESS) | np.uint64(form.kernel_half)
             invariants.reported(one.name, one.told, its_made, len(one.made.pfns) * page, page)

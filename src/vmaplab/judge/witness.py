@@ -586,9 +586,8 @@ class Witness(Watched):
         if not self._waiting:
             self._first_row = seen
         area = self._held[made.addr].area if made is not None else None
-        told = made  # of each kind of call one: to keep all of them costs more
-        if any(one.told is not None and one.name == call.method for one in self._waiting):
-            told = None
+        known = any(one.told is not None and one.name == call.method for one in self._waiting)
+        told = None if known else made  # of each kind of call one: to keep all of them costs more
         ended = tuple([held.area for held in gone])
         self._waiting.append(
             Done(call.method, len(self.kernel.log), area, ended, refused, told, made.size if made else 0)
