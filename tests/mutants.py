@@ -357,8 +357,9 @@ MUTANTS = [
     Mutant(
         "a pool gives out an area that is a page too short",
         "vmalloc/area.py",
-        "    pool = pool_of(node, size)\n    if pool < 0 or space.pools[pool, FIRST] == 0:",
-        "    pool = pool_of(node, size - 1)\n    if pool < 0 or space.pools[pool, FIRST] == 0:",
+        "    block = pop(space, pool, i64(FIRST))\n    start = i64(space.blocks.row[block, START])\n",
+        "    block = pop(space, pool, i64(FIRST))\n    start = i64(space.blocks.row[block, START])\n"
+        "    space.blocks.row[block, END] -= 1\n",
     ),
     Mutant(
         "vmap_pfn() does not call flush_cache_vmap()",

@@ -90,7 +90,7 @@ def test_all_calls_go_through_one_door_with_their_arguments_complete():
     machine.vunmap(-4096)
     (name, (pfns, flags, prot)), (_, (_, _, seven)), (vmalloc, given), (_, (addr,)) = machine.seen
     assert (name, pfns.dtype, pfns.tolist(), flags, prot) == ("vmap", np.uint64, [1, 2], 4, None)
-    assert (seven, vmalloc, given, addr) == (7, "vmalloc", (4096, 0, -1), (1 << 64) - 4096)
+    assert (seven, vmalloc, given, addr) == (7, "vmalloc", (4096, 0, -1, 1, None, None, 0, 0), (1 << 64) - 4096)
 
 
 @pytest.mark.parametrize(

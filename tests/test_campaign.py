@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from vmaplab import Kernel
@@ -20,6 +22,7 @@ def test_a_difference_is_not_lost_behind_scenarios_that_agree(monkeypatch, told,
     answers = iter(told)
     monkeypatch.setattr(campaign, "compared", lambda *_: (next(answers), 0, 0, Seen()))
     generator = Generator(Kernel("x86_64").arch, seed=1)
-    monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "faults": False})
+    plan = SimpleNamespace(faults=False, judge=False, sample=0, guided=False, seed=1)
+    monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan, "kept": []})
     result = campaign._run(10, 15)
     assert (result.cases, result.number, result.told) == found

@@ -12,7 +12,7 @@ from pathlib import Path
 from vmaplab.calls.table import STEPS, Call, Step
 
 BEGIN, END = "<!-- calls -->\n", "<!-- /calls -->\n"
-_SETTINGS = {"cpu": "kernel.cpu = 2", "tables": "set_limit(3)", "fail": "fail([3, 7])"}
+_SETTINGS = {"cpu": "kernel.cpu = 2", "tables": "set_limit(3)", "fail": "fail([3, 7])", "memory": "limit_pages(700, 3)"}
 
 
 def in_python(step: Step) -> str:

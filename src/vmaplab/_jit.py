@@ -125,6 +125,18 @@ def callback(signature: Any) -> Callable[[F], Any]:
     return compiled
 
 
+def native(function: F) -> F:
+    """Compile a function that a :func:`callback` calls: as that, also where all else stays plain Python."""
+    import numba
+
+    config = cast(Any, numba.config)
+    saved, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    try:
+        return cast(F, numba.njit(error_model="numpy", nogil=True)(function))
+    finally:
+        config.DISABLE_JIT = saved
+
+
 _C_TYPES: dict[Any, str] = {ctypes.c_void_p: "uintp", ctypes.c_uint64: "uint64", ctypes.c_int: "int32"}
 
 

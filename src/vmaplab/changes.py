@@ -22,6 +22,7 @@ class Change(Enum):
 
     VMAP_NODES = _What("areas are kept per node, freed ones in pools", "mm/vmalloc.c", "6.12")
     VMAP_REFUSES_RESET_PERMS = _What("vmap() refuses VM_FLUSH_RESET_PERMS", "mm/vmalloc.c", "6.12")
+    VMAP_PFN_SETS = _What("vmap_pfn() stores with set_pte_at(), which has arm64's barriers", "mm/vmalloc.c", "6.12")
     CALLER_WARNS_TOO = _What("vunmap() and vfree() warn of a bad address, too", "mm/vmalloc.c", "6.12")
     RISCV_HUGE_VMAP = _What("riscv: HAVE_ARCH_HUGE_VMAP is selected", "arch/riscv/Kconfig", "6.12")
     RISCV_SV39_LOWER = _What("riscv: Sv39's linear map begins 8 GiB lower", "arch/riscv/include/asm/page.h", "6.12")

@@ -24,6 +24,7 @@ from vmaplab.calls.flags import (
     VM_NO_GUARD,
     VM_SPARSE,
 )
+from vmaplab.calls.kinds import BY
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.table import Call, check_cpu, outcome
 from vmaplab.changes import Change
@@ -201,7 +202,14 @@ class Kernel(Machine):
         if area.pages_addr:
             self._vfree(area.pages_addr)
 
-    def _vmalloc(self, size: int, flags: int, node: int) -> Mapping:
+    def _vfree_atomic(self, addr: int) -> None:
+        self._vfree(addr)  # delayed_vfree_work(), when the call is over
+
+    def _vmalloc(
+        self, size: int, flags: int, node: int, align: int, start: int | None, end: int | None, gfp: int, by: int
+    ) -> Mapping:
+        if by:
+            flags, align, start, end = VM_ALLOW_HUGE_VMAP if BY[by] == "vmalloc_huge" else 0, 1, None, None
         seen = len(self.log)
         if not size:
             self._mapper.warn(WarnOn.NO_BYTES)
@@ -213,18 +221,44 @@ class Kernel(Machine):
         allowed = self.config["HAVE_ARCH_HUGE_VMALLOC"] and "nohugevmalloc" not in self.boot_args
         if flags & VM_ALLOW_HUGE_VMAP and allowed:
             shift = vm_shift(self._g, size)
+        low, high = self._vmalloc_range
+        where = low if start is None else start, high if end is None else end, align
         try:
-            return self._vmalloc_once(size, shift, flags, seen)
+            return self._vmalloc_once(size, shift, flags, seen, where)
         except VmapError:
             if shift == self.arch.page_shift:
                 raise
-            return self._vmalloc_once(size, self.arch.page_shift, flags, seen)
+            return self._vmalloc_once(size, self.arch.page_shift, flags, seen, where)
 
-    def _vmalloc_once(self, size: int, shift: int, flags: int, seen: int) -> Mapping:
-        """One attempt: area, page array, pages in chunks of ``shift``, mapping."""
+    def _vrealloc(self, addr: int, size: int) -> Mapping:
+        seen, area = len(self.log), self.find_vm_area(addr)
+        if not size:
+            self._vfree(addr)
+            raise VmapError(errno.EINVAL, "vrealloc() to 0 bytes frees")
+        if area is None:
+            self._mapper.warn(WarnOn.NO_AREA, f"Trying to vrealloc() nonexistent vm area ({addr:#x})")
+            raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
+        guard = 0 if area.flags & VM_NO_GUARD else self.arch.page_size
+        if size <= area.end - area.addr - guard:
+            return self._mapping(addr, size, self._mapper.tables(0).cost.copy(), seen)
+        mapping = self.vmalloc(size)
+        self._vfree(addr)
+        return mapping
+
+    def _shrink(self) -> None:
+        self._space.shrink()
+
+    def _vmalloc_once(
+        self, size: int, shift: int, flags: int, seen: int, where: tuple[int, int, int] | None = None
+    ) -> Mapping:
+        """One attempt: area, page array, pages in chunks of ``shift``, mapping.
+
+        :param where: between which addresses, and how aligned.
+        """
         page_shift = self.arch.page_shift
         size = -(-size >> shift) << shift
-        addr = self._area(size, 1 << shift, VM_ALLOC | flags)
+        low, high, align = where or (*self._vmalloc_range, 1)
+        addr = self._area(size, max(align, 1 << shift), VM_ALLOC | flags, (low, high))
         count, order = size >> page_shift, shift - page_shift
         pointer = self.arch.bits_per_long // 8
         try:
@@ -549,6 +583,11 @@ class Kernel(Machine):
     def place_areas(self, addresses: list[int]) -> None:
         """Let the next areas have these addresses, in order, as another allocator chose them."""
         self._space.given = addresses
+
+    def limit_pages(self, most: int, largest: int = 62) -> None:
+        """Let vmalloc() have at most ``most`` pages at a time, in blocks of order ``largest`` at most."""
+        buddy = self._page_allocator()
+        buddy.most, buddy.largest = most, largest
 
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` page tables exist from now on."""

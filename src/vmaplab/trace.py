@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 # Kinds of a row: (kind, address, value, size).
-L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_WARN = range(7)
+L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_WARN, L_SYNC = range(8)
 
 
 def signed(value: int) -> int:
@@ -77,6 +77,7 @@ class Event(NamedTuple):
     - ``table_alloc``, ``table_free``: ``addr`` physical, ``value`` log2 of what one entry maps, ``size`` bytes;
     - ``flush_tlb_kernel_range``, ``flush_cache_vmap``, ``flush_cache_vunmap``: virtual [``addr``, ``value``),
       ``size`` bytes;
+    - ``arch_sync_kernel_mappings``: virtual [``addr``, ``value``), of the kernel's own code alone;
     - ``warn``: ``text`` says which WARN_ON() fired.
     """
 
@@ -95,6 +96,7 @@ _KINDS = {
     L_FLUSH_VMAP: "flush_cache_vmap",
     L_FLUSH_VUNMAP: "flush_cache_vunmap",
     L_WARN: "warn",
+    L_SYNC: "arch_sync_kernel_mappings",
 }
 
 

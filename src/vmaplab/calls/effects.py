@@ -14,6 +14,9 @@ from vmaplab.trace import Ints
 NOTHING = -1
 """Stands for the page frame of a page that is not mapped."""
 
+MANY = 1 << 22
+"""More pages than any call maps."""
+
 Given = Mapping[str, Any]
 """The arguments of a call, by their names in :class:`~vmaplab.calls.table.Calls`."""
 
@@ -68,6 +71,16 @@ class Ends:
 
 
 @dataclass(frozen=True)
+class Moves:
+    """It may give what an area maps to a larger one, which the call ``to`` would have made, and end it.
+
+    :param to: the step whose call makes such areas.
+    """
+
+    to: str
+
+
+@dataclass(frozen=True)
 class Changes:
     """It maps or unmaps where the caller says.
 
@@ -86,7 +99,7 @@ class Changes:
     clears: bool = False
 
 
-Effect = Asks | Purges | Maps | Ends | Changes
+Effect = Asks | Purges | Maps | Ends | Moves | Changes
 
 
 def given_pages(given: Given, page: int) -> Ints:
@@ -108,8 +121,9 @@ def physical_until(given: Given, page: int) -> Ints:
 
 
 def nothing_of(given: Given, page: int) -> Ints:
-    """No frames, for ``size`` bytes."""
-    return np.full(-(-given["size"] // page), NOTHING, dtype=np.int64)
+    """No frames, for ``size`` bytes; of more than :data:`MANY` pages one number that stands for all."""
+    pages = -(-given["size"] // page)
+    return np.broadcast_to(np.int64(NOTHING), pages) if pages > MANY else np.full(pages, NOTHING, dtype=np.int64)
 
 
 def cleared(start: str) -> Frames:

@@ -90,6 +90,33 @@ def _area(machine: HasArch, value: int | VmArea) -> int:
     return value.addr if isinstance(value, VmArea) else operator.index(value)
 
 
+def _power(machine: HasArch, value: int) -> int:
+    align = operator.index(value)
+    if align < 1 or align & (align - 1) or align >= 1 << machine.arch.bits_per_long:
+        raise InputError(f"{value} is no alignment: give a power of two, bytes")
+    return align
+
+
+def _bound(machine: HasArch, value: int | None) -> int | None:
+    return None if value is None else _address(machine, value)
+
+
+def _gfp(machine: HasArch, value: str | int) -> int:
+    if value in range(len(kinds.GFP)):
+        return int(value)
+    if value not in kinds.GFP:
+        raise InputError(f"'{value}' are no GFP flags that vmalloc() takes here: {', '.join(kinds.GFP)}")
+    return kinds.GFP.index(str(value))
+
+
+def _by(machine: HasArch, value: str | int) -> int:
+    if value in range(len(kinds.BY)):
+        return int(value)
+    if value not in kinds.BY:
+        raise InputError(f"'{value}' is none of the family of vmalloc(): {', '.join(kinds.BY)}")
+    return kinds.BY.index(str(value))
+
+
 Pages = Annotated[ArrayLike, _pages]
 """One PFN per page, in mapping order; ``2**64 - 1`` is a NULL page."""
 Flags = Annotated[int, _flags]
@@ -106,6 +133,14 @@ Number = Annotated[int, _whole]
 """Any whole number."""
 Address = Annotated[int, _address]
 """A pointer, as an ``unsigned long``."""
+Power = Annotated[int, _power]
+"""A power of two, bytes."""
+Bound = Annotated[int | None, _bound]
+"""An address, or None for the end of the vmalloc space."""
+Gfp = Annotated[str | int, _gfp]
+"""The name of GFP flags, or its place among :data:`vmaplab.calls.kinds.GFP`."""
+By = Annotated[str | int, _by]
+"""A member of the family of vmalloc(), or its place among :data:`vmaplab.calls.kinds.BY`."""
 Shift = Annotated[int | None, _shift]
 """log2 of the chunks in which pages are contiguous and aligned; PAGE_SHIFT if None."""
 Area = Annotated[int | VmArea, _area]

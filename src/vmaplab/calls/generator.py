@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from vmaplab.arch import Arch
 from vmaplab.calls.effects import Ends, Maps
 from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD
 from vmaplab.calls.operation import Operation
-from vmaplab.calls.scenario import Scenario
+from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.calls.table import STEPS, Call
 from vmaplab.config import BOOT_ARGS
 from vmaplab.pages.runs import Pfns, array_of
@@ -27,6 +28,9 @@ UNALIGNED = "range to no page"
 
 OF_A_PUD = "range of a PUD"
 """Likewise: vmap_page_range() of a whole PUD, which can need hundreds of tables."""
+
+WINDOW = "vmalloc in a window"
+"""Likewise: what can fail for want of addresses, between given ones or in all: the tree's own allocator can tell."""
 
 _TAKE = {call.word: call for call in STEPS.values() if isinstance(call, Call) and call.weight}
 """The calls that take address space."""
@@ -53,6 +57,7 @@ class Generator:
     :param cpus: the CPUs that make them in turn.
     :param without: calls that are not made.
     :param arrays_first: begin with the arrays that tell policies apart.
+    :param short: short scenarios alone.
     """
 
     arch: Arch
@@ -63,18 +68,42 @@ class Generator:
     cpus: int = 1
     without: frozenset[str] = frozenset()
     arrays_first: bool = True
+    short: bool = False
     boot_args: tuple[str, ...] = field(init=False)
-    _corpus: list[Pfns] = field(init=False)
+    _arrays: list[Pfns] = field(init=False)
+    _kept: list[Scenario] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._corpus = Shapes(self.arch).corpus() if self.arrays_first and not self.calls else []
+        first = self.arrays_first and not self.calls
+        self._arrays = Shapes(self.arch).corpus() if first else []
+        self._kept = [] if not first or self.only_vmap or self.short else self._corpus()
         self.boot_args = (*(BOOT_ARGS if self.arch.huge_vmap else ("",)), *self.arch.boot_args)
 
+    def _corpus(self) -> list[Scenario]:
+        """The scenarios in the package that run all code that many random ones ran (tools/corpus.py)."""
+        path = Path(__file__).parent / "corpus" / f"{self.arch.name}.txt"
+        found = []
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            scenario = parse(line)
+            cpus = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
+            windowed = any(step.call == "vmalloc" and step.addr for step in scenario.steps)
+            words = {step.call for step in scenario.steps} | ({WINDOW} if windowed else set())
+            if cpus < self.cpus and not words & self.without:
+                found.append(scenario)
+        return found
+
+    @property
+    def fixed(self) -> int:
+        """How many scenarios are the same for every seed."""
+        return len(self._arrays) + len(self._kept)
+
     def scenario(self, number: int) -> Scenario:
-        """Scenario ``number``: first the arrays that tell policies apart, then random ones."""
-        if number < len(self._corpus):
-            mapped = Operation("vmap", pfns=self._corpus[number], flags=VM_MAP), Operation("vunmap", 0)
+        """Scenario ``number``: first the arrays that tell policies apart, then the package's, then random ones."""
+        if number < len(self._arrays):
+            mapped = Operation("vmap", pfns=self._arrays[number], flags=VM_MAP), Operation("vunmap", 0)
             return Scenario(mapped if self.only_vmap else (*mapped, Operation("aliases")))
+        if number < self.fixed:
+            return self._kept[number - len(self._arrays)]
         return _Draw(self, random.Random(self.seed << 40 | number)).scenario()
 
 
@@ -87,17 +116,26 @@ class _Draw:
     def __init__(self, of: Generator, rng: random.Random) -> None:
         self._of, self.rng, self._arch = of, rng, of.arch
         self.pages, self.frames = of.pages, of.arch.addressable_pages
+        self.start, self.page = of.arch.vmalloc_start, of.arch.page_size
         self.block = 1 << (of.arch.levels[1].shift - of.arch.page_shift)
         self.large = True
-        self._lazy = LAZY_MAX_BYTES >> of.arch.page_shift
+        self._lazy = of.cpus.bit_length() * LAZY_MAX_BYTES >> of.arch.page_shift  # lazy_max_pages()
 
     def scenario(self) -> Scenario:
         """It."""
         rng = self.rng
         if self._of.calls:
             return self._mixed()
-        if not self._of.only_vmap and rng.random() < 0.12:
-            return self._over_tables()
+        if not self._of.only_vmap:
+            roll = rng.random()
+            if roll < 0.12:
+                return self._over_tables()
+            if roll < 0.15 and not self._of.short and "map_ram" not in self._of.without:
+                return self._full_blocks()
+            if roll < 0.18 and not self._of.short:
+                return self._pools()
+            if roll < 0.6 and not self._of.short:
+                return _Swarm(self._of, rng).scenario()
         boot_args = rng.choice(self._of.boot_args) if rng.random() < 0.1 else ""
         total_pages = 1 << 18 if rng.random() < 0.3 else None
         steps: list[Operation] = []
@@ -155,7 +193,10 @@ class _Draw:
         """A step that takes address space, its arguments at random."""
         fields: dict[str, Any] = {}
         for kind in _TAKE[word].form:
-            fields |= kind.draw(self, limit)
+            for name, value in kind.draw(self, limit).items():
+                fields[name] = fields.get(name, 0) | value if name == "flags" else value
+        if WINDOW in self._of.without and word == "vmalloc":
+            fields |= {"addr": 0, "pfn": 0}
         return Operation(word, **fields)
 
     def _end(self, number: int, word: str, step: Operation) -> Operation:
@@ -255,7 +296,11 @@ class _Draw:
             steps.append(Operation("range", 0, at, pages=pages, pfn=self._chunk(pages)))
             if rng.random() < 0.95:
                 steps.append(Operation("unrange", 0, at, pages=pages))
+        if rng.random() < 0.2:  # nothing can be allocated for the change any more
+            steps.append(Operation("tables", pages=rng.randrange(12)))
         steps.append(Operation("range", 0, first, pages=span, pfn=self._chunk(span)))
+        if rng.random() < 0.3:
+            steps.append(Operation("lookup", 0, first + rng.randrange(span)))
         for _ in range(rng.randrange(3)):
             at = rng.randrange(span)
             pages = rng.choice((1, 2, span - at, rng.randrange(1, span - at + 1)))
@@ -264,6 +309,48 @@ class _Draw:
             steps.append(Operation("range", 0, first, pages=rng.randrange(1, span), pfn=1 << 16, flags=page >> 1))
         steps.append(Operation("vunmap", 0))
         return Scenario(tuple(steps))
+
+    # -- pools --------------------------------------------------------------------------------------
+
+    def _pools(self) -> Scenario:
+        """Many areas of one size or two, which purges put into the pools of their nodes and take a share from."""
+        rng, of = self.rng, self._of
+        sizes = [rng.choice((1, 1, 2, 5, 255))] * rng.choice((1, 3)) + [rng.choice((1, 3))]
+        steps: list[Operation] = []
+        for _ in range(rng.randrange(1, 4)):
+            live = []
+            if of.cpus > 1:
+                steps.append(Operation("cpu", pages=rng.randrange(of.cpus)))
+            for _ in range(rng.randrange(2, 14)):
+                live.append(len(steps))
+                steps.append(Operation("area", pages=rng.choice(sizes), flags=VM_MAP))
+            steps += [Operation("vunmap", number) for number in live[rng.randrange(2) :]]
+            steps += [Operation("aliases")] * rng.choice((1, 1, 2, 3))
+            if "shrink" not in of.without and rng.random() < 0.1:
+                steps.append(Operation("shrink"))
+        steps += [Operation("area", pages=rng.choice(sizes), flags=VM_MAP) for _ in range(rng.randrange(1, 9))]
+        return Scenario(tuple(steps), "", 1 << 18)
+
+    # -- vmap blocks ------------------------------------------------------------------------------
+
+    def _full_blocks(self) -> Scenario:
+        """Vmap blocks that fill, and are unmapped in any order, wholly or nearly; flushes in between."""
+        rng, of = self.rng, self._of
+        size = rng.choice((64, 64, 32, 33, 48)) if of.arch.bits_per_long == 64 else 32
+        steps: list[Operation] = []
+        live: list[int] = []
+        for _ in range(rng.randrange(14, 40)):
+            if of.cpus > 1 and rng.random() < 0.05:
+                steps.append(Operation("cpu", pages=rng.randrange(of.cpus)))
+            live.append(len(steps))
+            steps.append(Operation("map_ram", pfns=array_of([(self.frame(1 << 18) & -64, size)])))
+        rng.shuffle(live)
+        for number in live[rng.choice((0, 0, 0, 1, 3)) :]:
+            if rng.random() < 0.06:
+                steps.append(Operation("aliases"))
+            steps.append(Operation("unmap_ram", number, pages=size))
+        steps.append(Operation("aliases"))
+        return Scenario(tuple(steps), "", 1 << 18)
 
     def _chunk(self, pages: int) -> int:
         """A page frame that is, most times, aligned to ``pages``, or else to what keeps the entries few."""
@@ -377,3 +464,152 @@ class _Draw:
         elif roll < 0.08:
             pfns[self.rng.randrange(len(pfns))] = limit + self.rng.randrange(1 << self.rng.randrange(1, 20))
         return pfns
+
+
+_ENDERS = {"vfree": ("vfree", "vfree", "vfree_atomic", "vunmap"), "vunmap": ("vunmap", "vunmap", "vunmap", "vfree")}
+"""With which calls an area is ended, by the one that is right; wrong ones are few."""
+
+
+class _Swarm(_Draw):
+    """A sequence that has few kinds of calls and few sizes, so that blocks, pools and tables fill, and shortages.
+
+    What is chosen for a whole sequence is chosen at random: which calls, how large, how often one ends, on how many
+    CPUs, what is short.
+    """
+
+    def __init__(self, of: Generator, rng: random.Random) -> None:
+        super().__init__(of, rng)
+        self._limit = 1 << 18
+        self._steps: list[Operation] = []
+        self._live: dict[int, str] = {}
+        self._gone: list[int] = []
+        arch, block = of.arch, self.block
+        group = 1 << (arch.groups[-1].shift if arch.groups else arch.page_shift) - arch.page_shift
+        space = arch.vmalloc_end - arch.vmalloc_start + 1 >> arch.page_shift
+        few = rng.randrange(1, 5)
+        self._sizes = rng.choice(
+            (
+                (1, 2, 3),
+                (few,),
+                (1, 4, 16),
+                (1, 16, 64, 65),
+                (rng.choice((32, 33, 64)),),
+                (group, group + 1, 2 * group),
+                (min(block, 2048), min(block, 2048) + 1, 1),
+                (1, 130, 257, 300),
+                (1, 2, 5) if WINDOW in of.without else (space // 3, space // 2, self._lazy // 2, 1, 2),
+                (self._lazy // 3, self._lazy // 5, 1, 7),
+                tuple(rng.randrange(1, 2 * of.pages) for _ in range(3)),
+            )
+        )
+        self._interior = rng.choice((0.0, 0.1, 0.5))
+        self._stay = rng.choice((1, 4, 12, 40))
+        self.large = rng.random() < 0.3
+
+    def some_pages(self) -> int:
+        """A number of pages, of the few that the sequence has."""
+        size = self.rng.choice(self._sizes)
+        return size if size <= 4096 and self.rng.random() < 0.9 else super().some_pages()
+
+    def scenario(self) -> Scenario:
+        """It."""
+        rng, of = self.rng, self._of
+        words = [word for word in _TAKE if word not in of.without]
+        chosen = rng.sample(words, rng.randrange(1, min(4, len(words)) + 1))
+        weights = [rng.choice((1, 1, 3, 10)) for _ in chosen]
+        boot_args = rng.choice(of.boot_args) if rng.random() < 0.1 else ""
+        if rng.random() < 0.3:
+            self._short_of_something()
+        if rng.random() < 0.15:  # so much address space that what follows starts the purge
+            self._add(Operation("area", pages=self._lazy - rng.randrange(2 * self.pages), flags=VM_MAP))
+            self._add(Operation("vunmap", len(self._steps) - 1))
+        length = rng.choice((4, 8, 8, 16, 16, 32, 60))
+        others = rng.choice((0.05, 0.2, 0.4))
+        while len(self._steps) < length:
+            if of.cpus > 1 and rng.random() < 0.15:
+                self._add(Operation("cpu", pages=rng.randrange(of.cpus)))
+            roll = rng.random()
+            if self._live and roll < (0.25 if len(self._live) < self._stay else 0.75):
+                self._end_one(rng.choice(list(self._live)))
+            elif self._live and roll < 0.25 + others:
+                self._look_at(rng.choice(list(self._live)))
+            elif roll < 0.3 + others:
+                self._around()
+            else:
+                (word,) = rng.choices(chosen, weights)
+                self._take(word)
+        if rng.random() < 0.5:
+            for number in rng.sample(list(self._live), len(self._live)):
+                self._end_one(number)
+            if rng.random() < 0.5:
+                self._add(Operation("aliases"))
+        return Scenario(tuple(self._steps), boot_args, self._limit)
+
+    def _add(self, step: Operation) -> None:
+        self._steps.append(step)
+
+    def _take(self, word: str) -> None:
+        """A call that takes address space, and maps what it is given."""
+        step = self._taking(word, self._limit)
+        size = self.rng.choice(self._sizes)
+        # An area can be nearly all the address space that there is.
+        if word == "area" or (word == "vmalloc" and size <= 4096 and self.rng.random() < 0.8):
+            step = step._replace(pages=size)
+        elif word == "ioremap" and size <= 4096 and self.rng.random() < 0.6:
+            step = step._replace(pages=size, pfn=min(step.pfn, self.frames - size))
+        elif word in ("vmap", "map_ram") and step.pfns is not None and size <= 600 and self.rng.random() < 0.6:
+            first = self.frame(self._limit - size) & -(1 << self.rng.randrange(10))
+            step = step._replace(pfns=array_of([(first, size)]))
+        self._live[len(self._steps)] = word
+        self._add(step)
+
+    def _end_one(self, number: int) -> None:
+        """End what step ``number`` has begun: as it should be, mostly; by any address in it."""
+        rng, word = self.rng, self._live.pop(number)
+        step = self._end(number, word, self._steps[number])._replace(offset=0)
+        if step.call in _ENDERS:
+            wrong = rng.random() < 0.03
+            calls = _ENDERS[step.call]
+            step = step._replace(call=calls[3] if wrong else rng.choice(calls[:3]))
+            if rng.random() < self._interior and step.call != "vfree_atomic":
+                step = step._replace(offset=rng.randrange(self._pages_of(number) + 1))
+        self._add(step)
+        self._gone.append(number)
+
+    def _pages_of(self, number: int) -> int:
+        step = self._steps[number]
+        return len(step.pfns) if step.pfns is not None else step.pages
+
+    def _look_at(self, number: int) -> None:
+        """A call about what stays; into an area that is only reserved, the walkers."""
+        if self._live[number] == "area" and self.rng.random() < 0.5 and self._steps[number].pages < 1 << 20:
+            self._into_area(lambda step: self._add(step), number, self._steps[number].pages, self._limit)
+            return
+        small = self._live[number] == "vmalloc" and self._pages_of(number) <= 64
+        if small and "vrealloc" not in self._of.without and self.rng.random() < 0.3:
+            del self._live[number]
+            self._live[len(self._steps)] = "vmalloc"
+            self._add(Operation("vrealloc", number, pages=self.rng.choice((1, self._pages_of(number) + 1, 40))))
+            return
+        for step in self._look_or_change(self._live, self._steps, self._limit):
+            self._add(step)
+
+    def _around(self) -> None:
+        """A call that is about no mapping, a wrong one, or a shortage that begins or ends."""
+        rng, roll = self.rng, self.rng.random()
+        calls = [word for word in ("aliases", "aliases", "info", "shrink") if word not in self._of.without]
+        if roll < 0.7:
+            self._add(Operation(rng.choice(calls)))
+        elif roll < 0.85:
+            self._add(self._wrong([] if self.large else self._gone))
+        else:
+            self._short_of_something()
+
+    def _short_of_something(self) -> None:
+        """Page tables, or pages for vmalloc(), or large blocks of them, are short from here on, or are not any more."""
+        rng, roll = self.rng, self.rng.random()
+        if roll < 0.4:
+            self._add(Operation("tables", pages=rng.choice((rng.randrange(12), rng.randrange(40), 1 << 20))))
+        else:
+            pages = rng.choice((rng.randrange(8), rng.randrange(3000), 1 << 20, 1 << 20))
+            self._add(Operation("memory", pages=pages, pfn=rng.choice((-1, 0, rng.randrange(11)))))

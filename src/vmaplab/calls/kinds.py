@@ -11,7 +11,16 @@ import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from vmaplab.calls.flags import VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
+from vmaplab.calls.flags import (
+    VM_ALLOW_HUGE_VMAP,
+    VM_DMA_COHERENT,
+    VM_FLUSH_RESET_PERMS,
+    VM_MAP,
+    VM_MAP_PUT_PAGES,
+    VM_NO_GUARD,
+    VM_SPARSE,
+    VM_USERMAP,
+)
 from vmaplab.calls.operation import Operation
 from vmaplab.pages.runs import Pfns, array_of, frame_number, page_count, parse_runs, runs, runs_text
 from vmaplab.pfn import NULL_PFN
@@ -25,9 +34,12 @@ class Source(Protocol):
     :ivar block: pages of a PMD block.
     :ivar frames: page frames that the architecture can address.
     :ivar large: whether a vmalloc() may be so large that its page array is vmalloc'ed too.
+    :ivar start: lowest address of the vmalloc space; ``page``: bytes of a page.
     """
 
     rng: random.Random
+    start: int
+    page: int
     pages: int
     block: int
     frames: int
@@ -95,10 +107,10 @@ class Place(Kind):
             match = re.fullmatch(r"(0x[0-9a-f]{1,16})(?:\+(\w+))?", word)
             if match is None:
                 raise ValueError(word)
-            return {"offset": page_count(match[2] or "0"), "addr": int(match[1], 16)}
+            return {"offset": frame_number(match[2] or "0"), "addr": int(match[1], 16)}
         if int(match[1]) >= before:
             raise ValueError(f"there is no step {match[1]} before it")
-        return {"ref": int(match[1]), "offset": page_count(match[2] or "0")}
+        return {"ref": int(match[1]), "offset": frame_number(match[2] or "0")}
 
     def text(self, step: Operation) -> str:
         start = f"@{step.ref}" if step.ref >= 0 else f"{step.addr:#x}"
@@ -125,7 +137,10 @@ class Count(Kind):
 
 
 class AreaPages(Count):
-    """Pages of an area."""
+    """Pages of an area, which can be more than a call maps."""
+
+    def parse(self, word: str, before: int) -> dict[str, Any]:
+        return {"pages": frame_number(word)}
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
         return {"pages": source.some_pages()}
@@ -247,6 +262,10 @@ class Flags(Kind):
         return {"flags": source.rng.choice((VM_MAP, VM_SPARSE, VM_SPARSE, VM_MAP | VM_NO_GUARD))}
 
 
+_HARMLESS = (VM_USERMAP, VM_DMA_COHERENT, VM_ALLOW_HUGE_VMAP, VM_SPARSE)
+"""Flags of an area that vmap() takes without a word."""
+
+
 class VmapFlags(Flags):
     """Flags of vmap()."""
 
@@ -257,7 +276,43 @@ class VmapFlags(Flags):
         return found
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
-        return {"flags": VM_MAP}
+        rng = source.rng
+        if rng.random() < 0.9:
+            return {"flags": VM_MAP}
+        return {"flags": VM_MAP | rng.choice((*_HARMLESS, VM_NO_GUARD, VM_FLUSH_RESET_PERMS))}
+
+
+GFP = ("GFP_KERNEL", "GFP_NOFS", "GFP_NOIO", "GFP_KERNEL_ACCOUNT", "GFP_KERNEL|__GFP_ZERO")
+"""GFP flags that a vmalloc() can have: an object's vmaplab_vmalloc() takes their place here."""
+
+BY = (
+    "__vmalloc_node_range",
+    "vmalloc",
+    "vzalloc",
+    "vmalloc_node",
+    "vzalloc_node",
+    "__vmalloc",
+    "vmalloc_32",
+    "vmalloc_huge",
+)
+"""The members of the vmalloc() family: an object's vmaplab_vmalloc() takes their place here."""
+
+_ALIGN, _GFP, _BY = 1, 7, 11  # where they are in the flags of a vmalloc step; bit 0: huge
+
+
+def aligned(step: Operation) -> int:
+    """The pages to which a vmalloc step aligns its area."""
+    return 1 << (step.flags >> _ALIGN & 0x3F)
+
+
+def gfp_of(step: Operation) -> int:
+    """Which of :data:`GFP` a vmalloc step has."""
+    return step.flags >> _GFP & 0xF
+
+
+def by_of(step: Operation) -> int:
+    """Which of :data:`BY` a vmalloc step calls."""
+    return step.flags >> _BY
 
 
 class Huge(Kind):
@@ -272,10 +327,119 @@ class Huge(Kind):
         return {"flags": int(bool(word))}
 
     def text(self, step: Operation) -> str:
-        return "huge" if step.flags else ""
+        return "huge" if step.flags & 1 else ""
+
+    def simpler(self, step: Operation) -> Iterator[Operation]:
+        if step.flags & 1:
+            yield step._replace(flags=step.flags & ~1)
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
         return {"flags": source.rng.randrange(2)}
+
+
+class Align(Kind):
+    """``align=16``: pages to which an area is aligned."""
+
+    optional = True
+
+    def takes(self, word: str) -> bool:
+        return word.startswith("align=")
+
+    def parse(self, word: str, before: int) -> dict[str, Any]:
+        pages = page_count(word.removeprefix("align=")) if word else 1
+        if pages & (pages - 1):
+            raise ValueError("an alignment is a power of two, pages")
+        return {"flags": pages.bit_length() - 1 << _ALIGN}
+
+    def text(self, step: Operation) -> str:
+        return f"align={aligned(step)}" if aligned(step) > 1 else ""
+
+    def simpler(self, step: Operation) -> Iterator[Operation]:
+        if aligned(step) > 1:
+            yield step._replace(flags=step.flags & ~(0x3F << _ALIGN))
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        return {"flags": source.rng.choice((0, 0, 0, 0, 1, 4, 9, 10, 14)) << _ALIGN}
+
+
+class Gfp(Kind):
+    """``gfp=GFP_NOFS``: one of :data:`GFP`."""
+
+    optional = True
+
+    def takes(self, word: str) -> bool:
+        return word.startswith("gfp=")
+
+    def parse(self, word: str, before: int) -> dict[str, Any]:
+        name = word.removeprefix("gfp=") if word else GFP[0]
+        if name not in GFP:
+            raise ValueError(f"gfp= is one of {' '.join(GFP)}")
+        return {"flags": GFP.index(name) << _GFP}
+
+    def text(self, step: Operation) -> str:
+        return f"gfp={GFP[gfp_of(step)]}" if gfp_of(step) else ""
+
+    def simpler(self, step: Operation) -> Iterator[Operation]:
+        if gfp_of(step):
+            yield step._replace(flags=step.flags & ~(0xF << _GFP))
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        return {"flags": source.rng.choice((0, 0, *range(len(GFP)))) << _GFP}
+
+
+class By(Kind):
+    """``by=vzalloc``: one of :data:`BY`, which takes the size alone."""
+
+    optional = True
+
+    def takes(self, word: str) -> bool:
+        return word.startswith("by=")
+
+    def parse(self, word: str, before: int) -> dict[str, Any]:
+        name = word.removeprefix("by=") if word else BY[0]
+        if name not in BY:
+            raise ValueError(f"by= is one of {' '.join(BY)}")
+        return {"flags": BY.index(name) << _BY}
+
+    def text(self, step: Operation) -> str:
+        return f"by={BY[by_of(step)]}" if by_of(step) else ""
+
+    def simpler(self, step: Operation) -> Iterator[Operation]:
+        if by_of(step):
+            yield step._replace(flags=step.flags & ~(-1 << _BY))
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        return {"flags": source.rng.randrange(len(BY)) << _BY} if source.rng.random() < 0.2 else {}
+
+
+class Window(Kind):
+    """``at=0xffff800080000000+600``: where an area may lie: from an address on, so many pages."""
+
+    optional = True
+
+    def takes(self, word: str) -> bool:
+        return word.startswith("at=")
+
+    def parse(self, word: str, before: int) -> dict[str, Any]:
+        if not word:
+            return {}
+        match = re.fullmatch(r"at=(0x[0-9a-f]{1,16})\+(\w+)", word)
+        if match is None:
+            raise ValueError(word)
+        return {"addr": int(match[1], 16), "pfn": page_count(match[2])}
+
+    def text(self, step: Operation) -> str:
+        return f"at={step.addr:#x}+{step.pfn}" if step.addr else ""
+
+    def simpler(self, step: Operation) -> Iterator[Operation]:
+        if step.addr:
+            yield step._replace(addr=0, pfn=0)
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        if source.rng.random() < 0.85:
+            return {}
+        pages = source.some_pages() * source.rng.choice((1, 2, 8))
+        return {"addr": source.start + source.rng.randrange(64) * source.page, "pfn": pages}
 
 
 class Shift(Kind):

@@ -83,7 +83,8 @@ def _parse_step(call: str, words: list[str], before: int) -> Operation:
         there = words and (not kind.optional or kind.takes(words[0]))
         if not there and not kind.optional:
             raise ValueError(call)
-        fields |= kind.parse(words.pop(0) if there else "", before)
+        for name, value in kind.parse(words.pop(0) if there else "", before).items():
+            fields[name] = fields.get(name, 0) | value if name == "flags" else value
     if words:
         raise ValueError(call)
     return Operation(call, **fields)

@@ -46,7 +46,7 @@ def _smaller(scenario: Scenario) -> list[Scenario]:
     steps = scenario.steps
     for size in (len(steps) // 2, len(steps) // 4, 1):
         for start in range(0, len(steps) if size else 0, max(size, 1)):
-            kept = _without(steps, start, start + size)
+            kept = without(steps, start, start + size)
             if kept and len(kept) < len(steps):
                 found.append(replace(scenario, steps=kept))
     if scenario.boot_args:
@@ -62,7 +62,7 @@ def _smaller(scenario: Scenario) -> list[Scenario]:
     return found
 
 
-def _without(steps: tuple[Operation, ...], start: int, end: int) -> tuple[Operation, ...]:
+def without(steps: tuple[Operation, ...], start: int, end: int) -> tuple[Operation, ...]:
     """``steps`` without those from ``start`` to ``end``, and without what refers to them."""
     kept: list[Operation] = []
     new: dict[int, int] = {}

@@ -21,8 +21,10 @@ from vmaplab.calls import kinds
 from vmaplab.calls.effects import (
     Asks,
     Changes,
+    Effect,
     Ends,
     Maps,
+    Moves,
     Purges,
     cleared,
     given_pages,
@@ -35,13 +37,17 @@ from vmaplab.calls.entry import (
     STEPS,
     Address,
     Area,
+    Bound,
+    By,
     Call,
     Flags,
+    Gfp,
     Int,
     Long,
     Node,
     Number,
     Pages,
+    Power,
     Prot,
     Returns,
     Setting,
@@ -74,6 +80,7 @@ __all__ = [
     "Step",
     "call_of",
     "check_cpu",
+    "effect_of",
     "outcome",
     "pages_of",
     "perform",
@@ -119,6 +126,10 @@ class Calls(ABC):
         """Let at most ``max_tables`` page tables exist from now on, that of the top level aside."""
 
     @abstractmethod
+    def limit_pages(self, most: int, largest: int = 62) -> None:
+        """Let vmalloc() have at most ``most`` pages at a time, in blocks of order ``largest`` at most."""
+
+    @abstractmethod
     def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
         """The one door: do ``call`` with ``arguments``, which are checked and complete."""
 
@@ -146,20 +157,65 @@ class Calls(ABC):
         "vmalloc",
         kinds.AllocPages(),
         kinds.Huge(),
-        binding="void *vmaplab_vmalloc(unsigned long size, unsigned long flags)",
+        kinds.Align(),
+        kinds.Window(),
+        kinds.Gfp(),
+        kinds.By(),
+        binding="void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long start, unsigned long end,"
+        " unsigned long how, unsigned long flags)",
         example="vmalloc 512 huge",
-        help="`__vmalloc_node_range()` of 512 pages, with VM_ALLOW_HUGE_VMAP",
-        gives=lambda step, addr, page: (step.pages * page, VM_ALLOW_HUGE_VMAP if step.flags else 0),
+        help="`__vmalloc_node_range()` of 512 pages, with VM_ALLOW_HUGE_VMAP; `align=16` (pages),"
+        " `at=0xffff800080000000+600` (from where, and how many pages) and `gfp=GFP_NOFS` may follow, or"
+        " `by=vzalloc`: that function instead",
+        gives=lambda step, addr, page: (
+            step.pages * page,
+            VM_ALLOW_HUGE_VMAP if step.flags & 1 else 0,
+            NUMA_NO_NODE,
+            kinds.aligned(step) * page,
+            addr or None,
+            addr + step.pfn * page if addr else None,
+            kinds.gfp_of(step),
+            kinds.by_of(step),
+        ),
         returns=Returns.ADDRESS,
         effect=Maps("vfree", None, metadata=True),
         weight=18,
     )
-    def vmalloc(self, size: Long, flags: Flags = 0, node: Node = NUMA_NO_NODE) -> Mapping:
-        """``__vmalloc_node_range(size, ...)`` with PAGE_KERNEL and GFP_KERNEL.
+    def vmalloc(
+        self,
+        size: Long,
+        flags: Flags = 0,
+        node: Node = NUMA_NO_NODE,
+        align: Power = 1,
+        start: Bound = None,
+        end: Bound = None,
+        gfp: Gfp = "GFP_KERNEL",
+        by: By = "__vmalloc_node_range",
+    ) -> Mapping:
+        """``__vmalloc_node_range(size, align, start, end, gfp_mask, ...)`` with PAGE_KERNEL.
 
         :param size: bytes.
         :param flags: VM_ALLOW_HUGE_VMAP for what ``vmalloc_huge()`` does.
+        :param align: of the area, bytes.
+        :param start: lowest address of the area; VMALLOC_START if None. ``end``: likewise, where it has to end.
+        :param gfp: the name of the GFP flags, of those that ``vmaplab.calls.kinds.GFP`` has.
+        :param by: the function to call, of those that ``vmaplab.calls.kinds.BY`` has; others take the size alone.
         """
+
+    @kernel_call(
+        "void *vrealloc(const void *p, size_t size, gfp_t flags)",
+        "vrealloc",
+        PLACE,
+        kinds.AllocPages(),
+        binding="void *vmaplab_vrealloc(unsigned long addr, unsigned long size)",
+        example="vrealloc @0 40",
+        help="`vrealloc()` to 40 pages; 6.12 on",
+        gives=lambda step, addr, page: (addr, step.pages * page),
+        returns=Returns.ADDRESS,
+        effect=Moves("vmalloc"),
+    )
+    def vrealloc(self, addr: Address, size: Long) -> Mapping:
+        """``vrealloc(p, size, GFP_KERNEL)``: the same area where it is large enough, or a new one; 0 bytes free it."""
 
     def vzalloc(self, size: int, node: int = NUMA_NO_NODE) -> Mapping:
         """``vzalloc_node(size, node)``: as :meth:`vmalloc`. The pages are zeroed; no machine keeps contents."""
@@ -303,6 +359,19 @@ class Calls(ABC):
         """``vfree(addr)``: as :meth:`vunmap`, and the pages that the area owns are freed."""
 
     @kernel_call(
+        "void vfree_atomic(const void *addr)",
+        "vfree_atomic",
+        PLACE,
+        example="vfree_atomic @0",
+        help="`vfree_atomic()`: `vfree()` by a work that is queued",
+        gives=lambda step, addr, page: (addr,),
+        returns=Returns.NOTHING,
+        effect=Ends(frees=True),
+    )
+    def vfree_atomic(self, addr: Address) -> None:
+        """``vfree_atomic(addr)``: :meth:`vfree` by a work, which runs when the call is over."""
+
+    @kernel_call(
         "void iounmap(volatile void *addr)",
         "iounmap",
         PLACE,
@@ -342,6 +411,19 @@ class Calls(ABC):
     )
     def vm_unmap_aliases(self) -> None:
         """``vm_unmap_aliases()``: flush and free what waits for the purge, and flush the dirty parts of vmap blocks."""
+
+    @kernel_call(
+        "unsigned long vmap_node_shrink_scan(struct shrinker *shrink, struct shrink_control *sc)",
+        "shrink",
+        binding="void vmaplab_shrink(void)",
+        example="shrink",
+        help="the shrinker of `vmap_nodes`: what their pools keep becomes free for all; 6.9 on",
+        gives=lambda step, addr, page: (),
+        returns=Returns.NOTHING,
+        effect=Asks(),
+    )
+    def shrink(self) -> None:
+        """``vmap_node_shrink_scan()``: all areas in the pools become free for all, as when memory is short."""
 
     @kernel_call(
         "int vmap_pages_range_noflush(unsigned long addr, unsigned long end, pgprot_t prot, struct page **pages,"
@@ -494,6 +576,14 @@ STEPS |= {
             lambda machine, step: machine.set_limit(step.pages),
         ),
         Setting(
+            "memory",
+            (kinds.Count(0), kinds.Second()),
+            "memory 700 3",
+            "from here on vmalloc() can have at most 700 pages at a time, in blocks of order 3 at most; the order may"
+            " be left out",
+            lambda machine, step: machine.limit_pages(step.pages, 62 if step.pfn < 0 else step.pfn),
+        ),
+        Setting(
             "fail",
             (kinds.Count(0), kinds.Second()),
             "fail 3 7",
@@ -509,6 +599,12 @@ def call_of(step: Operation) -> Call | None:
     """The entry of a step; None if it is no call."""
     entry = STEPS[step.call]
     return entry if isinstance(entry, Call) else None
+
+
+def effect_of(word: str) -> Effect | None:
+    """What the call of a step does; None if it is no call."""
+    entry = STEPS[word]
+    return entry.effect if isinstance(entry, Call) else None
 
 
 def returns_of(step: Operation) -> Returns:

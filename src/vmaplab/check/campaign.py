@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,24 +13,46 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vmaplab.arch import Arch
-from vmaplab.calls.effects import Maps
-from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, Generator
+from vmaplab.calls.effects import Changes, Ends, Maps, Moves
+from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, WINDOW, Generator
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import shrink
-from vmaplab.calls.table import call_of
+from vmaplab.calls.table import call_of, effect_of
+from vmaplab.calls.vary import tame, vary
 from vmaplab.changes import Change
-from vmaplab.check.differential import ModelSide, ObjectSide, Side, compare, compared
-from vmaplab.check.faults import Failures, fail_each
-from vmaplab.check.seen import Seen
-from vmaplab.errors import BREAKS, InputError
+from vmaplab.check.coverage import Ran
+from vmaplab.check.differential import BUG, ModelSide, ObjectSide, Run, Side, compare, compared
+from vmaplab.check.faults import Failures, fail_each, failing
+from vmaplab.check.seen import Seen, stored
+from vmaplab.errors import BREAKS, InputError, Unprovided
+from vmaplab.judge import FORMATS
 from vmaplab.object.build import Built
 from vmaplab.release import Release
 
 CHUNK = 200
-OLD_ALLOCATOR = frozenset({"map_ram", "unmap_ram", "map_pages", "unmap_pages", "vread", "info"})
+SAMPLE = 8
+"""Of so many scenarios one is judged beside the comparison, where nothing else is said."""
+VARIED = 0.25
+"""Which share of the scenarios is like others that reached new code, once there are some."""
+OLD_ALLOCATOR = frozenset({"map_ram", "unmap_ram", "map_pages", "unmap_pages", "vread", "info", "shrink", WINDOW})
 """Calls that are not compared on trees before ``struct vmap_node`` (6.9): the model does not have their forms of that
 time."""
+
+
+class Finding(NamedTuple):
+    """What is wrong with a scenario.
+
+    :param told: in words; "" if nothing is.
+    :param scenario: that shows it.
+    :param judged: a judge says so, of the object alone; otherwise two sides differ.
+    """
+
+    told: str
+    scenario: Scenario
+    judged: bool = False
 
 
 class Result(NamedTuple):
@@ -40,9 +63,12 @@ class Result(NamedTuple):
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
     :param partly: watched runs of which not all steps could be judged.
+    :param judged: runs that the judges watched beside the comparison.
     :param seen: what their side built.
+    :param ran: which of its code ran so far in this process.
     :param number: the first scenario that differed or broke an invariant, or None.
     :param told: how.
+    :param varied: that scenario, if it is none of the generator's.
     """
 
     cases: int
@@ -50,9 +76,12 @@ class Result(NamedTuple):
     translated: int
     failures: int
     partly: int
+    judged: int
     seen: Seen
+    ran: Ran | None
     number: int | None = None
     told: str = ""
+    varied: Scenario | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +99,8 @@ class Plan:
     :param faults: compare nothing; run each side watched with each allocation failing, and with pairs.
     :param calls: so many calls of all kinds in a scenario; 0 for short scenarios.
     :param cpus: CPUs of the machine; the object must be built for them.
+    :param judge: compare nothing; watch the object.
+    :param sample: of so many scenarios one is watched too, and once more with an allocation that fails; 0 for none.
     """
 
     built: Built
@@ -83,6 +114,13 @@ class Plan:
     calls: int = 0
     cpus: int = 1
     notes: tuple[str, ...] = ()
+    judge: bool = False
+    sample: int = 0
+
+    @property
+    def guided(self) -> bool:
+        """Whether scenarios that reach new code are varied."""
+        return not (self.faults or self.calls or self.built.call != "vmap")
 
     @property
     def arch(self) -> Arch:
@@ -117,13 +155,24 @@ class Plan:
         """Where the scenarios come from."""
         only_vmap = self.built.call != "vmap"
         without = frozenset[str]() if self.built.has_nodes else OLD_ALLOCATOR
+        if "VREALLOC" not in self.built.probed:
+            without |= {"vrealloc"}
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}
         # Failing allocations are few scenarios: those arrays are all of one call, and each table is run again to fail.
-        first = not self.faults
         if self.faults:
             without |= {OF_A_PUD}
-        return Generator(self.arch, self.seed, self.pages, only_vmap, self.calls, self.cpus, without, first)
+        return Generator(
+            self.arch,
+            self.seed,
+            self.pages,
+            only_vmap,
+            self.calls,
+            self.cpus,
+            without,
+            arrays_first=not self.faults,
+            short=self.faults,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +188,12 @@ class Verdict:
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
     :param partly: watched runs of which not all steps could be judged.
+    :param judged: runs that the judges watched beside the comparison.
     :param seen: what their side built.
+    :param ran: which of its code ran.
+    :param varied: the scenario is like others that reached new code, none of the generator's.
+    :param by_judge: a judge found the difference, which is none between two sides.
+    :param also: what the judges alone say where two sides differ.
     """
 
     plan: Plan
@@ -151,14 +205,21 @@ class Verdict:
     translated: int = 0
     failures: int = 0
     partly: int = 0
+    judged: int = 0
     seen: Seen = field(default_factory=Seen)
+    ran: Ran | None = field(default=None, compare=False)
+    by_judge: bool = False
+    varied: bool = False
+    also: Verdict | None = None
 
     @property
     def word(self) -> str:
         """``same``, ``same, and holds``, ``holds``, ``DIFFERENT`` or ``VIOLATION``."""
         if self.difference:
-            return "VIOLATION" if BREAKS in self.difference else "DIFFERENT"
-        return "holds" if self.plan.faults else "same, and holds" if self.plan.verify else "same"
+            return "VIOLATION" if BREAKS in self.difference or self.by_judge else "DIFFERENT"
+        if self.plan.faults or self.plan.judge:
+            return "holds"
+        return "same, and holds" if self.plan.verify or self.judged else "same"
 
 
 def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[], None] = lambda: None) -> Verdict:
@@ -168,19 +229,41 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
     :param advance: called for each :data:`CHUNK` of scenarios.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
+    found = _campaign(plan, cases, jobs, advance)
+    if not plan.sample or not found.difference or found.by_judge or BREAKS in found.difference:
+        return found
+    # A harmless difference must not hide a bug: the judges look at what remains, and at all else.
+    alone = replace(plan, judge=True, sample=0)
+    return replace(found, also=_campaign(alone, max(cases // plan.sample, 1), jobs, lambda: None))
+
+
+def _campaign(plan: Plan, cases: int, jobs: int, advance: Callable[[], None]) -> Verdict:
     results = []
     for result in _results(plan, cases, jobs):
         results.append(result)
         advance()
-    found = [(result.number, result.told) for result in results if result.number is not None]
+    found = [(result.number, result) for result in results if result.number is not None]
     seen = Seen()
     for result in results:
         seen.add(result.seen)
+    rans = [result.ran for result in results if result.ran is not None]
+    ran = np.maximum.reduce(rans) if rans else None
     if found:
-        return replace(_shrunk(plan, *min(found)), seen=seen)
-    sums = (sum(column) for column in zip(*(result[:5] for result in results), strict=True))
-    cases, calls, translated, failures, partly = sums
-    return Verdict(plan, cases, calls, translated=translated, failures=failures, partly=partly, seen=seen)
+        first = min(found, key=lambda one: one[0])[1]
+        return replace(_shrunk(plan, first), seen=seen, ran=ran, varied=first.varied is not None)
+    sums = [sum(column) for column in zip(*(result[:6] for result in results), strict=True)]
+    cases, calls, translated, failures, partly, judged = sums
+    return Verdict(
+        plan,
+        cases,
+        calls,
+        translated=translated,
+        failures=failures,
+        partly=partly,
+        judged=judged,
+        seen=seen,
+        ran=ran,
+    )
 
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:
@@ -201,8 +284,27 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
             raise InputError(f"'{step.call}' goes beyond the {frames:#x} page frames that {plan.arch.name} can address")
     ours, theirs = plan.sides()
     chosen = any(step.call == "fail" for step in scenario.steps)
-    if chosen and not plan.faults:
+    if chosen and not plan.faults and not plan.judge:
         raise InputError("the step 'fail' counts each side's own allocations, so nothing can be compared: add --faults")
+    if plan.judge:
+        run = theirs.watch(scenario)
+        fault = _fault(theirs, run, scenario)
+        its = stored(run.rows, FORMATS[run.arch], run.root)
+        seen = Seen(stored=[its])
+        seen.settle()
+        return Verdict(
+            plan,
+            1,
+            len(scenario.steps),
+            None,
+            scenario,
+            fault,
+            run.translated,
+            partly=int(run.blind != ""),
+            seen=seen,
+            ran=_ran(theirs),
+            by_judge=fault != "",
+        )
     if chosen:
         runs = [(side.name, side.watch(scenario)) for side in (ours, theirs)]
         told = "\n".join(f"{name}: {run.fault}" for name, run in runs if run.fault)
@@ -215,7 +317,13 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
         return Verdict(plan, 1, len(scenario.steps), None, shown, told, failures=found.runs, partly=found.partly)
     told, translated, partly, seen = compared(scenario, ours, theirs)
     seen.settle()
-    return Verdict(plan, 1, len(scenario.steps), None, scenario, told, translated, partly=partly, seen=seen)
+    return Verdict(
+        plan, 1, len(scenario.steps), None, scenario, told, translated, partly=partly, seen=seen, ran=_ran(theirs)
+    )
+
+
+def _ran(side: Side) -> Ran | None:
+    return side.ran() if isinstance(side, ObjectSide) else None
 
 
 def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[Side | None, Failures]:
@@ -230,24 +338,69 @@ def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[Side | None
     return None, Failures(runs, partly)
 
 
-def _shrunk(plan: Plan, first: int, told: str) -> Verdict:
-    """The verdict where scenario ``first`` is the first that differs, as ``told`` when it was run among others."""
+def _shrunk(plan: Plan, result: Result) -> Verdict:
+    """The verdict where the last scenario of ``result`` is the first that differs, when it was run among others."""
+    assert result.number is not None
+    first, told = result.number, result.told
     ours, theirs = plan.sides()
     generator = plan.generator()
     calls = sum(len(generator.scenario(number).steps) for number in range(first + 1))
-    scenario = generator.scenario(first)
+    scenario = result.varied or generator.scenario(first)
     if plan.faults:
         side, found = _failures(scenario, ours, theirs)
         if side and found.scenario:
             scenario = shrink(found.scenario, lambda other: side.watch(other).fault != "")
             told = f"{side.name}: {side.watch(scenario).fault or found.finding}"
         return Verdict(plan, first + 1, calls, first, scenario, told, failures=found.runs)
-    if compare(scenario, ours, theirs):
-        scenario = shrink(scenario, lambda other: compare(other, ours, theirs) != "")
-        told = compare(scenario, *plan.sides()) or told
-    else:
+    finding = Finding("", scenario) if plan.judge else Finding(compare(scenario, ours, theirs), scenario)
+    if not finding.told and (plan.judge or _is_sampled(plan, first)):
+        finding = _judged(theirs, scenario, first)[0]
+    if not finding.told:
         told += "\n  only after the scenarios before it: something outlives a scenario"
-    return Verdict(plan, first + 1, calls, first, scenario, told)
+        return Verdict(plan, first + 1, calls, first, scenario, told)
+
+    def look(other: Scenario, side: Side, against: Side) -> str:
+        if finding.judged:
+            return _fault(side, side.watch(other), other)
+        return compare(other, against, side)
+
+    scenario = shrink(finding.scenario, lambda other: look(other, theirs, ours) != "")
+    ours, theirs = plan.sides()
+    told = look(scenario, theirs, ours) or finding.told
+    return Verdict(plan, first + 1, calls, first, scenario, told, by_judge=finding.judged)
+
+
+def _is_sampled(plan: Plan, number: int) -> bool:
+    """Whether scenario ``number`` is watched beside the comparison."""
+    return bool(plan.sample) and number % plan.sample == 0
+
+
+def _judged(side: Side, scenario: Scenario, number: int) -> tuple[Finding, list[Run]]:
+    """Watch ``scenario`` on ``side``, as it is and with one of its allocations failing: what is wrong, and the runs."""
+    runs = [side.watch(scenario)]
+    if not runs[0].fault and runs[0].allocations:
+        scenario = failing(scenario, (random.Random(number).randrange(runs[0].allocations),))
+        runs.append(side.watch(scenario))
+    return Finding(_fault(side, runs[-1], scenario), scenario, judged=True), runs
+
+
+def _fault(side: Side, run: Run, scenario: Scenario) -> str:
+    """What a judge says of a run; "" where a BUG() met who asked for it: the kernel trusts its callers."""
+    return "" if not run.fault or (BUG in run.results and careless(scenario)) else f"{side.name}: {run.fault}"
+
+
+def careless(scenario: Scenario) -> bool:
+    """Whether a step maps over what is mapped, perhaps, or ends an area as it should not be ended."""
+    for step in scenario.steps:
+        effect = effect_of(step.call)
+        if isinstance(effect, Changes):
+            return True
+        if isinstance(effect, Ends):
+            made = effect_of(scenario.steps[step.ref].call) if step.ref >= 0 else None
+            made = effect_of(made.to) if isinstance(made, Moves) else made
+            if not isinstance(made, Maps) or step.call not in (made.ends, f"{made.ends}_atomic"):
+                return True
+    return False
 
 
 def _results(plan: Plan, cases: int, jobs: int) -> Iterator[Result]:
@@ -289,29 +442,64 @@ def _begin(plan: Plan) -> None:
     with suppress(ValueError):  # the terminal's interrupt is for the main process
         if multiprocessing.parent_process() is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _state["sides"], _state["generator"], _state["faults"] = plan.sides(), plan.generator(), plan.faults
+    _state["sides"], _state["generator"], _state["plan"] = plan.sides(), plan.generator(), plan
+    _state["kept"] = []
 
 
 def _run(start: int, end: int) -> Result:
     ours, theirs = _state["sides"]
     generator: Generator = _state["generator"]
-    steps = translated = failures = partly = 0
+    plan: Plan = _state["plan"]
+    steps = translated = failures = partly = judged = 0
     seen, told, number = Seen(), "", start - 1
+    rng, kept, varies = random.Random(f"{plan.seed} {start}"), _state["kept"], False
     for number in range(start, end):
-        scenario = generator.scenario(number)
+        varies = bool(kept) and rng.random() < VARIED
+        scenario = vary(kept, rng) if varies else generator.scenario(number)
+        if varies and not makes_sense(scenario, ours):
+            varies, scenario = False, generator.scenario(number)
+        before = _blocks(theirs)
         steps += len(scenario.steps)
-        if _state["faults"]:
+        if plan.faults:
             side, found = _failures(scenario, ours, theirs)
             told = f"{side.name}: {found.finding}" if side else ""
             failures += found.runs
             partly += found.partly
-        else:
+        elif not plan.judge:
             told, pages, unjudged, there = compared(scenario, ours, theirs)
             seen.add(there)
             translated += pages
             partly += unjudged
+        if not told and (plan.judge or _is_sampled(plan, number)):
+            finding, runs = _judged(theirs, scenario, number)
+            told = finding.told
+            translated += sum(run.translated for run in runs)
+            partly += sum(run.blind != "" for run in runs)
+            judged += len(runs)
+            if plan.judge:
+                seen.add(Seen(stored=[stored(runs[0].rows, FORMATS[runs[0].arch], runs[0].root)]))
         if told:
             break
+        if plan.guided and _blocks(theirs) > before and tame(scenario) and not careless(scenario):
+            kept.append(scenario)
     seen.settle()
     differing = number if told else None
-    return Result(number - start + 1, steps, translated, failures, partly, seen, differing, told)
+    varied = scenario if told and varies else None
+    ran, cases = _ran(theirs), number - start + 1
+    return Result(cases, steps, translated, failures, partly, judged, seen, ran, differing, told, varied)
+
+
+def makes_sense(scenario: Scenario, side: Side) -> bool:
+    """Whether ``side`` takes the arguments of ``scenario``: those of a varied one can fit no call."""
+    try:
+        side.run(scenario)
+    except Unprovided:
+        raise
+    except InputError:
+        return False
+    return True
+
+
+def _blocks(side: Side) -> int:
+    """How many basic blocks of the code have run so far."""
+    return side.blocks_ran if isinstance(side, ObjectSide) else 0

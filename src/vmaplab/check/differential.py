@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
-from vmaplab.calls.effects import Maps
+from vmaplab.calls.effects import Changes, Maps
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario
-from vmaplab.calls.table import Returns, call_of, outcome, returns_of
+from vmaplab.calls.table import Returns, call_of, effect_of, outcome, returns_of
 from vmaplab.check.seen import Seen, stored
 from vmaplab.errors import BREAKS, KernelFault, Undefined, Violation, VmapError
 from vmaplab.judge import FORMATS
@@ -29,7 +29,7 @@ from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pfn import NULL_PFN
 from vmaplab.release import Release
-from vmaplab.trace import L_STORE, L_WARN, EventLog, Ints, unsigned
+from vmaplab.trace import L_STORE, L_SYNC, L_WARN, EventLog, Ints, unsigned
 
 EVERY = 16
 """Calls that a watched run judges together."""
@@ -102,6 +102,9 @@ def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
         if results[-1] in (BUG, UNDEFINED) or fault:
             break
     rows, memory = kernel.log.rows(), kernel.live_tables()
+    if not words and (synced := rows[:, 0] == L_SYNC).any():  # the model has no other page tables
+        starts = (np.array(starts) - np.concatenate([[0], np.cumsum(synced)])[starts]).tolist()
+        rows = rows[~synced]
     try:
         if isinstance(kernel, Witness) and not fault and not {BUG, UNDEFINED} & set(results):
             memory = memory.copy()
@@ -283,11 +286,12 @@ class ObjectSide(Side):
     def __init__(self, built: Built, name: str = "the object", verify: bool = False, cpus: int = 1) -> None:
         self.name, self.verify, self.cpus = name, verify, cpus
         self._built = built
+        self._ran: NDArray[np.uint8] | None = None
         self._machines: dict[tuple[str, int | None, int], ObjectKernel] = {}
 
     def boot(self, scenario: Scenario) -> ObjectKernel:
         """The machine that ``scenario`` runs on, as after boot."""
-        pages = sum(step.pages if step.pfns is None else len(step.pfns) for step in scenario.steps)
+        pages = sum(step.pages if step.pfns is None else len(step.pfns) for step in scenario.steps if _stores(step))
         lines = max(1 << 16, 1 << (4 * pages).bit_length())
         key = scenario.boot_args, scenario.total_pages, lines
         kernel = self._machines.get(key)
@@ -302,8 +306,32 @@ class ObjectSide(Side):
         """Forget a machine that went wrong: who knows where it wrote."""
         result = super()._play(kernel, scenario, words)
         if result.fault and BUG not in result.results:
+            self._ran = self.ran()
             self._machines.clear()
         return result
+
+    def forget_ran(self) -> None:
+        """Note anew what runs."""
+        self._ran = None
+        for kernel in self._machines.values():
+            kernel.ran[:] = 0
+
+    @property
+    def blocks_ran(self) -> int:
+        """How many basic blocks have run on each of its machines, added up."""
+        return sum(int(np.count_nonzero(kernel.ran)) for kernel in self._machines.values())
+
+    def ran(self) -> NDArray[np.uint8] | None:
+        """What has run of the code on its machines so far: see :attr:`.Emulator.ran`; None before any has booted."""
+        found = [kernel.ran for kernel in self._machines.values()]
+        found += [] if self._ran is None else [self._ran]
+        return np.maximum.reduce(found) if found else None
+
+
+def _stores(step: Operation) -> bool:
+    """Whether ``step`` can store an entry for each of its pages, as none does that only reserves address space."""
+    effect = effect_of(step.call)
+    return (isinstance(effect, Maps) and not effect.quiet) or isinstance(effect, Changes)
 
 
 def compare(scenario: Scenario, ours: Side, theirs: Side) -> str:

@@ -12,7 +12,6 @@ import typer
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
-    ArchesOption,
     Call,
     Json,
     KernelConfig,
@@ -27,6 +26,10 @@ from vmaplab.cli.options import (
 from vmaplab.errors import InputError
 from vmaplab.report.progress import progress
 
+MAIN = "arm64-4k,x86_64,riscv64-sv48"
+"""One architecture of each family: a change can be in any."""
+CPUS = 4
+
 
 @app.command("check")
 def check_command(
@@ -34,7 +37,14 @@ def check_command(
     base: Annotated[
         Path | None, typer.Option("--base", metavar="DIR", help="Compare with this kernel tree, not with the model.")
     ] = None,
-    arch: ArchesOption = DEFAULT_ARCH,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch",
+            "-a",
+            help=f"Architectures, separated by commas, or all. Default: {DEFAULT_ARCH}; {MAIN} of --tree.",
+        ),
+    ] = None,
     release: Annotated[
         str | None, typer.Option("--release", "-r", help="The model's release. Default: by the tree's version.")
     ] = None,
@@ -58,21 +68,29 @@ def check_command(
     calls: Annotated[
         int, typer.Option("--calls", min=0, help="Calls of all kinds in each scenario, e.g. 50. Default: few, of some.")
     ] = 0,
-    cpus: Annotated[int, typer.Option("--cpus", min=1, max=512, help="CPUs that call in turn.")] = 1,
+    cpus: Annotated[
+        int, typer.Option("--cpus", min=1, max=512, help="CPUs that call in turn; 1 builds without SMP and PREEMPT.")
+    ] = 4,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Compare nothing: the judges alone, for a tree that equals no release.")
+    ] = False,
+    show_coverage: Annotated[
+        bool, typer.Option("--coverage", help="Say which lines of mm/vmalloc.c ran, per function, and which did not.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare the model, or another tree, with the kernel's own code on random scenarios."""
-    if verify and faults:
-        raise InputError("--faults judges by itself and compares nothing; leave out --verify")
+    if verify + faults + judge > 1:
+        raise InputError("--verify, --faults and --judge are three ways to judge; name one")
     if base and (release or snippet):
         raise InputError("--base compares two trees; --release and --snippet are for the model")
     from vmaplab.release import get
 
     wanted = None if release is None else get(release)
-    names = targets_of(arch)
+    names = targets_of(arch or (MAIN if tree else DEFAULT_ARCH))
     given = config
     if cpus > 1:
-        config = ["SMP=y", f"NR_CPUS={cpus}", *(config or [])]
+        config = ["SMP=y", f"NR_CPUS={cpus}", "PREEMPT=y", *(config or [])]
     if calls and call:
         raise InputError("--calls makes calls of all kinds; leave out --call")
     built = build_all(names, tree, config, snippet, call)
@@ -98,6 +116,8 @@ def check_command(
             faults=faults,
             calls=calls,
             cpus=cpus,
+            judge=judge,
+            sample=0 if verify or faults or judge or one else campaign.SAMPLE,
             # A released kernel is its row as it stands: nothing of the tree goes into it.
             notes=(
                 tuple(between(told, facts_of(other), ours.target.arch))
@@ -117,23 +137,31 @@ def check_command(
         else:
             found = [campaign.check(plan, cases, jobs, advance) for plan in plans]
     options = again(tree, base, release, given, snippet, call) + ["--verify"] * verify + ["--faults"] * faults
-    options += ["--cpus", str(cpus)] * (cpus > 1)
-    commands = [
-        shlex.join(
-            ["vmaplab", "check", *options, "--arch", verdict.plan.arch.name, "--scenario", str(verdict.scenario)]
-        )
-        if verdict.difference
-        else ""
-        for verdict in found
-    ]
+    options += ["--cpus", str(cpus)] * (cpus != CPUS)
+
+    def command(verdict: campaign.Verdict | None) -> str:
+        if verdict is None or not verdict.difference:
+            return ""
+        words = ["vmaplab", "check", *options, *["--judge"] * verdict.by_judge, "--arch", verdict.plan.arch.name]
+        return shlex.join([*words, "--scenario", str(verdict.scenario)])
+
+    commands = [(command(verdict), command(verdict.also)) for verdict in found]
+    from vmaplab.check.coverage import Changed, Coverage, changes_ran
+
+    covered = [Coverage.of(verdict.plan.built, verdict.ran) for verdict in found if verdict.ran is not None]
+    changed: Changed | None = None
+    if (tree or base) and covered and not one:
+        changed = changes_ran(covered, base)
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json(to_json.verdicts(found, commands))
+        print_json(to_json.verdicts(found, commands, changed, covered if show_coverage else []))
     else:
         from vmaplab.report import tables
 
-        tables.verdicts(found, commands)
+        tables.verdicts(found, commands, changed)
+        for coverage in covered if show_coverage else []:
+            tables.coverage(coverage)
         if call and not (release or base) and any(verdict.difference for verdict in found):
             own = plans[0].release.name
             print(f"\n{call}() was compared with {own}, the tree's own version; --release names another")

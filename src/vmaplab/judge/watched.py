@@ -51,6 +51,10 @@ class Watched(Machine):
         """The kernel's."""
         self.kernel.set_limit(max_tables)
 
+    def limit_pages(self, most: int, largest: int = 62) -> None:
+        """The kernel's."""
+        self.kernel.limit_pages(most, largest)
+
     def leaves(self, start: int, end: int) -> NDArray[Any]:
         """The kernel's."""
         return self.kernel.leaves(start, end)

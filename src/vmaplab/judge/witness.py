@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.calls.effects import NOTHING, Asks, Changes, Effect, Ends, Given, Maps, Purges
+from vmaplab.calls.effects import MANY, NOTHING, Asks, Changes, Effect, Ends, Given, Maps, Moves, Purges
 from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_NO_GUARD, VM_SPARSE
 from vmaplab.calls.table import STEPS, Call, Returns
 from vmaplab.errors import InputError, Violation, VmapError
@@ -139,6 +139,7 @@ class Witness(Watched):
             Purges: self._purged,
             Maps: self._maps,
             Ends: self._ends,
+            Moves: self._moves,
             Changes: self._changes,
         }
         self._every, self._waiting, self._first_row = every, list[Done](), 0
@@ -234,11 +235,12 @@ class Witness(Watched):
         else:
             frames = effect.frames(given, self._page)
             limit = min(self.kernel.total_pages or 1 << 62, self.kernel.arch.addressable_pages)
-            valid = (frames >= 0) & (frames < limit)
-            if effect.memory is not None and (valid != effect.memory).any():
-                what = "NULL or not valid" if effect.memory else "memory"
-                wrong = int(np.flatnonzero(valid != effect.memory)[0])
-                raise Violation(f"{call.method}() maps page {wrong}, which is {what}, and reports no error")
+            if effect.memory is not None:
+                valid = (frames >= 0) & (frames < limit)
+                if (valid != effect.memory).any():
+                    what = "NULL or not valid" if effect.memory else "memory"
+                    wrong = int(np.flatnonzero(valid != effect.memory)[0])
+                    raise Violation(f"{call.method}() maps page {wrong}, which is {what}, and reports no error")
             if effect.memory is False:  # an entry has room for so many bits of a PFN (32-bit machines: pfn_pte())
                 frames = np.where(frames >= 0, frames % self.kernel.arch.addressable_pages, frames)
             self._hold(made.addr, frames, call, given)
@@ -287,6 +289,34 @@ class Witness(Watched):
             self._settle(call, seen, gone=gone)
         if refused:
             raise refused
+
+    def _moves(self, call: Call, given: Given, run: Run) -> Any:
+        """A call that may give a larger area for one whose pages the kernel took."""
+        effect, addr = call.effect, given["addr"]
+        assert isinstance(effect, Moves)
+        held = self._held.get(addr)
+        if held is None or not held.is_own or self._is_nested(held) or not given["size"]:
+            self._lose_sight(f"{call.method}() of what is no area whose pages it has to free")
+            return run()
+        seen = len(self.kernel.log)
+        try:
+            made = run()
+        except VmapError:
+            self._settle(call, seen, refused=True)
+            raise
+        if made.addr == addr:
+            if given["size"] > len(held.pfns) * self._page:
+                raise Violation(f"{call.method}() leaves {given['size']} bytes in an area of {len(held.pfns)} pages")
+            self._settle(call, seen)
+            return made
+        larger = STEPS[effect.to]
+        assert isinstance(larger, Call)
+        gone = [held, *(self._held[nested] for nested in held.nested)]
+        self._hold_own(larger, given, made)
+        for one in gone:
+            del self._held[one.addr]
+        self._settle(call, seen, made=made, gone=gone)
+        return made
 
     def _ended(self, call: Call, effect: Ends, addr: int) -> list[Held]:
         """The areas that a call ends which takes any address in one; the area of the page array goes with it."""
@@ -357,7 +387,8 @@ class Witness(Watched):
         rights: int | None = self.form.device_rights if effect.device else self.form.data_rights
         if given.get("prot") is not None:
             rights = None
-        held = Held(addr, end, pfns, call, rights, np.full((len(pfns), 2), effect.metadata), sparse)
+        metadata = np.broadcast_to(np.bool_(effect.metadata), (len(pfns), 2))
+        held = Held(addr, end, pfns, call, rights, metadata if len(pfns) > MANY else metadata.copy(), sparse)
         name = call.method
         start, stop = arch.vmalloc_start, self._meta[0] - 1 if self._quarter else arch.vmalloc_end
         if effect.device and arch.ioremap_start:
@@ -418,6 +449,8 @@ class Witness(Watched):
             self._lose_sight(f"{call.method}() of a range that does not end at a page")
         if held is None or first + len(frames) > len(held.pfns):
             self._lose_sight(f"{call.method}() works outside of any area")
+        elif len(held.pfns) > MANY:
+            self._lose_sight(f"{call.method}() works in an area of more than {MANY} pages")
         if held is None or self.blind:
             run()
             return
@@ -531,7 +564,7 @@ class Witness(Watched):
 
     def _expected(self) -> tuple[U64, U64]:
         """Virtual and physical address of each granule that must be mapped, ascending."""
-        areas = [(held.addr, held.pfns) for held in self._held.values()]
+        areas = [(held.addr, held.pfns) for held in self._held.values() if len(held.pfns) <= MANY]
         return invariants.granules(areas, 1 << self.form.levels[0][0], self._page)
 
     # -- the look after each call ---------------------------------------------------------------------

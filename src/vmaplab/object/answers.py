@@ -20,7 +20,7 @@ from vmaplab.errors import KernelFault, Undefined
 from vmaplab.object.family import Family
 from vmaplab.pages import heap
 from vmaplab.prototype import Prototype, parse
-from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_TABLE_ALLOC, L_TABLE_FREE
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_SYNC, L_TABLE_ALLOC, L_TABLE_FREE, signed
 
 
 class Cpu(Protocol):
@@ -30,6 +30,8 @@ class Cpu(Protocol):
 
     def argument(self, number: int) -> int: ...  # noqa: D102
     def caller(self) -> str: ...  # noqa: D102
+    def place(self, address: int) -> str: ...  # noqa: D102
+    def object_at(self, address: int) -> str: ...  # noqa: D102
     def text(self, address: int, most: int = 256) -> str: ...  # noqa: D102
     def view(self, address: int, size: int) -> NDArray[np.uint8]: ...  # noqa: D102
     def write(self, address: int, data: bytes) -> None: ...  # noqa: D102
@@ -48,7 +50,7 @@ _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_u
 queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched __cond_resched_lock
 synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock
 schedule_timeout_uninterruptible blocking_notifier_call_chain
-shrinker_register split_page arch_sync_kernel_mappings dump_page mod_node_page_state
+shrinker_register dump_page
 flush_tlb_all debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
 _printk set_direct_map_default set_direct_map_invalid set_direct_map_default_noflush
 set_direct_map_invalid_noflush
@@ -112,6 +114,9 @@ class Rest:
     :ivar work: work that waits to be run, in order: address of the ``struct work_struct`` -> CPU asked for.
     :ivar callbacks: of ``call_rcu()``, in order: addresses of the ``struct rcu_head`` and of the function.
     :ivar areas: addresses of the areas taken, in order, where the object tells them.
+    :ivar gfp_zero: the value of __GFP_ZERO; ``gfp_reclaim``, ``gfp_comp``: __GFP_DIRECT_RECLAIM, __GFP_COMP.
+    :ivar atomic: what forbids to sleep now, in words; "" if nothing does.
+    :ivar counters: item of ``mod_node_page_state()`` -> the sum of its changes.
     :ivar messages: what was printed with a WARN() since the owner last looked.
     :ivar copied: what vread_iter() copied: page struct, offset and bytes.
     :ivar text: what was printed to a seq_file, without the names of callers.
@@ -123,7 +128,8 @@ class Rest:
         self.cpu: Cpu
         self.heap_start = 0
         self.heap = memoryview(bytearray())
-        self.gfp_zero = 0
+        self.gfp_zero = self.gfp_reclaim = self.gfp_comp = 0
+        self.atomic: Callable[[], str] = lambda: ""
         self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
         self.first_table = 0  # physical address of the first table after the PGD
         self.page_of: Callable[[int], int] = lambda pfn: 0
@@ -166,6 +172,9 @@ class Rest:
         self._spares = 0
         self._tables: dict[int, int] = {}  # physical address -> level, -1 for a spare page
         self._free_tables: dict[int, list[int]] = {}
+        self._owned: set[int] = set()  # page frames that were allocated, tables aside
+        self._whole: dict[int, int] = {}  # first page frame of a block that was not split -> its order
+        self.counters: dict[int, int] = {}
         self.buddy = None
 
     def state(self) -> tuple[Any, ...]:
@@ -213,10 +222,20 @@ class Rest:
         """Let the allocations with these numbers fail, counted from 0 from now on."""
         self.attempts, self._failing = 0, frozenset(numbers)
 
-    def _refuses(self) -> bool:
-        """Whether the allocation that is tried now fails."""
+    def _refuses(self, gfp: int) -> bool:
+        """Whether the allocation that is tried now fails.
+
+        :raises KernelFault: if it may sleep and must not.
+        """
+        if gfp & self.gfp_reclaim and (why := self.atomic()):
+            raise KernelFault(f"{self.cpu.caller()} allocates memory and may sleep for it, {why}")
         self.attempts += 1
         return self.attempts - 1 in self._failing
+
+    def limit_pages(self, most: int, largest: int) -> None:
+        """Let at most ``most`` pages be in use, tables aside, and no block above order ``largest`` be had."""
+        buddy = self._buddy()
+        buddy.most, buddy.largest = most, largest
 
     def log_pages(self) -> list[NDArray[np.uint64]]:
         """A list to which the page allocator adds what it hands out from now on."""
@@ -233,7 +252,7 @@ class Rest:
 
     def _alloc(self, size: int, gfp: int) -> int:
         """An object of ``size`` bytes, with a red zone behind it; 0 if there is no memory."""
-        if self._refuses():
+        if self._refuses(gfp):
             return 0
         room = _room(size)
         free = self._free_objects.get(room)
@@ -341,9 +360,9 @@ class Rest:
 
     # -- pages --------------------------------------------------------------------------------------
 
-    def _table(self, level: int) -> int:
+    def _table(self, level: int, gfp: int) -> int:
         """A page for a table of ``level`` (-1: for other use), physical; 0 if there is none."""
-        if self._refuses() or (self.limit is not None and len(self._tables) >= self.limit):
+        if self._refuses(gfp) or (self.limit is not None and len(self._tables) >= self.limit):
             return 0
         size = self._arch.page_size
         free = self._free_tables.get(level)
@@ -372,13 +391,24 @@ class Rest:
 
     @stands_for("struct page *__alloc_pages(gfp_t gfp, unsigned int order, int node, nodemask_t *nodes)")
     @stands_for("struct page *alloc_pages(gfp_t gfp, unsigned int order)")
-    def _alloc_pages(self, order: int) -> int:
+    def _alloc_pages(self, gfp: int, order: int) -> int:
         level = TABLE_LEVELS.get(self.cpu.caller())
         if level is not None:
-            phys = self._table(level)
+            phys = self._table(level, gfp)
             return self.page_of(phys >> self._arch.page_shift) if phys else 0
-        pages = self._buddy().alloc_pages(order, 0 if self._refuses() else 1 << order)
-        return self.page_of(int(pages[0])) if len(pages) else 0
+        pages = self._buddy().alloc_pages(order, 0 if self._refuses(gfp) else 1 << order)
+        if not len(pages):
+            return 0
+        self._owned.update(pages.tolist())
+        if order:
+            self._whole[int(pages[0])] = order
+        return self.page_of(int(pages[0]))
+
+    @stands_for("void split_page(struct page *page, unsigned int order)")
+    def _split_page(self, page: int, order: int) -> None:
+        pfn = self.pfn_of(page)
+        if self._whole.pop(pfn, -1) != order:
+            raise KernelFault(f"{self.cpu.caller()} splits page frame {pfn:#x}, which is no block of order {order}")
 
     def _buddy(self) -> heap.Buddy:
         if self.buddy is None:
@@ -408,23 +438,25 @@ class Rest:
         "unsigned long alloc_pages_bulk_mempolicy(gfp_t gfp, unsigned long nr_pages, struct page **page_array)",
         "6.14 on, with NUMA=y",
     )
-    def _alloc_pages_bulk(self, nr_pages: int, page_array: int) -> int:
-        pages = self._buddy().alloc_pages(0, 0 if self._refuses() else nr_pages)
+    def _alloc_pages_bulk(self, gfp: int, nr_pages: int, page_array: int) -> int:
+        pages = self._buddy().alloc_pages(0, 0 if self._refuses(gfp) else nr_pages)
+        self._owned.update(pages.tolist())
         self.cpu.write(page_array, self.pages_of(pages).tobytes())
         return len(pages)
 
     @stands_for("unsigned long __get_free_pages(gfp_t gfp, unsigned int order)", "6.1 to 6.9")
     @stands_for("unsigned long get_free_pages(gfp_t gfp, unsigned int order)", "6.10 on")
     @stands_for("unsigned long get_zeroed_page(gfp_t gfp)")
-    def _get_free_page(self) -> int:
-        phys = self._table(TABLE_LEVELS.get(self.cpu.caller(), -1))
+    def _get_free_page(self, gfp: int) -> int:
+        phys = self._table(TABLE_LEVELS.get(self.cpu.caller(), -1), gfp)
         return self.virt_of(phys) if phys else 0  # every page is zeroed
 
     def _give_back(self, pfn: int, order: int) -> None:
         phys = pfn << self._arch.page_shift
         if phys in self._tables:
             self._free_table(phys)
-        elif self.buddy is not None and self.buddy.spans(pfn, 1 << order):
+        elif self.buddy is not None and self.buddy.spans(pfn, 1 << order) and self._may_own(pfn):
+            self._disown(pfn, order)
             self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
         elif self.cpu.caller() in FREE_TABLES:
             raise Undefined(
@@ -432,6 +464,27 @@ class Rest:
             )
         else:
             raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which it does not own")
+
+    def _may_own(self, pfn: int) -> bool:
+        """Whether a page frame is freed as one of the page allocator's; what frees tables is told otherwise."""
+        return pfn in self._owned or self.cpu.caller() not in FREE_TABLES
+
+    def _disown(self, pfn: int, order: int) -> None:
+        """What is freed is what was allocated: a block as a whole, or pages that were split, each once."""
+        pages = range(pfn, pfn + (1 << order))
+        if not self._owned.issuperset(pages):
+            raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which is not allocated")
+        whole = self._whole.pop(pfn, 0)
+        for first, size in self._whole.items():
+            if first < pages.stop and pfn < first + (1 << size):
+                whole, pfn = size, first
+                break
+        if whole != order and (whole or not all(one not in self._whole for one in pages)):
+            raise KernelFault(
+                f"{self.cpu.caller()} frees a block of order {order} of page frame {pfn:#x}, which was allocated with "
+                f"order {whole} and never split"
+            )
+        self._owned.difference_update(pages)
 
     @stands_for("void __free_pages(struct page *page, unsigned int order)")
     def _free_pages_of(self, page: int, order: int) -> None:
@@ -463,6 +516,27 @@ class Rest:
     @stands_for("void vmaplab_flush_cache_vunmap(unsigned long start, unsigned long end)")
     def _flush_cache_vunmap(self, start: int, end: int) -> None:
         self._range(L_FLUSH_VUNMAP, start, end)
+
+    @stands_for("void arch_sync_kernel_mappings(unsigned long start, unsigned long end)")
+    def _arch_sync_kernel_mappings(self, start: int, end: int) -> None:
+        self._range(L_SYNC, start, end)
+
+    @stands_for("void mod_node_page_state(struct pglist_data *node, enum node_stat_item item, long delta)")
+    def _mod_node_page_state(self, item: int, delta: int) -> None:
+        item &= 0xFFFF_FFFF
+        self.counters[item] = self.counters.get(item, 0) + signed(delta)
+
+    @stands_for("void vmaplab_misuse(const char *what, unsigned long lock, unsigned long place)")
+    def _misuse(self, what: int, lock: int, place: int) -> None:
+        named = f": {self.lock_name(lock)}" if lock else ""
+        raise KernelFault(f"{self.cpu.place(place)} {self.cpu.text(what)}{named}")
+
+    def lock_name(self, lock: int) -> str:
+        """What ``lock`` is: the variable that has it, or that it lies in a slab object."""
+        for address, size in self._objects.items():
+            if address <= lock < address + size:
+                return f"a lock {lock - address} bytes into the object of {size} bytes at {address:#x}"
+        return self.cpu.object_at(lock) or f"{lock:#x}"
 
     @stands_for("void vmaplab_alloc_vmap_area(unsigned long addr, unsigned long size)")
     def _alloc_vmap_area(self, addr: int) -> None:
@@ -553,7 +627,10 @@ class Rest:
 
     @stands_for("void call_rcu(struct callback_head *head, rcu_callback_t func)")
     def _call_rcu(self, head: int, func: int) -> None:
-        self.callbacks.append((head, func))
+        if func < 4096:  # no function: kfree_rcu() of TINY_RCU gives the distance to the object
+            self._free(head - func)
+        else:
+            self.callbacks.append((head, func))
 
     @stands_for("long vmaplab_take_work(struct work_struct *work)")
     def _take_work(self, work: int) -> int:

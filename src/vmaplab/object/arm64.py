@@ -20,6 +20,10 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     return load, store, mnemonic in ("dsb", "dmb", "isb")
 
 
+def _conditional(mnemonic: str) -> bool:
+    return mnemonic.startswith(("b.", "cbz", "cbnz", "tbz", "tbnz"))
+
+
 FAMILY = Family(
     name="arm64",
     kbuild_arch="arm64",
@@ -38,6 +42,9 @@ FAMILY = Family(
     ),
     marks={"__flush_tlb_kernel_pgtable": 1},
     marked=("arch/arm64/mm/mmu.c",),
+    sources=("arch/arm64/mm/hugetlbpage.c",),
+    barriers=((0x0A400000, 0x08000000), (0xFFFFF0FF, 0xD503309F), (0xFFFFF0FF, 0xD50330DF)),  # stores, DSB, ISB
+    live=(1, 1),
     image_base=0xFFFF_7000_1000_0000,  # in the linear map, beyond all RAM: no tree has vmalloc space there
     uc=(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM),
     cpu=reg.UC_CPU_ARM64_MAX,
@@ -53,6 +60,7 @@ FAMILY = Family(
     branches=frozenset({RELOC["R_AARCH64_CALL26"], RELOC["R_AARCH64_JUMP26"]}),
     disassembler=(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
     classify=_classify,
+    conditional=_conditional,
 )
 
 TARGETS = (

@@ -42,6 +42,7 @@ class Built:
     :param unanswered: functions that a call could reach and nobody answers -> the section that refers to them.
     :param absent: options of ours that the tree does not have -> what stands for them.
     :param guessed: what vmaplab did without knowing that it is right.
+    :param files: the sources that went into it, by their names in the tree.
     :param probed: which of :data:`vmaplab.object.compat.PROBES` the tree has.
     """
 
@@ -59,6 +60,7 @@ class Built:
     absent: dict[str, str] = field(default_factory=dict, compare=False)
     guessed: tuple[str, ...] = ()
     probed: tuple[str, ...] = ()
+    files: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def has_nodes(self) -> bool:
@@ -192,6 +194,7 @@ def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Pa
         absent=told["absent"],
         guessed=tuple(told["guessed"]),
         probed=tuple(told["probed"]),
+        files=tuple(name for name, digest in told["files"].items() if digest and name.endswith((".c", ".h", ".S"))),
     )
 
 
@@ -217,6 +220,6 @@ def _find(images: Path, tree: Path) -> Path | None:
 def _own_state(family: Family) -> bytes:
     """The part of an image that is vmaplab's own."""
     here = Path(__file__).parent
-    names = ("kbuild", "bind", "link", "compat", "answers", family.name)
+    names = ("kbuild", "bind", "link", "lines", "compat", "answers", family.name)
     ours = [here.parent / "prototype.py", *(here / f"{name}.py" for name in names), SUPPORT / f"{family.name}.c"]
     return b"".join(path.read_bytes() for path in sorted([*ours, *SUPPORT.glob("*.h")]))

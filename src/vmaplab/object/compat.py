@@ -54,6 +54,7 @@ PROBES = {
     "NUM_POSSIBLE_CPUS": ("include/linux/cpumask.h", "__num_possible_cpus"),  # a variable: 6.19 on
     "PCPU_HOT": ("arch/x86/include/asm/current.h", "pcpu_hot"),  # 6.2 to 6.14
     "VMAP_NODES": ("mm/vmalloc.c", "vmap_nodes"),  # 6.9 on
+    "VREALLOC": ("include/linux/vmalloc.h", "vrealloc(?:_noprof)?"),  # 6.12 on
     "VMAP_PAGE_RANGE": ("include/linux/io.h", "vmap_page_range"),  # 6.9 on
     "VM_AREA_MAP_PAGES": ("include/linux/vmalloc.h", "vm_area_map_pages"),  # 6.9 on
     "ZERO_PAGE_POINTER": ("include/linux/pgtable.h", "__zero_page"),  # 7.1 on

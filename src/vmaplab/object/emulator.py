@@ -20,7 +20,7 @@ import unicorn
 from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
-from vmaplab._jit import callback
+from vmaplab._jit import callback, native
 from vmaplab.errors import InputError, KernelFault, Unprovided
 from vmaplab.object.bind import ANSWERS, NOWHERE, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.object.build import Built
@@ -38,8 +38,13 @@ BLOCKS = 1 << 27
 """How many basic blocks one call may execute before it counts as a loop."""
 
 # Indices into the control array, which the log follows.
-_BUDGET, _LOGGED, _ROOM, _OFFSET, _LAST = range(5)
-_LOG = 8
+_BUDGET, _LOGGED, _ROOM, _OFFSET, _LAST, _LENGTH, _MASK, _LIVE, _OPEN, _OPENED, _RAN, _ORDERS, _TEXT, _TEXT_BYTES = (
+    range(14)
+)
+_LOG = 16
+
+# What an instruction of 4 bytes is, for the order of stores and barriers.
+_STORES, _COMPLETES, _FOLLOWS = 1, 2, 3
 
 _NATIVE_BLOCK = numba.types.void(numba.types.voidptr, numba.types.uint64, numba.types.uint32, numba.types.voidptr)
 _NATIVE_WRITE = numba.types.void(
@@ -69,7 +74,8 @@ class Emulator:
 
     :param answer: called with the name of a function that is not in the image; gives its result.
     :param log_lines: room for table stores and other events of one call.
-    :ivar image: symbols and bug table of what is loaded.
+    :ivar image: symbols, lines and bug table of what is loaded.
+    :ivar ran: per byte of the code, not 0 where a basic block begins that has run: its bytes, 255 at most.
     """
 
     def __init__(self, built: Built, answer: Callable[[str], int], log_lines: int = 1 << 16) -> None:
@@ -94,8 +100,14 @@ class Emulator:
         self._load()
         self._stack_top = self.base + STACK + STACK_BYTES
         self.map(self.base + STACK, STACK_BYTES)
-        self._control: Ints = np.zeros(_LOG + 4 * log_lines, dtype=np.int64)
+        start, end = self.image.text
+        lines_end = 8 * (_LOG + 4 * log_lines)
+        self._control: Ints = np.zeros(lines_end + (end - start) * 2 + 7 >> 3, dtype=np.int64)
         self._control[_ROOM] = log_lines
+        self._control[_MASK], self._control[_LIVE] = family.live
+        self.ran: NDArray[np.uint8] = self._control.view(np.uint8)[lines_end : lines_end + end - start]
+        self._control[_RAN : _TEXT_BYTES + 1] = lines_end, lines_end + end - start, signed(start), end - start
+        self._find_barriers()
         self._add_hook(unicorn.UC_HOOK_BLOCK, _on_block.address, self._control, 1, 0)
         self._value = ctypes.c_uint64()
         self._value_at = ctypes.byref(self._value)
@@ -226,7 +238,8 @@ class Emulator:
         else:
             self.set_register(family.link, self.base + EXIT)
         self.set_register(family.stack, stack)
-        self._control[_BUDGET] = BLOCKS
+        self._control[_BUDGET], self._control[_OPEN] = BLOCKS, 0
+        self._control[_LAST] = 0
         self._counter[2 : 1 + len(self._counter) // 2] = 0
         self._fault = self._error = None
         _running.append(self)
@@ -258,6 +271,24 @@ class Emulator:
             address = self.register(link)
         return self.image.symbol(address - 1)[0]  # a call that never returns can be a function's last instruction
 
+    def place(self, address: int) -> str:
+        """The function that calls what returns to ``address``, and file and line."""
+        return self.image.place(address - 1)
+
+    def object_at(self, address: int) -> str:
+        """The variable that holds ``address``; "" if none does."""
+        return self.image.object_at(address)
+
+    @property
+    def open_store(self) -> int:
+        """Physical address of the last live entry whose store no barrier has completed in this call; 0 if none.
+
+        1 if one has, and what has to follow it does not.
+        """
+        if self._control[_OPEN]:
+            _complete(self._control, self._control.view(np.uint8))
+        return int(self._control[_OPEN])
+
     def _last(self) -> str:
         """The function whose basic block ran last."""
         address = unsigned(int(self._control[_LAST]))
@@ -288,6 +319,14 @@ class Emulator:
         """From now on log each store to [address, address + size), which lies at physical address ``phys``."""
         self._control[_OFFSET] = signed((phys - address) % (1 << 64))
         self._add_hook(unicorn.UC_HOOK_MEM_WRITE, _on_write.address, self._control, address, address + size - 1)
+
+    def _find_barriers(self) -> None:
+        """Note which instructions store, complete a store, and have to follow that."""
+        data = next(data for _, data, _, executable in self.image.segments if executable)
+        words = np.frombuffer(data[: len(data) & -4], dtype="<u4")
+        kinds = self._control.view(np.uint8)[self._control[_ORDERS] :][: 4 * len(words) : 4]
+        for number, (mask, value) in zip((_STORES, _COMPLETES, _FOLLOWS), self.family.barriers, strict=False):
+            kinds[words & np.uint32(mask) == value] = number
 
     def _add_hook(self, kind: int, code: int | None, data: Ints | None, begin: int, end: int) -> None:
         """Have the machine code at ``code`` called, with a pointer to ``data``, for what happens in [begin, end]."""
@@ -415,25 +454,52 @@ class Emulator:
         return False
 
 
+@native
+def _complete(control: Ints, data: NDArray[np.uint8]) -> None:
+    """What the last basic block, which is over, does to the store that is open: see :attr:`Emulator.open_store`."""
+    first = control[_LAST] - control[_TEXT]
+    if not 0 <= first < control[_TEXT_BYTES]:
+        return
+    stored = control[_OPENED] != control[_LAST]
+    for at in range(first, min(first + control[_LENGTH], control[_TEXT_BYTES]), 4):
+        kind = data[control[_ORDERS] + at]
+        if kind == _STORES:
+            stored = True
+        elif kind == _COMPLETES and stored and control[_OPEN]:
+            control[_OPEN] = 1
+        elif kind == _FOLLOWS and control[_OPEN] == 1:
+            control[_OPEN] = 0
+
+
 @callback(_NATIVE_BLOCK)
-def _on_block(uc: Any, address: int, _size: int, data: Any) -> None:
+def _on_block(uc: Any, address: int, size: int, data: Any) -> None:
     control = carray(data, (_LOG,), np.int64)
-    control[0] -= 1
-    control[4] = np.int64(address)
-    if control[0] < 0:
+    if control[_OPEN]:
+        _complete(control, carray(data, (control[_ORDERS] + control[_TEXT_BYTES],), np.uint8))
+    control[_BUDGET] -= 1
+    control[_LAST], control[_LENGTH] = np.int64(address), size
+    offset = np.int64(address) - control[_TEXT]
+    if 0 <= offset < control[_TEXT_BYTES]:
+        offset += control[_RAN]
+        ran = carray(data, (offset + 1,), np.uint8)
+        ran[offset] = max(ran[offset], np.uint8(min(size, 255)))
+    if control[_BUDGET] < 0:
         _stop(uc)
 
 
 @callback(_NATIVE_WRITE)
 def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data: Any) -> None:
-    control = carray(data, (8,), np.int64)
-    line = control[1]
-    control[1] += 1
-    if line < control[2]:
-        log = carray(data, (8 + 4 * (line + 1),), np.int64)
-        at = 8 + 4 * line
+    control = carray(data, (_LOG,), np.int64)
+    line = control[_LOGGED]
+    control[_LOGGED] += 1
+    where = np.int64(address) + control[_OFFSET]
+    if control[_MASK] and value & control[_MASK] == control[_LIVE]:
+        control[_OPEN], control[_OPENED] = where, control[_LAST]
+    if line < control[_ROOM]:
+        log = carray(data, (_LOG + 4 * (line + 1),), np.int64)
+        at = _LOG + 4 * line
         log[at] = L_STORE
-        log[at + 1] = np.int64(address) + control[3]
+        log[at + 1] = where
         log[at + 2] = value
         log[at + 3] = size
 

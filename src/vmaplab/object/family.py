@@ -25,6 +25,11 @@ class Family:
     :param marks: functions inlined by headers whose calls the engine must see, beside
         :data:`vmaplab.object.kbuild.MARKS`, with the number of their arguments.
     :param marked: the sources beside mm/vmalloc.c to compile so.
+    :param sources: the architecture's other sources whose lines are of interest.
+    :param syncs: whether arch_sync_kernel_mappings() has to be called for each new entry of the top level.
+    :param barriers: encodings ``(mask, value)`` of instructions of 4 bytes: stores, the barrier that completes them for
+        a walker, and the one that has to follow; none where the CPU needs none.
+    :param live: ``(mask, value)`` of a stored entry that a walker may use.
     :param image_base: address of the linked object.
     :param uc: Unicorn's architecture and mode.
     :param cpu: Unicorn's CPU model, or None for its default.
@@ -39,6 +44,8 @@ class Family:
     :param nop: length of a trapping WARN instruction -> an instruction of that length that does nothing.
     :param branches: the ELF relocation types of calls and jumps.
     :param disassembler: Capstone's architecture and mode.
+    :param conditional: whether an instruction of this mnemonic branches or goes on.
+    :param relative: whether Capstone gives the target of a branch relative to it.
     :param classify: mnemonic and operands of an instruction -> ``(loads, stores, barrier)``.
     """
 
@@ -65,8 +72,14 @@ class Family:
     branches: frozenset[int]
     disassembler: tuple[int, int]
     classify: Callable[[str, str], tuple[bool, bool, bool]]
+    conditional: Callable[[str], bool]
     cpu: int | None = None
     task: int | None = None
+    relative: bool = False
+    sources: tuple[str, ...] = ()
+    syncs: bool = False
+    barriers: tuple[tuple[int, int], ...] = ()
+    live: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

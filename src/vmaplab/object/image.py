@@ -10,6 +10,7 @@ from typing import Any
 from elftools.elf.elffile import ELFFile
 
 from vmaplab.errors import InputError
+from vmaplab.object.lines import LINES, Lines
 
 
 def section_of(elf: ELFFile, name: str) -> Any:
@@ -27,6 +28,7 @@ class Image:
     """What is in an image.
 
     :ivar segments: (address, bytes, writable, executable), ascending, ``.bss`` included.
+    :ivar lines: which line of which source each address of the code comes from.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,11 +36,14 @@ class Image:
             elf = ELFFile(file)
             self._addresses: dict[str, int] = {}
             functions: list[tuple[int, str]] = []
+            self._objects: list[tuple[int, int, str]] = []
             for symbol in section_of(elf, ".symtab").iter_symbols():
                 kind, place = symbol["st_info"]["type"], symbol["st_shndx"]
                 if not symbol.name or place == "SHN_UNDEF":
                     continue
                 self._addresses.setdefault(symbol.name, symbol["st_value"])
+                if kind == "STT_OBJECT" and place != "SHN_ABS":
+                    self._objects.append((symbol["st_value"], symbol["st_size"], symbol.name))
                 if kind == "STT_FUNC" and place != "SHN_ABS":
                     functions.append((symbol["st_value"], symbol.name))
             functions.sort()
@@ -48,6 +53,7 @@ class Image:
             self.segments = self._segments(elf)
         text = next(segment for segment in self.segments if segment[3])
         self.text = text[0], text[0] + len(text[1])
+        self.lines = Lines.load(path.with_name(LINES))
 
     def _segments(self, elf: ELFFile) -> list[tuple[int, bytes, bool, bool]]:
         parts: list[tuple[int, bytes, bool, bool]] = []
@@ -88,6 +94,20 @@ class Image:
         if index < 0 or not self.text[0] <= address < self.text[1]:
             return self._absolute.get(address, ""), 0
         return self._names[index], address - self._starts[index]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a symbol ``name``."""
+        return name in self._addresses
+
+    def object_at(self, address: int) -> str:
+        """The variable that holds ``address``; "" if none does."""
+        return next((name for start, size, name in self._objects if start <= address < start + size), "")
+
+    def place(self, address: int) -> str:
+        """The function that holds ``address``, and file and line."""
+        name = self.symbol(address)[0] or f"{address:#x}"
+        where = self.lines.at(address)
+        return f"{name}() ({where})" if where else f"{name}()"
 
     def stubs(self, start: int, end: int) -> dict[int, str]:
         """The symbols bound to addresses in [start, end)."""

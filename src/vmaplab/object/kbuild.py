@@ -25,6 +25,7 @@ from vmaplab.object import seed
 from vmaplab.object.bind import TELLS, Binder
 from vmaplab.object.compat import ABSENT, PROBES
 from vmaplab.object.family import Family
+from vmaplab.object.lines import LINES, read_lines
 from vmaplab.object.link import Unit, needed
 from vmaplab.object.tools import Tools, digest, file_digest, forget, lock, run
 
@@ -53,6 +54,12 @@ OBJECTS = (
 )
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range": 2}
 """Functions that some headers have inline, whose calls the engine must see, with the number of their arguments."""
+
+LAZY_MMU = {
+    False: ("arch_enter_lazy_mmu_mode", "arch_leave_lazy_mmu_mode"),
+    True: ("lazy_mmu_mode_enable", "lazy_mmu_mode_disable"),
+}
+"""How lazy MMU mode begins and ends, by whether the tree has the names of 7.0."""
 
 _PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
 _KEPT_BUILDS, _KEPT_IMAGES = 48, 400
@@ -103,7 +110,10 @@ class KernelBuild:
         units = {name: self.dir / name for name in objects}
         marks = own / "marks.h"
         tree, probed = own / "tree.h", self._probed()
-        marks.write_text(_marks({**MARKS, **self.family.marks}) + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
+        lazy = LAZY_MMU["LAZY_MMU_MODE_ENABLE" in probed]
+        locked = f"#ifdef CONFIG_PREEMPTION\n{_marks(dict.fromkeys(lazy, 0))}#endif\n"
+        told = _marks({**MARKS, **self.family.marks}) + locked
+        marks.write_text(told + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
         tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
         parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/mm/vmalloc.c"']
         parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
@@ -130,6 +140,7 @@ class KernelBuild:
         images.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
         shutil.copy(own / "image.elf", room)
+        shutil.copy(own / LINES, room)
         (room / "manifest.json").write_text(json.dumps(manifest))
         final = images / digest([json.dumps(manifest, sort_keys=True)])
         try:
@@ -191,7 +202,8 @@ class KernelBuild:
         command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
         if self.tools.prefix:
             command.append(f"CROSS_COMPILE={self.tools.prefix}")
-        command.append("KCFLAGS=-ffunction-sections")  # so that what no call can reach needs nothing
+        # Sections of their own, so that what no call can reach needs nothing; lines, for who asks what has run.
+        command.append("KCFLAGS=-ffunction-sections -g1 -gdwarf-4")
         self._run([*command, *goals], self.tree)
 
     def _probed(self) -> list[str]:
@@ -269,6 +281,9 @@ class KernelBuild:
         script.write_text(binder.script())
         quiet = ["--no-relax", "--no-warn-rwx-segments"]
         self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined)], self._own)
+        own = [str(Path(source).name) for source in ("mm/vmalloc.c", *self.family.marked, *self.family.sources)]
+        read_lines(image, self.tree, own).save(self._own / LINES)
+        self._run([f"{self.tools.prefix}strip", "--strip-debug", str(image)], self._own)
         return {
             "zeroes": binder.zeroes + binder.own_zeroes,
             "answers": binder.answers,
@@ -372,7 +387,7 @@ def _marks(functions: dict[str, int]) -> str:
     lines = ["#include <linux/mm.h>", "#include <linux/vmalloc.h>", "#include <asm/cacheflush.h>"]
     lines += ["#include <asm/tlbflush.h>"]
     for name, count in functions.items():
-        arguments = ", ".join(f"unsigned long a{number}" for number in range(count))
+        arguments = ", ".join(f"unsigned long a{number}" for number in range(count)) or "void"
         values = ", ".join(f"a{number}" for number in range(count))
         lines += [
             f"void {TELLS}{name}({arguments});",

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
-from vmaplab.calls.effects import Ends
+from vmaplab.calls.effects import Ends, Moves
 from vmaplab.calls.flags import VM_NO_GUARD
-from vmaplab.calls.table import Call, Returns, check_cpu
+from vmaplab.calls.table import STEPS, Call, Returns, check_cpu
+from vmaplab.changes import Change
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, Undefined, VmapError
@@ -29,6 +30,7 @@ from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, parts_of
 from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, SPARE_PAGES, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
+from vmaplab.object.rules import Rules
 from vmaplab.pages.heap import zone_of
 from vmaplab.pfn import NULL_PFN
 from vmaplab.release import of_version
@@ -62,6 +64,8 @@ VALUES = (
     "zero_page",
     "nr_cpus",
     "ioremap_max_order",
+    "gfp_reclaim",
+    "gfp_comp",
 )
 
 
@@ -99,7 +103,8 @@ class ObjectKernel(Machine):
         if unknown := set(instead or ()) - set(_REPLACED):
             raise InputError(f"{min(unknown)}() cannot be replaced; {', '.join(_REPLACED)} can")
         self._functions |= instead or {}
-        self.arch: Arch = of_version(built.version).on(built.target.arch)
+        self._row = of_version(built.version)
+        self.arch: Arch = self._row.on(built.target.arch)
         self.boot_args = parse_boot_args(self.arch, boot_args)
         self.total_pages = total_pages
         self.cpus = operator.index(cpus)
@@ -130,7 +135,7 @@ class ObjectKernel(Machine):
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
-        rest.gfp_zero = values["gfp_zero"]
+        rest.gfp_zero, rest.gfp_reclaim, rest.gfp_comp = values["gfp_zero"], values["gfp_reclaim"], values["gfp_comp"]
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
         self._set_up_cpus()
@@ -179,6 +184,8 @@ class ObjectKernel(Machine):
         )
         cpu.call("vmaplab_init")
         cpu.watch_tables(start, TABLE_BYTES, arch.table_base)
+        forgiven = frozenset[str]() if self._row.has(Change.VMAP_PFN_SETS) else frozenset({"vmap_pfn"})
+        self._rules = Rules(cpu, rest, self._form, arch.table_base, arch.page_size, base + _INPUT, forgiven)
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
 
@@ -296,7 +303,7 @@ class ObjectKernel(Machine):
         if call.binding is None:
             raise InputError(f"'{call.word}' is answered by the model alone")
         given = call.given(arguments)
-        if isinstance(call.effect, Ends):
+        if isinstance(call.effect, Ends | Moves):
             self._see(given["addr"])
         own = getattr(self, call.inner, None)
         return own(**given) if own else self._generic(call, given)
@@ -319,6 +326,7 @@ class ObjectKernel(Machine):
     def _values(self, given: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
         """What a C function gets for the parameters ``names``, and perhaps for more."""
         values = {"prot": self.values["page_kernel"], "gfp_mask": self.values["gfp_kernel"]}
+        values |= {"start": self.values["vmalloc_start"], "end": self.values["vmalloc_end"]}
         values |= {name: value for name, value in given.items() if value is not None}
         if "shift" in given:
             values["page_shift"] = given["shift"]
@@ -330,6 +338,13 @@ class ObjectKernel(Machine):
             values["end"] = given.get("start", given.get("addr", 0)) + values["size"]
             values["pfns" if "pfns" in names else "pages"] = (self._put if "pfns" in names else self._put_pages)(pfns)
         return values
+
+    def _vmalloc(self, gfp: int, by: int, **given: Any) -> Mapping:
+        call = STEPS["vmalloc"]
+        assert isinstance(call, Call)
+        mapping = self._generic(call, {**given, "how": gfp | by << 8})
+        assert mapping is not None
+        return mapping
 
     def _ioremap(self, phys: int, size: int, prot: int | None) -> Mapping:
         """An area with VM_IOREMAP, and ``ioremap_page_range()``."""
@@ -416,6 +431,11 @@ class ObjectKernel(Machine):
         """Instructions, loads, stores and barriers of the last call; None if they are not counted."""
         return self._executed
 
+    @property
+    def ran(self) -> NDArray[np.uint8]:
+        """What has run of the code since boot: see :attr:`.Emulator.ran`."""
+        return self._cpu.ran
+
     def live_tables(self) -> NDArray[np.uint8]:
         """The page tables in use, as bytes from the PGD on; free ones are zeroes. A view while none is free."""
         base, page = self.arch.table_base, self.arch.page_size
@@ -485,6 +505,10 @@ class ObjectKernel(Machine):
         """Let at most ``max_tables`` tables exist from now on."""
         self._rest.limit = max_tables
 
+    def limit_pages(self, most: int, largest: int = 62) -> None:
+        """Let vmalloc() have at most ``most`` pages at a time, in blocks of order ``largest`` at most."""
+        self._rest.limit_pages(most, largest)
+
     def leaves(self, start: int, end: int) -> NDArray[Any]:
         """All leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending."""
         return invariants.leaves(self._walk(start, end).entries, self.arch.page_size)
@@ -532,15 +556,19 @@ class ObjectKernel(Machine):
     def _call(self, function: str, *arguments: int) -> int:
         """Call ``function``, then what it queued; log what happened."""
         cpu, rest = self._cpu, self._rest
+        seen = len(self.log)
         try:
             result = cpu.call(function, *arguments)
             self._executed = cpu.counts()  # what it queued is not its own
+            self._take_log()
+            self._rules.after(function.removeprefix("vmaplab_"), self.log.rows(seen))
             while rest.work or rest.callbacks:
                 if rest.work:
                     work = next(iter(rest.work))
                     cpu.call("vmaplab_run_work", work, rest.work.pop(work))
                 else:
                     cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
+            self._rules.settled()
         except Undefined:
             raise
         except KernelFault as fault:

@@ -21,6 +21,10 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     return load, store, name in ("fence", "sfence")
 
 
+def _conditional(mnemonic: str) -> bool:
+    return mnemonic.removeprefix("c.").startswith(("beq", "bne", "blt", "bge", "bgt", "ble"))
+
+
 FAMILY = Family(
     name="riscv",
     kbuild_arch="riscv",
@@ -52,6 +56,8 @@ FAMILY = Family(
     branches=frozenset({17, 18, 19}),  # R_RISCV_JAL, R_RISCV_CALL, R_RISCV_CALL_PLT
     disassembler=(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC),
     classify=_classify,
+    conditional=_conditional,
+    relative=True,
 )
 
 TARGETS = tuple(Target(f"riscv64-sv{bits}", FAMILY, levels) for bits, levels in ((39, 3), (48, 4), (57, 5)))

@@ -31,6 +31,10 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     return load, store, name in _FENCES
 
 
+def _conditional(mnemonic: str) -> bool:
+    return mnemonic.startswith("j") and mnemonic != "jmp"
+
+
 FAMILY = Family(
     name="x86",
     kbuild_arch="x86_64",
@@ -49,6 +53,8 @@ FAMILY = Family(
     ),
     marks={},
     marked=(),
+    sources=("arch/x86/mm/pgtable.c",),
+    syncs=True,
     image_base=0xFFFF_FFFF_8100_0000,
     uc=(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64),
     arguments=(
@@ -69,6 +75,7 @@ FAMILY = Family(
     branches=frozenset({RELOC["R_X86_64_PLT32"]}),
     disassembler=(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
     classify=_classify,
+    conditional=_conditional,
 )
 
 TARGETS = (Target("x86_64", FAMILY, 4), Target("x86_64-la57", FAMILY, 5))

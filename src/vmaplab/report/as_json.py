@@ -10,6 +10,7 @@ from vmaplab.release import DEFAULT, RELEASES, get
 
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
+    from vmaplab.check.coverage import Changed, Coverage
     from vmaplab.check.replay import Played
     from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
@@ -136,8 +137,23 @@ def built(found: list[Built]) -> list[dict[str, Any]]:
     ]
 
 
-def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
-    """What a check came to, per architecture."""
+def verdicts(
+    found: list[Verdict], commands: list[tuple[str, str]], changed: Changed | None, covered: list[Coverage]
+) -> list[dict[str, Any]]:
+    """What a check came to, per architecture; with what ran of changed lines, on all of them together."""
+    lines = None
+    if changed:
+        ran, there = changed.counts
+        lines = {"base": str(changed.base), "ran": ran, "with_code": there, "missing": changed.missing}
+        lines["without_code"] = changed.silent
+    functions = {
+        one.built.target.arch: [
+            {"function": it.function.name, "line": it.function.first, "lines": it.lines, "ran": it.ran}
+            | {"missing": list(it.missing)}
+            for it in one.functions()
+        ]
+        for one in covered
+    }
     return [
         {
             "arch": verdict.plan.arch.name,
@@ -156,13 +172,25 @@ def verdicts(found: list[Verdict], commands: list[str]) -> list[dict[str, Any]]:
                 "areas_from_object": bool(verdict.seen.guided),
             },
             "notes": list(verdict.plan.notes),
-            "verdict": verdict.word,
+            "verdict": word_of(verdict, changed),
+            "judged": verdict.judged,
+            "changed_lines": lines,
+            "coverage": functions.get(verdict.plan.arch.name),
             "difference": verdict.difference or None,
             "scenario": str(verdict.scenario) if verdict.scenario else None,
             "command": command or None,
+            "judges_say": verdict.also.difference if verdict.also and verdict.also.difference else None,
+            "judges_scenario": str(verdict.also.scenario) if verdict.also and verdict.also.scenario else None,
+            "judges_command": alone or None,
         }
-        for verdict, command in zip(found, commands, strict=True)
+        for verdict, (command, alone) in zip(found, commands, strict=True)
     ]
+
+
+def word_of(verdict: Verdict, changed: Changed | None) -> str:
+    """The word of a verdict; it says so where it looked at less than what was changed."""
+    missed = changed is not None and (changed.missing or not changed.counts[1]) and any(changed.code)
+    return f"{verdict.word} where it looked" if missed and not verdict.difference else verdict.word
 
 
 def judged(witness: Witness) -> dict[str, Any]:

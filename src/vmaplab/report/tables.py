@@ -19,9 +19,11 @@ from vmaplab.config import settings
 from vmaplab.cost import COLUMNS, TEXTS
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
+from vmaplab.report.as_json import word_of
 
 if TYPE_CHECKING:
     from vmaplab.check.campaign import Verdict
+    from vmaplab.check.coverage import Changed, Coverage
     from vmaplab.check.replay import Played
     from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
@@ -357,7 +359,7 @@ def _hazards(number: int, verdict: SetMemory) -> None:
         print(f"    {'' if safe else 'HAZARD: '}{text}")
 
 
-def verdicts(found: list[Verdict], commands: list[str]) -> None:
+def verdicts(found: list[Verdict], commands: list[tuple[str, str]], changed: Changed | None = None) -> None:
     """Print what a check came to, one line per architecture, then each difference with the command that shows it."""
     console = _Output()
     plan = found[0].plan
@@ -376,21 +378,73 @@ def verdicts(found: list[Verdict], commands: list[str]) -> None:
             str(verdict.cases),
             str(verdict.calls),
             *map(str, counts),
-            verdict.word,
+            word_of(verdict, changed),
         )
     _print(console, table)
+    if changed:
+        print(changed_text(changed))
     if not plan.faults:
         console.print()
         for verdict in found:
             print(f"{verdict.plan.arch.name} built {verdict.seen}")
     for note in _once([(verdict.plan.arch.name, list(verdict.plan.notes)) for verdict in found]):
         print(f"note: {note}")
-    for verdict, command in zip(found, commands, strict=True):
-        if not verdict.difference:
-            continue
-        console.print()
-        origin = "" if verdict.number is None else f" (scenario {verdict.number} of seed {verdict.plan.seed}, shrunk)"
-        where, _, sides = verdict.difference.partition("\n")
-        console.print(f"{verdict.plan.arch.name}: {where}{origin}")
-        print(sides)  # as it is: a console would wrap it
-        print(f"  {command}")
+    for verdict, both in zip(found, commands, strict=True):
+        for one, command in zip((verdict, verdict.also), both, strict=True):
+            if one is None or not one.difference:
+                continue
+            which = "like one of" if one.varied else f"scenario {one.number} of"
+            origin = "" if one.number is None else f" ({which} seed {one.plan.seed}, shrunk)"
+            where, _, sides = one.difference.partition("\n")
+            print(f"\n{one.plan.arch.name}: {where}{origin}")  # as it is: a console would wrap it
+            if sides:
+                print(sides)
+            print(f"  {command}")
+        if verdict.also and not verdict.also.difference:
+            cases = verdict.also.cases
+            print(f"\n{verdict.plan.arch.name}: the judges alone find nothing wrong in {cases} scenarios")
+
+
+def changed_text(changed: Changed) -> str:
+    """What ran of the changed lines, in one line."""
+    ran, there = changed.counts
+    base = changed.base.name
+    if not changed.code:
+        return f"nothing that the object is made of differs from {base}"
+    missing = changed.missing
+    told = f"{ran} of {there} changed lines ran (changed against {base})"
+    if missing:
+        told += f"; not: {', '.join(missing[:12])}" + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
+    return told + (f"; {changed.silent} more have no code of their own" if changed.silent else "")
+
+
+def coverage(found: Coverage) -> None:
+    """Print what ran of mm/vmalloc.c, per function, and each line that did not, with what guards it."""
+    from vmaplab.check.coverage import NO_STEP, VMALLOC, guard_of
+
+    console = _Output()
+    source = (found.built.tree / VMALLOC).read_text(errors="replace").splitlines()
+    functions = found.functions()
+    ran, reachable, lines = found.reached()
+    ways, taken = found.branches()
+    share = f"{ran / reachable:.1%}" if reachable else "none"
+    print(f"\n{found.built.target.arch}: {ran} of {reachable} lines of {VMALLOC} that steps can reach ran ({share})")
+    print(f"of {lines} lines with code; of its conditional branches {taken} of {ways} ways were taken\n")
+    table = _table("function", "line", "lines", "ran", "", left=1)
+    for one in functions:
+        share = f"{one.ran / one.lines:.0%}"
+        table.add_row(one.function.name, str(one.function.first), str(one.lines), str(one.ran), share)
+    _print(console, table)
+    missing = [(one, line) for one in functions if one.function.name not in NO_STEP for line in one.missing]
+    beyond = [(one, NO_STEP[one.function.name]) for one in functions if one.missing and one.function.name in NO_STEP]
+    if missing:
+        console.print("\nnot reached, and under which condition")
+    for one, first in missing:
+        number, guard = guard_of(source, first)
+        print(f"{VMALLOC}:{first} {one.function.name}(): {source[first - 1].strip()}")
+        if number:
+            print(f"    {number}: {guard}")
+    if beyond:
+        print("\nout of the reach of steps")
+    for one, why in beyond:
+        print(f"{one.function.name}(), {len(one.missing)} lines: {why}")

@@ -90,8 +90,9 @@ def node_of(space: Space, start: int) -> int:
 
 @jit
 def pool_of(node: int, size: int) -> int:
-    """``size_to_va_pool()``: the pool of ``size`` pages in a node, or -1."""
-    return node * MAX_VA_SIZE_PAGES + size - 1 if size <= MAX_VA_SIZE_PAGES else -1
+    """``size_to_va_pool()``: the pool of ``size`` pages in a node, or -1; its index is an ``unsigned int``."""
+    index = (size - 1) & 0xFFFFFFFF
+    return node * MAX_VA_SIZE_PAGES + index if index < MAX_VA_SIZE_PAGES else -1
 
 
 @jit
@@ -124,6 +125,9 @@ def node_pool_del_va(space: Space, node: int, size: int, align: int, bounds: Bou
     """A block of ``size`` from a node's pool if its first one is aligned, or 0; else that one goes to the end."""
     pool = pool_of(node, size)
     if pool < 0 or space.pools[pool, FIRST] == 0:
+        return 0
+    head = i64(space.pools[pool, FIRST])
+    if space.blocks.row[head, END] - space.blocks.row[head, START] != size:  # a WARN_ON_ONCE() in the kernel
         return 0
     block = pop(space, pool, i64(FIRST))
     start = i64(space.blocks.row[block, START])
@@ -465,6 +469,11 @@ class AddressSpace:
         """:func:`purge_vmap_area_lazy`; ``start`` and ``end`` in bytes."""
         first = start if start == BEYOND else start >> self.unit
         return int(purge_vmap_area_lazy(self.space, tables, first, end >> self.unit, full, self.unit))
+
+    def shrink(self) -> None:
+        """``vmap_node_shrink_scan()``: the pools are emptied."""
+        for node in range(self.nodes):
+            decay_va_pool_node(self.space, node, True)
 
     @property
     def drain_queued(self) -> bool:

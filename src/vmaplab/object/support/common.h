@@ -11,8 +11,11 @@
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
+#include <linux/mutex.h>
+#include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -64,12 +67,166 @@ void __weak kvfree(const void *addr)
 		kfree(addr);
 }
 
+#ifdef CONFIG_PREEMPTION
+/*
+ * Every lock is a call of its own in this configuration. One task takes them: what it holds is kept in order, so that a
+ * lock that is taken twice, released by who has it not, or kept at the end of a call is seen.
+ */
+void vmaplab_misuse(const char *what, unsigned long lock, unsigned long from);
+
+#define MOST_HELD 64
+enum { SPIN = 1, SLEEPING = 2, SHARED = 4, MODE = 8 };
+struct { unsigned long lock, from, how; } vmaplab_held[MOST_HELD];
+unsigned long vmaplab_held_count;
+
+static bool atomic_here(void)
+{
+	return preempt_count() || irqs_disabled();
+}
+
+static long place_of(unsigned long lock)
+{
+	long i = vmaplab_held_count;
+
+	while (--i >= 0 && vmaplab_held[i].lock != lock)
+		;
+	return i;
+}
+
+static bool take(const void *at, unsigned long how, unsigned long from)
+{
+	unsigned long lock = (unsigned long)at;
+	long i = place_of(lock);
+
+	if (i >= 0 && !(how & vmaplab_held[i].how & (SHARED | MODE)))
+		vmaplab_misuse("takes a lock that it holds", lock, from);
+	if (how & SLEEPING && atomic_here())
+		vmaplab_misuse("may sleep for a lock while it must not", lock, from);
+	if (vmaplab_held_count == MOST_HELD)
+		vmaplab_misuse("holds too many locks", lock, from);
+	vmaplab_held[vmaplab_held_count].lock = lock;
+	vmaplab_held[vmaplab_held_count].how = how;
+	vmaplab_held[vmaplab_held_count++].from = from;
+	if (how & SPIN)
+		preempt_count_add(1);
+	return true;
+}
+
+static void drop(const void *at, unsigned long how, unsigned long from)
+{
+	unsigned long lock = (unsigned long)at;
+	long i = place_of(lock);
+
+	if (i < 0)
+		vmaplab_misuse("releases what it does not hold", lock, from);
+	if (vmaplab_held[i].how != how)
+		vmaplab_misuse("releases a lock in another way than it was taken", lock, from);
+	for (vmaplab_held_count--; i < vmaplab_held_count; i++)
+		vmaplab_held[i] = vmaplab_held[i + 1];
+	if (how & SPIN)
+		preempt_count_sub(1);
+}
+
+static bool try_take(const void *at, unsigned long how, unsigned long from)
+{
+	long i = place_of((unsigned long)at);
+
+	return (i < 0 || how & vmaplab_held[i].how & SHARED) && take(at, how, from);
+}
+
+#define TAKE(lock, how) take(lock, how, (unsigned long)__builtin_return_address(0))
+#define TRY(lock, how) try_take(lock, (how) & ~SLEEPING, (unsigned long)__builtin_return_address(0))
+#define DROP(lock, how) drop(lock, how, (unsigned long)__builtin_return_address(0))
+
+#define SPINNING(name, type, how)						\
+void _raw_##name##_lock(type *lock) { TAKE(lock, how); }			\
+void _raw_##name##_unlock(type *lock) { DROP(lock, how); }			\
+void _raw_##name##_lock_irq(type *lock) { local_irq_disable(); TAKE(lock, how); } \
+void _raw_##name##_unlock_irq(type *lock) { DROP(lock, how); local_irq_enable(); } \
+void _raw_##name##_lock_bh(type *lock) { preempt_count_add(SOFTIRQ_DISABLE_OFFSET); TAKE(lock, how); } \
+void _raw_##name##_unlock_bh(type *lock) { DROP(lock, how); preempt_count_sub(SOFTIRQ_DISABLE_OFFSET); } \
+unsigned long _raw_##name##_lock_irqsave(type *lock)				\
+{										\
+	unsigned long flags;							\
+										\
+	local_irq_save(flags);							\
+	TAKE(lock, how);							\
+	return flags;								\
+}										\
+void _raw_##name##_unlock_irqrestore(type *lock, unsigned long flags)		\
+{										\
+	DROP(lock, how);							\
+	local_irq_restore(flags);						\
+}										\
+int _raw_##name##_trylock(type *lock) { return TRY(lock, how); }
+
+SPINNING(spin, raw_spinlock_t, SPIN)
+SPINNING(read, rwlock_t, SPIN | SHARED)
+SPINNING(write, rwlock_t, SPIN)
+
+/* Who only tries does not sleep; released are both the same way. */
+#define ASLEEP(lock) (TAKE(lock, SLEEPING), vmaplab_held[vmaplab_held_count - 1].how &= ~SLEEPING)
+#define SHARING(lock) (TAKE(lock, SLEEPING | SHARED), vmaplab_held[vmaplab_held_count - 1].how &= ~SLEEPING)
+
+void mutex_lock(struct mutex *lock) { ASLEEP(lock); }
+int mutex_lock_interruptible(struct mutex *lock) { ASLEEP(lock); return 0; }
+int mutex_lock_killable(struct mutex *lock) { ASLEEP(lock); return 0; }
+int mutex_trylock(struct mutex *lock) { return TRY(lock, 0); }
+void mutex_unlock(struct mutex *lock) { DROP(lock, 0); }
+void down_write(struct rw_semaphore *lock) { ASLEEP(lock); }
+int down_write_killable(struct rw_semaphore *lock) { ASLEEP(lock); return 0; }
+int down_write_trylock(struct rw_semaphore *lock) { return TRY(lock, 0); }
+void up_write(struct rw_semaphore *lock) { DROP(lock, 0); }
+void down_read(struct rw_semaphore *lock) { SHARING(lock); }
+int down_read_killable(struct rw_semaphore *lock) { SHARING(lock); return 0; }
+int down_read_interruptible(struct rw_semaphore *lock) { SHARING(lock); return 0; }
+int down_read_trylock(struct rw_semaphore *lock) { return TRY(lock, SHARED); }
+void up_read(struct rw_semaphore *lock) { DROP(lock, SHARED); }
+
+#ifdef CONFIG_PREEMPT_RCU
+void __rcu_read_lock(void)
+{
+	current->rcu_read_lock_nesting++;
+}
+
+void __rcu_read_unlock(void)
+{
+	if (--current->rcu_read_lock_nesting < 0)
+		vmaplab_misuse("leaves a reader's section that it is not in", 0,
+			       (unsigned long)__builtin_return_address(0));
+}
+#endif
+
+/* Lazy MMU mode, as if it were a lock; it nests. */
+static char vmaplab_lazy_mmu_mode;
+
+void vmaplab_arch_enter_lazy_mmu_mode(void) { TAKE(&vmaplab_lazy_mmu_mode, MODE); }
+void vmaplab_arch_leave_lazy_mmu_mode(void) { DROP(&vmaplab_lazy_mmu_mode, MODE); }
+void vmaplab_lazy_mmu_mode_enable(void) { TAKE(&vmaplab_lazy_mmu_mode, MODE); }
+void vmaplab_lazy_mmu_mode_disable(void) { DROP(&vmaplab_lazy_mmu_mode, MODE); }
+
+/* What a call has to leave as it was: the engine knows the names (object/rules.py). */
+void vmaplab_state(unsigned long *out)
+{
+	out[0] = preempt_count();
+	out[1] = irqs_disabled();
+	out[2] = current->flags;
+	out[3] = task_thread_info(current)->flags;
+#ifdef CONFIG_PREEMPT_RCU
+	out[4] = current->rcu_read_lock_nesting;
+#endif
+#ifdef CONFIG_ARCH_HAS_LAZY_MMU_MODE
+	out[5] = current->lazy_mmu_state.enable_count + 256 * current->lazy_mmu_state.pause_count;
+#endif
+}
+#endif
+
 /*
  * The values that the engine cannot know, one per call: 0 __GFP_ZERO, 1 PAGE_KERNEL, 2 the protection of
  * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
  * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
  * 11 physical address bits, 12 GFP_KERNEL, 13 and 14 where the map count and the reference count are in a struct
- * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER.
+ * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER, 18 __GFP_DIRECT_RECLAIM, 19 __GFP_COMP.
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -94,6 +251,8 @@ unsigned long vmaplab_value(unsigned long which)
 	case 12: return (__force unsigned long)GFP_KERNEL;
 	case 16: return NR_CPUS;
 	case 17: return IOREMAP_MAX_ORDER;
+	case 18: return (__force unsigned long)__GFP_DIRECT_RECLAIM;
+	case 19: return (__force unsigned long)__GFP_COMP;
 	}
 	return 0;
 }
@@ -210,6 +369,9 @@ void vmaplab_memory(unsigned long valid, unsigned long total, void *roots, void 
 {
 	set_up_sections(valid, roots, room);
 	atomic_long_set(&_totalram_pages, total);
+#ifdef CONFIG_PREEMPTION
+	local_irq_enable();
+#endif
 }
 
 void *vmaplab_phys_to_virt(unsigned long phys)
@@ -315,10 +477,34 @@ bool flush_work(struct work_struct *work)
 	return cpu >= 0;
 }
 
-void *vmaplab_vmalloc(unsigned long size, unsigned long flags)
+/* @how: which of GFP in calls/kinds.py, and 256 times which of BY; x86 has registers for six arguments. */
+void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long start, unsigned long end,
+		      unsigned long how, unsigned long flags)
 {
-	return __vmalloc_node_range(size, 1, VMALLOC_START, VMALLOC_END, GFP_KERNEL, PAGE_KERNEL, flags,
+	static const gfp_t masks[] = { GFP_KERNEL, GFP_NOFS, GFP_NOIO, GFP_KERNEL_ACCOUNT, GFP_KERNEL | __GFP_ZERO };
+
+	gfp_t gfp = masks[how & 0xff];
+
+	switch (how >> 8) {
+	case 1: return vmalloc(size);
+	case 2: return vzalloc(size);
+	case 3: return vmalloc_node(size, NUMA_NO_NODE);
+	case 4: return vzalloc_node(size, NUMA_NO_NODE);
+	case 5: return __vmalloc(size, gfp);
+	case 6: return vmalloc_32(size);
+	case 7: return vmalloc_huge(size, gfp);
+	}
+	return __vmalloc_node_range(size, align, start, end, gfp, PAGE_KERNEL, flags,
 				    NUMA_NO_NODE, __builtin_return_address(0));
+}
+
+void *vmaplab_vrealloc(unsigned long addr, unsigned long size)
+{
+#ifdef TREE_HAS_VREALLOC
+	return vrealloc((void *)addr, size, GFP_KERNEL);
+#else
+	return NULL;
+#endif
 }
 
 void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)

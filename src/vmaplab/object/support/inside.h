@@ -25,6 +25,15 @@ unsigned long vmaplab_free_areas(bool bytes)
 	return count;
 }
 
+void vmaplab_shrink(void);
+
+void vmaplab_shrink(void)
+{
+#ifdef TREE_HAS_VMAP_NODES
+	vmap_node_shrink_scan(NULL, NULL);
+#endif
+}
+
 #ifdef CONFIG_PROC_FS
 int vmaplab_vmallocinfo(struct seq_file *m);
 

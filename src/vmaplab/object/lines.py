@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which line of which source each address of the code comes from: DWARF's line table, kept beside the image."""
+
+from __future__ import annotations
+
+import json
+import os.path
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from elftools.elf.elffile import ELFFile
+
+from vmaplab.trace import Ints
+
+LINES = "lines.json"
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The line table of an image.
+
+    :param files: sources, by their names in the tree.
+    :param starts: addresses at which a row begins, ascending, as signed numbers; it ends where the next one begins.
+    :param file: per row which of ``files``; -1 for code of no source that is known.
+    :param line: per row its line, from 1.
+    """
+
+    files: tuple[str, ...]
+    starts: Ints
+    file: Ints
+    line: Ints
+
+    @classmethod
+    def load(cls, path: Path) -> Lines:
+        """As :meth:`save` has kept it."""
+        files, *columns = json.loads(path.read_text())
+        return cls(tuple(files), *(np.array(column, dtype=np.int64) for column in columns))
+
+    def save(self, path: Path) -> None:
+        """Keep it in a file."""
+        path.write_text(json.dumps([self.files, *(column.tolist() for column in (self.starts, self.file, self.line))]))
+
+    def at(self, address: int) -> str:
+        """File and line of ``address``, ``mm/vmalloc.c:123``; "" if they are not known."""
+        signed = address - (1 << 64) if address >> 63 else address
+        row = bisect_right(self.starts, signed) - 1
+        if row < 0 or self.file[row] < 0:
+            return ""
+        return f"{self.files[self.file[row]]}:{self.line[row]}"
+
+
+def read_lines(path: Path, tree: Path, of: list[str]) -> Lines:
+    """The line table of the ELF file ``path``, of the compilation units whose names end in one of ``of``.
+
+    :param tree: files below it get their names in it; others none.
+    """
+    rows: dict[int, tuple[str, int]] = {}
+    with path.open("rb") as file:
+        dwarf = ELFFile(file).get_dwarf_info(relocate_dwarf_sections=False)
+        for unit in dwarf.iter_CUs():
+            top = unit.get_top_DIE()
+            name = top.attributes["DW_AT_name"].value.decode(errors="replace")
+            program = dwarf.line_program_for_CU(unit) if name.endswith(tuple(of)) else None
+            if program is None:
+                continue
+            where = top.attributes.get("DW_AT_comp_dir")
+            comp = where.value.decode(errors="replace") if where else ""
+            folders = [comp, *(folder.decode(errors="replace") for folder in program["include_directory"])]
+            names: dict[int, str] = {}
+            for entry in program.get_entries():
+                state = entry.state
+                if state is None:
+                    continue
+                if state.end_sequence:
+                    rows.setdefault(state.address, ("", 0))
+                    continue
+                if state.file not in names:
+                    one = program["file_entry"][state.file - 1]
+                    found = Path(comp, folders[one.dir_index], one.name.decode(errors="replace"))
+                    whole = os.path.normpath(found)
+                    inside = whole.startswith(f"{tree}/")
+                    names[state.file] = whole.removeprefix(f"{tree}/") if inside else ""
+                # Of rows at one address the last counts, unless it is line 0: code that no line asked for.
+                if state.line or state.address not in rows:
+                    rows[state.address] = names[state.file], state.line
+    files = sorted({name for name, _ in rows.values()} - {""})
+    number = {name: at for at, name in enumerate(files)} | {"": -1}
+    order = sorted(rows, key=lambda address: address - (1 << 64) if address >> 63 else address)
+    starts = np.array(order, dtype=np.uint64).view(np.int64)
+    return Lines(
+        tuple(files),
+        starts,
+        np.array([number[rows[at][0]] if rows[at][1] else -1 for at in order], dtype=np.int64),
+        np.array([rows[at][1] for at in order], dtype=np.int64),
+    )

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bugs of the field, put back into a kernel tree as small changes, and who notices them: a table.
+
+``python tests/bugs.py`` runs ``vmaplab check --tree`` on each; names choose, other words are options of the check.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from object_support import changed_tree
+
+VMALLOC = "mm/vmalloc.c"
+
+
+class Bug(NamedTuple):
+    """One.
+
+    :param kind: what it is, in the words of a commit that would mend it.
+    :param source: the file that has it.
+    :param right: text of Debian's 6.12, there once; ``wrong``: what takes its place.
+    :param scenario: steps that show it on ``arch``; "" where random ones have to find it.
+    """
+
+    kind: str
+    right: str
+    wrong: str
+    source: str = VMALLOC
+    scenario: str = ""
+    arch: str = "arm64-4k"
+
+
+BUGS = {
+    "full-block-stale-tlb": Bug(
+        "vm_unmap_aliases() passes over vmap blocks that are full: their dirty part stays in TLBs",
+        "vb->dirty_max && vb->dirty != VMAP_BBMAP_BITS) {",
+        "vb->dirty_max && vb->free && vb->dirty != VMAP_BBMAP_BITS) {",
+    ),
+    "sync-skipped-on-error": Bug(
+        "vmap_small_pages_range_noflush() returns an error without arch_sync_kernel_mappings()",
+        "err = vmap_pages_p4d_range(pgd, addr, next, prot, pages, &nr, &mask);\n\t\tif (err)\n\t\t\tbreak;",
+        "err = vmap_pages_p4d_range(pgd, addr, next, prot, pages, &nr, &mask);\n\t\tif (err)\n\t\t\treturn err;",
+        scenario="tables 1; vmap 0x0",
+        arch="x86_64",
+    ),
+    "lazy-mmu-left-open": Bug(
+        "vmap_pages_pte_range() enters lazy MMU mode and does not leave it on an error",
+        "\tif (!pte)\n\t\treturn -ENOMEM;\n\tdo {\n\t\tstruct page *page = pages[*nr];\n",
+        "\tif (!pte)\n\t\treturn -ENOMEM;\n\tarch_enter_lazy_mmu_mode();\n\tdo {\n"
+        "\t\tstruct page *page = pages[*nr];\n\n\t\tif (!page)\n\t\t\treturn -ENOMEM;\n"
+        "\t\tif (addr + PAGE_SIZE == end)\n\t\t\tarch_leave_lazy_mmu_mode();\n",
+        scenario="vmap null",
+    ),
+    "huge-fallback-keeps-shift": Bug(
+        "__vmalloc_node_range() falls back to small pages and leaves the shift huge",
+        "\t\tshift = PAGE_SHIFT;\n\t\talign = real_align;\n\t\tsize = real_size;\n\t\tgoto again;",
+        "\t\talign = real_align;\n\t\tsize = real_size;\n\t\tvm_flags &= ~VM_ALLOW_HUGE_VMAP;\n"
+        "\t\tif (align != 1)\n\t\t\treturn NULL;\n\t\talign = 2;\n\t\tgoto again;",
+        scenario="memory 0; vmalloc 512 huge",
+    ),
+    "x86-table-freed-unflushed": Bug(
+        "pmd_free_pte_page() of x86 frees the table without a flush",
+        "\tpmd_clear(pmd);\n\n\t/* INVLPG to clear all paging-structure caches */\n"
+        "\tflush_tlb_kernel_range(addr, addr + PAGE_SIZE-1);\n",
+        "\tpmd_clear(pmd);\n",
+        "arch/x86/mm/pgtable.c",
+        scenario="area 1; range @0 1 0x0; unrange @0 1; range @0 512 0x0",
+        arch="x86_64",
+    ),
+    "arm64-table-freed-unflushed": Bug(
+        "pud_free_pmd_page() of arm64 frees the table without a flush",
+        "\tpud_clear(pudp);\n\t__flush_tlb_kernel_pgtable(addr);\n\tpmd_free(NULL, table);",
+        "\tpud_clear(pudp);\n\tpmd_free(NULL, table);",
+        "arch/arm64/mm/mmu.c",
+        scenario="area 1; range @0 1 0x0; unrange @0 1; range @0 262144 0x0",
+    ),
+    "huge-pages-not-split": Bug(
+        "vm_area_alloc_pages() does not split the pages of a huge vmalloc()",
+        "\t\tif (order)\n\t\t\tsplit_page(page, order);\n",
+        "",
+        scenario="vmalloc 512 huge; vfree @0",
+    ),
+    "one-node-looked-up": Bug(
+        "find_unlink_vmap_area() looks in one node only",
+        "\t\tif (va)\n\t\t\tunlink_va(va, &vn->busy.root);\n\t\tspin_unlock(&vn->busy.lock);\n\n"
+        "\t\tif (va)\n\t\t\treturn va;\n\t} while ((i = (i + 1) % nr_vmap_nodes) != j);",
+        "\t\tif (va)\n\t\t\tunlink_va(va, &vn->busy.root);\n\t\tspin_unlock(&vn->busy.lock);\n\n"
+        "\t\tif (va)\n\t\t\treturn va;\n\t} while (0);",
+        scenario="vmalloc 16; vfree @0+16",
+    ),
+    "lock-kept-on-early-return": Bug(
+        "find_vmap_area() returns what it has found with the node's lock held",
+        "\t\tva = __find_vmap_area(addr, &vn->busy.root);\n\t\tspin_unlock(&vn->busy.lock);\n\n\t\tif (va)\n"
+        "\t\t\treturn va;",
+        "\t\tva = __find_vmap_area(addr, &vn->busy.root);\n\t\tif (va)\n\t\t\treturn va;\n"
+        "\t\tspin_unlock(&vn->busy.lock);\n",
+        scenario="ioremap 0x0+1",
+    ),
+    "final-barriers-missing": Bug(
+        "set_pte() of arm64 has no barriers, and who batches does not add them",
+        "\tif (pte_valid_not_user(pte)) {\n\t\tdsb(ishst);\n\t\tisb();\n\t}\n",
+        "",
+        "arch/arm64/include/asm/pgtable.h",
+        scenario="vmap 0x0",
+    ),
+    "lookup-one-node": Bug(
+        "find_vmap_area() looks in one node only",
+        "\t\tva = __find_vmap_area(addr, &vn->busy.root);\n\t\tspin_unlock(&vn->busy.lock);\n\n\t\tif (va)\n"
+        "\t\t\treturn va;\n\t} while ((i = (i + 1) % nr_vmap_nodes) != j);",
+        "\t\tva = __find_vmap_area(addr, &vn->busy.root);\n\t\tspin_unlock(&vn->busy.lock);\n\n\t\tif (va)\n"
+        "\t\t\treturn va;\n\t} while (0);",
+    ),
+    "rcu-kept": Bug(
+        "vb_alloc() leaves its loop without rcu_read_unlock()",
+        "\t\tspin_unlock(&vb->lock);\n\t\tbreak;\n\t}\n\n\trcu_read_unlock();",
+        "\t\tspin_unlock(&vb->lock);\n\t\treturn vaddr;\n\t}\n\n\trcu_read_unlock();",
+        scenario="map_ram 0x0; map_ram 0x0",
+    ),
+    "counter-not-undone": Bug(
+        "vfree() does not take its pages off nr_vmalloc_pages",
+        "\t\tatomic_long_sub(vm->nr_pages, &nr_vmalloc_pages);",
+        "\t\t;",
+        scenario="vmalloc 1; vfree @0",
+    ),
+    "map-ram-leaks-block": Bug(
+        "new_vmap_block() forgets the block where there is no address space",
+        "\tif (IS_ERR(va)) {\n\t\tkfree(vb);\n\t\treturn ERR_CAST(va);",
+        "\tif (IS_ERR(va)) {\n\t\treturn ERR_CAST(va);",
+    ),
+    "nofs-scope-kept": Bug(
+        "__vmalloc_area_node() leaves the scope of memalloc_noio open where the mapping fails",
+        "\tmemalloc_noio_restore(flags);\n\n\tif (ret < 0) {",
+        "\t({ if (ret >= 0) memalloc_noio_restore(flags); });\n\n\tif (ret < 0) {",
+        scenario="tables 0; vmalloc 1 gfp=GFP_NOIO",
+    ),
+    "vmap-pfn-no-cache-flush": Bug(
+        "vmap_pfn() does not flush the cache",
+        "\tflush_cache_vmap((unsigned long)area->addr,\n\t\t\t (unsigned long)area->addr + count * PAGE_SIZE);\n\n"
+        "\treturn area->addr;",
+        "\treturn area->addr;",
+        scenario="pages 0x40000; vmap_pfn 0x40000",
+    ),
+    "wrong-frames-behind-first-block": Bug(
+        "a huge vmalloc() maps the first chunk's pages in each chunk",
+        "page_to_phys(pages[i]), prot,\n\t\t\t\t\tpage_shift);",
+        "page_to_phys(pages[0]) + (i >= (2U << (page_shift - PAGE_SHIFT)) ? 0 : i * PAGE_SIZE), prot,"
+        "\n\t\t\t\t\tpage_shift);",
+    ),
+    "dirty-range-forgotten": Bug(
+        "vb_free() does not widen the dirty range to the left",
+        "\tvb->dirty_min = min(vb->dirty_min, offset);\n",
+        "\tvb->dirty_min = vb->dirty_min == VMAP_BBMAP_BITS ? offset : vb->dirty_min;\n",
+        scenario="map_ram 0x0; map_ram 0x0; unmap_ram @1 1; unmap_ram @0 1; aliases",
+    ),
+    "purge-no-flush-of-one-node": Bug(
+        "__purge_vmap_area_lazy() takes the range to flush from the first area of a node",
+        "end = max(end, list_last_entry(&vn->purge_list,",
+        "end = max(end, list_first_entry(&vn->purge_list,",
+        scenario="vmalloc 1; area 1; vfree @0; vunmap @1; aliases",
+    ),
+    "pool-area-given-unchecked": Bug(
+        "node_pool_del_va() gives an area whatever its alignment",
+        "\t\tif (IS_ALIGNED(va->va_start, align)) {\n",
+        "\t\tif (1) {\n",
+        scenario="map_ram 0x0; vmalloc 1; vfree @1; aliases; vmalloc 1 align=16384",
+    ),
+}
+
+
+def seeded(name: str, folder: Path) -> Path:
+    """A tree in ``folder`` that has the bug ``name``; all else are links to the default tree."""
+    bug = BUGS[name]
+    return changed_tree(folder / "tree", bug.source, bug.right, bug.wrong)
+
+
+def tried(name: str, *words: str) -> tuple[float, str]:
+    """Seconds of ``vmaplab check --tree``, and what it said."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree, started = seeded(name, Path(folder)), time.monotonic()
+        command = [sys.executable, "-m", "vmaplab.cli", "check", "--tree", str(tree), "--json", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        took = time.monotonic() - started
+        if done.returncode == 1:
+            verdicts = json.loads(done.stdout)
+            verdicts = verdicts if isinstance(verdicts, list) else verdicts["verdicts"]
+            said = next(f"{it['arch']}: {it['scenario']}\n{it['difference']}" for it in verdicts if it["difference"])
+        else:
+            said = "" if done.returncode == 0 else f"{done.returncode}: {done.stderr}"
+        return took, said
+
+
+if __name__ == "__main__":
+    names = [word for word in sys.argv[1:] if word in BUGS]
+    for one in names or BUGS:
+        seconds, found = tried(one, *(word for word in sys.argv[1:] if word not in BUGS))
+        print(f"{one:32} {seconds:5.0f} s  {found or 'NOT FOUND'}", flush=True)
