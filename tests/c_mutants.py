@@ -25,7 +25,7 @@ from vmaplab.errors import InputError
 from vmaplab.object import build, targets
 
 ARCH, CONFIG, CPUS = "arm64-4k", ("SMP=y", "NR_CPUS=4", "PREEMPT=y"), 4
-CASES = 500
+CASES = 400
 BEGIN, END = "<!-- c mutants -->\n", "<!-- /c mutants -->\n"
 
 

@@ -65,7 +65,7 @@ class TestWrongModel:
         kernel, generator = ObjectSide(whole.built), whole.generator()
         for number in range(cases):
             if compare(generator.scenario(number), model, kernel):
-                small = shrink(generator.scenario(number), lambda other: bool(compare(other, model, kernel)), 300)
+                small, _ = shrink(generator.scenario(number), lambda other: bool(compare(other, model, kernel)), 300)
                 return f"{small} -> {compare(small, model, kernel)}"
         return ""
 

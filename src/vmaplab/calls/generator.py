@@ -13,7 +13,7 @@ import numpy as np
 
 from vmaplab.arch import Arch
 from vmaplab.calls.effects import Ends, Maps
-from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD
+from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD, VM_SPARSE
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.calls.table import STEPS, Call
@@ -75,9 +75,9 @@ class Generator:
 
     def __post_init__(self) -> None:
         first = self.arrays_first and not self.calls
+        self.boot_args = (*(BOOT_ARGS if self.arch.huge_vmap else ("",)), *self.arch.boot_args)
         self._arrays = Shapes(self.arch).corpus() if first else []
         self._kept = [] if not first or self.only_vmap or self.short else self._corpus()
-        self.boot_args = (*(BOOT_ARGS if self.arch.huge_vmap else ("",)), *self.arch.boot_args)
 
     def _corpus(self) -> list[Scenario]:
         """The scenarios in the package that run all code that many random ones ran (tools/corpus.py)."""
@@ -88,7 +88,7 @@ class Generator:
             cpus = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
             windowed = any(step.call == "vmalloc" and step.addr for step in scenario.steps)
             words = {step.call for step in scenario.steps} | ({WINDOW} if windowed else set())
-            if cpus < self.cpus and not words & self.without:
+            if cpus < self.cpus and not words & self.without and scenario.boot_args in self.boot_args:
                 found.append(scenario)
         return found
 
@@ -134,6 +134,8 @@ class _Draw:
                 return self._full_blocks()
             if roll < 0.18 and not self._of.short:
                 return self._pools()
+            if roll < 0.21 and not self._of.short and "map_pages" not in self._of.without:
+                return self._sparse()
             if roll < 0.6 and not self._of.short:
                 return _Swarm(self._of, rng).scenario()
         boot_args = rng.choice(self._of.boot_args) if rng.random() < 0.1 else ""
@@ -309,6 +311,32 @@ class _Draw:
             steps.append(Operation("range", 0, first, pages=rng.randrange(1, span), pfn=1 << 16, flags=page >> 1))
         steps.append(Operation("vunmap", 0))
         return Scenario(tuple(steps))
+
+    # -- sparse areas -----------------------------------------------------------------------------
+
+    def _sparse(self) -> Scenario:
+        """Pages mapped into areas with VM_SPARSE and without, inside, at the end and beyond, and unmapped again."""
+        rng = self.rng
+        steps: list[Operation] = []
+        for _ in range(rng.randrange(1, 3)):
+            flags = rng.choice((VM_SPARSE, VM_SPARSE, VM_SPARSE, VM_MAP, VM_SPARSE | VM_NO_GUARD))
+            steps.append(Operation("area", pages=rng.choice((1, 3, 16, 70, 600)), flags=flags))
+        areas = len(steps)
+        for _ in range(rng.randrange(2, 14)):
+            number = rng.randrange(areas)
+            room = steps[number].pages
+            pages = rng.choice((1, 1, 2, rng.randrange(1, room + 1), room))
+            at = rng.choice((0, rng.randrange(room), room - pages, room - pages + 1, room))
+            roll = rng.random()
+            if roll < 0.55:
+                pfns = array_of([(self.frame((1 << 18) - pages), pages)])
+                steps.append(Operation("map_pages", number, max(at, 0), pfns=pfns))
+            elif roll < 0.85:
+                steps.append(Operation("unmap_pages", number, max(at, 0), pages=pages))
+            else:
+                steps.append(Operation("vread" if rng.random() < 0.5 else "lookup", number, max(at, 0), pages=pages))
+        steps += [Operation("vunmap", number) for number in range(areas)]
+        return Scenario(tuple(steps), "", 1 << 18)
 
     # -- pools --------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from vmaplab.arch import Arch
 from vmaplab.calls.effects import Changes, Ends, Maps, Moves
 from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, WINDOW, Generator
 from vmaplab.calls.scenario import Scenario
-from vmaplab.calls.shrink import shrink
+from vmaplab.calls.shrink import SHRINK_S, shrink
 from vmaplab.calls.table import call_of, effect_of
 from vmaplab.calls.vary import tame, vary
 from vmaplab.changes import Change
@@ -183,7 +183,7 @@ class Verdict:
     :param cases: scenarios compared.
     :param calls: steps in them.
     :param number: the scenario that differed, or None.
-    :param scenario: the same, shrunk.
+    :param scenario: the same, made smaller.
     :param difference: in words; empty if there is none.
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
@@ -192,6 +192,7 @@ class Verdict:
     :param seen: what their side built.
     :param ran: which of its code ran.
     :param varied: the scenario is like others that reached new code, none of the generator's.
+    :param shrunk: how the scenario was made smaller, in words; "" if it was not.
     :param by_judge: a judge found the difference, which is none between two sides.
     :param also: what the judges alone say where two sides differ.
     """
@@ -210,6 +211,7 @@ class Verdict:
     ran: Ran | None = field(default=None, compare=False)
     by_judge: bool = False
     varied: bool = False
+    shrunk: str = ""
     also: Verdict | None = None
 
     @property
@@ -349,8 +351,10 @@ def _shrunk(plan: Plan, result: Result) -> Verdict:
     if plan.faults:
         side, found = _failures(scenario, ours, theirs)
         if side and found.scenario:
-            scenario = shrink(found.scenario, lambda other: side.watch(other).fault != "")
+            smaller = shrink(found.scenario, lambda other: side.watch(other).fault != "")
+            scenario, how = smaller[0], _how(found.scenario, *smaller)
             told = f"{side.name}: {side.watch(scenario).fault or found.finding}"
+            return Verdict(plan, first + 1, calls, first, scenario, told, failures=found.runs, shrunk=how)
         return Verdict(plan, first + 1, calls, first, scenario, told, failures=found.runs)
     finding = Finding("", scenario) if plan.judge else Finding(compare(scenario, ours, theirs), scenario)
     if not finding.told and (plan.judge or _is_sampled(plan, first)):
@@ -364,10 +368,18 @@ def _shrunk(plan: Plan, result: Result) -> Verdict:
             return _fault(side, side.watch(other), other)
         return compare(other, against, side)
 
-    scenario = shrink(finding.scenario, lambda other: look(other, theirs, ours) != "")
+    scenario, done = shrink(finding.scenario, lambda other: look(other, theirs, ours) != "")
     ours, theirs = plan.sides()
     told = look(scenario, theirs, ours) or finding.told
-    return Verdict(plan, first + 1, calls, first, scenario, told, by_judge=finding.judged)
+    how = _how(finding.scenario, scenario, done)
+    return Verdict(plan, first + 1, calls, first, scenario, told, by_judge=finding.judged, shrunk=how)
+
+
+def _how(before: Scenario, after: Scenario, done: bool) -> str:
+    """How a scenario was made smaller, in words."""
+    if after is before:
+        return ""
+    return "shrunk" if done else f"shrunk, as far as {SHRINK_S:.0f} s went"
 
 
 def _is_sampled(plan: Plan, number: int) -> bool:

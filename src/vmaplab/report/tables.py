@@ -394,7 +394,8 @@ def verdicts(found: list[Verdict], commands: list[tuple[str, str]], changed: Cha
             if one is None or not one.difference:
                 continue
             which = "like one of" if one.varied else f"scenario {one.number} of"
-            origin = "" if one.number is None else f" ({which} seed {one.plan.seed}, shrunk)"
+            how = f", {one.shrunk}" if one.shrunk else ""
+            origin = "" if one.number is None else f" ({which} seed {one.plan.seed}{how})"
             where, _, sides = one.difference.partition("\n")
             print(f"\n{one.plan.arch.name}: {where}{origin}")  # as it is: a console would wrap it
             if sides:

@@ -65,7 +65,7 @@ def smallest(pfns: Pfns, shows: Callable[[Pfns], bool]) -> Pfns:
         except VmapError:
             return False
 
-    small = shrink(Scenario((Operation("vmap", pfns=pfns, flags=VM_MAP),)), still, tries=400)
+    small, _ = shrink(Scenario((Operation("vmap", pfns=pfns, flags=VM_MAP),)), still, tries=400)
     found = small.steps[0].pfns
     assert found is not None
     return found if len(found) < len(pfns) else pfns
