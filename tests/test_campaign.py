@@ -23,6 +23,6 @@ def test_a_difference_is_not_lost_behind_scenarios_that_agree(monkeypatch, told,
     monkeypatch.setattr(campaign, "compared", lambda *_: (next(answers), 0, 0, Seen()))
     generator = Generator(Kernel("x86_64").arch, seed=1)
     plan = SimpleNamespace(faults=False, judge=False, sample=0, guided=False, seed=1)
-    monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan, "kept": []})
+    monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan})
     result = campaign._run(10, 15)
     assert (result.cases, result.number, result.told) == found

@@ -455,7 +455,6 @@ def _begin(plan: Plan) -> None:
         if multiprocessing.parent_process() is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     _state["sides"], _state["generator"], _state["plan"] = plan.sides(), plan.generator(), plan
-    _state["kept"] = []
 
 
 def _run(start: int, end: int) -> Result:
@@ -464,7 +463,11 @@ def _run(start: int, end: int) -> Result:
     plan: Plan = _state["plan"]
     steps = translated = failures = partly = judged = 0
     seen, told, number = Seen(), "", start - 1
-    rng, kept, varies = random.Random(f"{plan.seed} {start}"), _state["kept"], False
+    # What is varied depends on this chunk alone: the same scenarios come, whoever runs it.
+    rng, varies = random.Random(f"{plan.seed} {start}"), False
+    kept: list[Scenario] = []
+    if isinstance(theirs, ObjectSide):
+        theirs.begin_chapter()
     for number in range(start, end):
         varies = bool(kept) and rng.random() < VARIED
         scenario = vary(kept, rng) if varies else generator.scenario(number)

@@ -299,6 +299,7 @@ class ObjectSide(Side):
             kernel = self._machines[key] = ObjectKernel(
                 self._built, scenario.boot_args, total_pages=scenario.total_pages, log_lines=lines, cpus=self.cpus
             )
+            self._fold(kernel)  # what boot runs is nothing that the scenario reaches
         kernel.reset()
         return kernel
 
@@ -306,26 +307,37 @@ class ObjectSide(Side):
         """Forget a machine that went wrong: who knows where it wrote."""
         result = super()._play(kernel, scenario, words)
         if result.fault and BUG not in result.results:
-            self._ran = self.ran()
+            for one in self._machines.values():
+                self._fold(one)
             self._machines.clear()
         return result
 
-    def forget_ran(self) -> None:
-        """Note anew what runs."""
-        self._ran = None
+    def _fold(self, kernel: ObjectKernel) -> None:
+        """Keep what has run on a machine, and have it note anew."""
+        self._ran = kernel.ran.copy() if self._ran is None else np.maximum(self._ran, kernel.ran)
+        kernel.ran[:] = 0
+
+    def begin_chapter(self) -> None:
+        """From here on :attr:`blocks_ran` counts anew."""
         for kernel in self._machines.values():
-            kernel.ran[:] = 0
+            self._fold(kernel)
 
     @property
     def blocks_ran(self) -> int:
-        """How many basic blocks have run on each of its machines, added up."""
-        return sum(int(np.count_nonzero(kernel.ran)) for kernel in self._machines.values())
+        """How many basic blocks have run since :meth:`begin_chapter`, boot aside."""
+        return int(np.count_nonzero(self.ran_now)) if self._machines else 0
+
+    @property
+    def ran_now(self) -> NDArray[np.uint8]:
+        """What has run since :meth:`begin_chapter`, boot aside."""
+        rans = [kernel.ran for kernel in self._machines.values()]
+        return np.maximum.reduce(rans) if len(rans) > 1 else rans[0]
 
     def ran(self) -> NDArray[np.uint8] | None:
         """What has run of the code on its machines so far: see :attr:`.Emulator.ran`; None before any has booted."""
-        found = [kernel.ran for kernel in self._machines.values()]
-        found += [] if self._ran is None else [self._ran]
-        return np.maximum.reduce(found) if found else None
+        for kernel in self._machines.values():
+            self._fold(kernel)
+        return self._ran
 
 
 def _stores(step: Operation) -> bool:
