@@ -3,7 +3,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run check test nightly campaign calls check-trees lint coverage docs bench mutants lock kernel-tools clean
+.PHONY: run check test nightly campaign calls check-trees lint coverage docs bench mutants bugs c-mutants corpus lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
@@ -72,6 +72,18 @@ bench: .venv/.ready kernel-tools
 # Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.
 mutants: .venv/.ready
 	PYTHONPATH=benchmarks $(PYTHON) tests/mutants.py docs/judges.md
+
+# Bugs of the field, put back into 6.12, and what plain `vmaplab check --tree` says of each; faults made by rule in its C.
+bugs: .venv/.ready kernel-tools
+	PYTHONPATH=tests $(PYTHON) tests/bugs.py
+
+c-mutants: .venv/.ready kernel-tools
+	PYTHONPATH=tests $(PYTHON) tests/c_mutants.py 300 docs/judges.md
+
+# The scenarios that every check runs first, and the page on what runs; TREES="DIR" adds other kernels to it.
+corpus: .venv/.ready kernel-tools
+	$(PYTHON) tools/corpus.py
+	$(PYTHON) tools/coverage.py docs/coverage.md $(TREES)
 
 # Resolve the dependencies anew: pip-tools must be on the PATH.
 lock:

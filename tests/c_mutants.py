@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Faults in the kernel's own C, made by rule in mm/vmalloc.c, and which share of each class ``check`` notices.
 
-python tests/c_mutants.py [COUNT [PAGE.md]]    prints the table, and puts it into a page
+python tests/c_mutants.py [COUNT [PAGE.md [KINDS]]]    prints the table, and puts it into a page
 """
 
 from __future__ import annotations
@@ -50,9 +50,11 @@ _OPERATOR = re.compile(r"(?<=[\w)\]] )(<=|>=|==|!=|<|>)(?= [\w(*&!-])")
 
 
 def mutants(lines: list[str], ran: frozenset[int]) -> Iterator[Mutant]:
-    """Every mutant of the lines that run."""
-    for number in sorted(ran):
-        text = lines[number - 1]
+    """Every mutant of the lines that run; a call that a header has inline counts as the lines around it."""
+    for number, text in enumerate(lines, start=1):
+        inlined = _LOCK.match(text) or _FLUSH.match(text)
+        if number not in ran and not (inlined and ran & set(range(number - 2, number + 3))):
+            continue
         if _LOCK.match(text):
             yield Mutant("lock or unlock removed", number, "\t;")
         elif _FLUSH.match(text) and text.endswith(";"):
@@ -100,8 +102,8 @@ def _work(worker: int, todo: list[Mutant], out: multiprocessing.Queue[tuple[Muta
             out.put((mutant, told))
 
 
-def tried(count: int) -> list[tuple[Mutant, str]]:
-    """What is said of ``count`` mutants, drawn evenly from all classes."""
+def tried(count: int, kinds: str = "") -> list[tuple[Mutant, str]]:
+    """What is said of ``count`` mutants, drawn evenly from all classes, or from those that ``kinds`` names in part."""
     base = build.build(targets.get(ARCH), config=CONFIG)
     lines = (base.tree / VMALLOC).read_text().split("\n")
     plan = Plan(base, None, facts_of(base).release, model_config(base), 1, cpus=CPUS)
@@ -109,6 +111,7 @@ def tried(count: int) -> list[tuple[Mutant, str]]:
     ran = campaign._run(0, CASES).ran
     assert ran is not None
     found = list(mutants(lines, Coverage.of(base, ran).ran[VMALLOC]))
+    found = [one for one in found if not kinds or any(word in one.kind for word in kinds.split(","))]
     classes = sorted({one.kind for one in found})
     rng = random.Random(1)
     rng.shuffle(found)
@@ -151,9 +154,9 @@ def table(results: list[tuple[Mutant, str]]) -> str:
 
 
 if __name__ == "__main__":
-    made = table(tried(int(sys.argv[1]) if len(sys.argv) > 1 else 300))
+    made = table(tried(int(sys.argv[1]) if len(sys.argv) > 1 else 300, *sys.argv[3:4]))
     print(made)
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 2 and sys.argv[2] != "-":
         page = Path(sys.argv[2])
         before, _, rest = page.read_text().partition(BEGIN)
         page.write_text(before + BEGIN + made + END + rest.partition(END)[2])

@@ -227,14 +227,11 @@ def changes_ran(covered: list[Coverage], base: Path | None) -> Changed | None:
 
 def _released(built: Built) -> Path | None:
     """Debian's tree of the same version, if it is installed."""
-    for package in ("linux-source-6.12", "linux-source-6.1"):
-        try:
-            tree = tree_of(package)
-        except InputError:
-            continue
-        if check_tree(tree) == built.version:
-            return tree
-    return None
+    try:
+        tree = tree_of(f"linux-source-{'.'.join(built.version.split('.')[:2])}")
+    except InputError:
+        return None
+    return tree if check_tree(tree) == built.version else None
 
 
 def functions_of(path: Path) -> list[Function]:

@@ -30,6 +30,7 @@ class Cpu(Protocol):
 
     def argument(self, number: int) -> int: ...  # noqa: D102
     def caller(self) -> str: ...  # noqa: D102
+    def return_address(self) -> int: ...  # noqa: D102
     def place(self, address: int) -> str: ...  # noqa: D102
     def object_at(self, address: int) -> str: ...  # noqa: D102
     def text(self, address: int, most: int = 256) -> str: ...  # noqa: D102
@@ -165,6 +166,7 @@ class Rest:
         self.copied: list[tuple[int, int, int]] = []
         self.text: list[str] = []
         self._objects: dict[int, int] = {}
+        self._places: dict[int, int] = {}  # where each was allocated: what that call returns to
         self._nodes: set[int] = set()  # those of them that are nodes of an xarray
         self._free_objects: dict[int, list[int]] = {}
         self._next_object = 0
@@ -180,13 +182,13 @@ class Rest:
     def state(self) -> tuple[Any, ...]:
         """What :meth:`restore` needs to come back to this moment."""
         free = {size: list(addresses) for size, addresses in self._free_objects.items()}
-        return dict(self._objects), set(self._nodes), free, dict(self._caches), self._next_object
+        return dict(self._objects), dict(self._places), set(self._nodes), free, dict(self._caches), self._next_object
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Back to a moment before any page was allocated."""
         self.reset()
-        objects, nodes, free, caches, self._next_object = state
-        self._objects, self._nodes, self._caches = dict(objects), set(nodes), dict(caches)
+        objects, places, nodes, free, caches, self._next_object = state
+        self._objects, self._places, self._nodes, self._caches = dict(objects), dict(places), set(nodes), dict(caches)
         self._free_objects = {size: list(addresses) for size, addresses in free.items()}
 
     @property
@@ -266,6 +268,7 @@ class Rest:
         self.heap[offset : offset + size] = (b"\0" if gfp & self.gfp_zero else _NEW) * size
         self.heap[offset + size : offset + room] = _RED * (room - size)
         self._objects[self.heap_start + offset] = size
+        self._places[self.heap_start + offset] = self.cpu.return_address()
         return self.heap_start + offset
 
     def _free(self, address: int) -> None:
@@ -288,8 +291,14 @@ class Rest:
         offset = address - self.heap_start
         room = _room(size)
         if self.heap[offset + size : offset + room] != _RED * (room - size):
-            raise KernelFault(f"something wrote behind the object of {size} bytes at {address:#x}")
+            raise KernelFault(f"something wrote behind {self._told(address, size)}")
         return room
+
+    def _told(self, address: int, size: int) -> str:
+        """A slab object, in words."""
+        place = self._places.get(address)
+        by = f" that {self.cpu.place(place)} allocated" if place else ""
+        return f"the object of {size} bytes at {address:#x}{by}"
 
     def check_heap(self) -> None:
         """Look at the red zones of all objects, and for pages that hold no table: no call keeps one.
@@ -535,7 +544,7 @@ class Rest:
         """What ``lock`` is: the variable that has it, or that it lies in a slab object."""
         for address, size in self._objects.items():
             if address <= lock < address + size:
-                return f"a lock {lock - address} bytes into the object of {size} bytes at {address:#x}"
+                return f"a lock {lock - address} bytes into {self._told(address, size)}"
         return self.cpu.object_at(lock) or f"{lock:#x}"
 
     @stands_for("void vmaplab_alloc_vmap_area(unsigned long addr, unsigned long size)")

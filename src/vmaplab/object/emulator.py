@@ -264,12 +264,14 @@ class Emulator:
 
     def caller(self) -> str:
         """The function that called what is being answered."""
+        return self.image.symbol(self.return_address() - 1)[0]  # a call that never returns can be a function's last one
+
+    def return_address(self) -> int:
+        """Where the function that is being answered returns to."""
         link = self.family.link
         if link is None:
-            address = int(self.view(self.register(self.family.stack), 8).view("<u8")[0])
-        else:
-            address = self.register(link)
-        return self.image.symbol(address - 1)[0]  # a call that never returns can be a function's last instruction
+            return int(self.view(self.register(self.family.stack), 8).view("<u8")[0])
+        return self.register(link)
 
     def place(self, address: int) -> str:
         """The function that calls what returns to ``address``, and file and line."""
