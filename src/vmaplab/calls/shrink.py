@@ -12,7 +12,7 @@ from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.table import STEPS
 from vmaplab.errors import InputError
 
-SHRINK_S = 60.0
+SHRINK_S = 20.0
 
 
 class _OutOfTime(Exception):  # noqa: N818 - no error

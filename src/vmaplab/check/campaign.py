@@ -236,7 +236,7 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
         return found
     # A harmless difference must not hide a bug: the judges look at what remains, and at all else.
     alone = replace(plan, judge=True, sample=0)
-    return replace(found, also=_campaign(alone, max(cases // plan.sample, 1), jobs, lambda: None))
+    return replace(found, also=_campaign(alone, max(cases // (4 * plan.sample), 1), jobs, lambda: None))
 
 
 def _campaign(plan: Plan, cases: int, jobs: int, advance: Callable[[], None]) -> Verdict:
