@@ -32,7 +32,7 @@ campaign: .venv/.ready kernel-tools
 
 # Sequences of 50 calls of all kinds, from one CPU and from four.
 calls: .venv/.ready kernel-tools
-	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED)
+	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 1
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 4
 SEQUENCED := arm64-4k,x86_64,riscv64-sv48
 

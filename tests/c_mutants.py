@@ -24,7 +24,7 @@ from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets
 
-ARCH, CONFIG, CPUS = "arm64-4k", ("SMP=y", "NR_CPUS=4", "PREEMPT=y"), 4
+ARCH, CONFIG, CPUS = "arm64-4k", targets.smp(), targets.CPUS
 CASES = 400
 BEGIN, END = "<!-- c mutants -->\n", "<!-- /c mutants -->\n"
 
@@ -94,7 +94,7 @@ def _work(worker: int, todo: list[Mutant], out: multiprocessing.Queue[tuple[Muta
             plan = Plan(built, None, release, config, 1, cpus=CPUS, sample=SAMPLE)
             try:
                 campaign._begin(plan)
-                told = campaign._run(0, CASES).told
+                told = campaign._run(0, CASES).found.told
             except InputError as error:  # it does not even boot
                 told = str(error)
             except Exception as error:

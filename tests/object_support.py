@@ -13,6 +13,7 @@ from vmaplab.object import targets
 from vmaplab.object.build import Built, archive_of, build, tree_of
 from vmaplab.object.tools import Tools
 
+SNIPPETS = Path(__file__).parent / "snippets"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "batched_vmap.c"
 
 

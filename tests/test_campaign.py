@@ -7,10 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from object_support import SNIPPETS, needs_kernel
 from vmaplab import Kernel
-from vmaplab.calls.generator import Generator
+from vmaplab import release as releases
+from vmaplab.calls.generator import WINDOW, Generator
+from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.check import campaign
+from vmaplab.check.campaign import Plan, check
 from vmaplab.check.seen import Seen
+from vmaplab.errors import InputError
+from vmaplab.object import build, targets
 
 
 @pytest.mark.parametrize(
@@ -25,4 +31,97 @@ def test_a_difference_is_not_lost_behind_scenarios_that_agree(monkeypatch, told,
     plan = SimpleNamespace(faults=False, judge=False, sample=0, guided=False, seed=1)
     monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan})
     result = campaign._run(10, 15)
-    assert (result.cases, result.number, result.told) == found
+    assert (result.cases, result.number, result.found.told) == found
+
+
+@pytest.mark.parametrize("arch", targets.MAIN)
+def test_the_scenarios_of_the_package_come_first(arch):
+    model = releases.get("linux-6.12").on(arch)
+    generator = Generator(model, seed=1, cpus=targets.CPUS)
+    kept = [str(generator.scenario(number)) for number in range(generator.fixed)]
+    assert kept == [str(Generator(model, seed=2, cpus=targets.CPUS).scenario(number)) for number in range(len(kept))]
+    fewer = Generator(model, seed=1, cpus=targets.CPUS, without=frozenset({WINDOW, "vrealloc"}))
+    arrays = len(Generator(model, seed=1, only_vmap=True)._arrays)
+    assert len(kept) - arrays >= 40 and 0 < fewer.fixed - arrays < len(kept) - arrays
+    left = [str(fewer.scenario(number)) for number in range(arrays, fewer.fixed)]
+    assert any("vrealloc" in text for text in kept) and not any("vrealloc" in text or "at=0x" in text for text in left)
+
+
+@pytest.mark.parametrize("varies", [True, False])
+def test_only_a_varied_scenario_may_make_no_sense(monkeypatch, varies):
+    """The generator's own is used in its place; where that makes none, it is an error."""
+
+    def compared(scenario: Scenario, *_: object) -> tuple[str, int, int, Seen]:
+        if scenario is nonsense or not varies:
+            raise InputError("no whole chunks")
+        return "", 0, 0, Seen()
+
+    nonsense = parse("aliases; aliases")
+    monkeypatch.setattr(campaign, "compared", compared)
+    monkeypatch.setattr(campaign, "vary", lambda *_: nonsense)
+    monkeypatch.setattr(campaign, "VARIED", 1.0)
+    blocks = iter(range(100))
+    monkeypatch.setattr(campaign, "_blocks", lambda _: next(blocks))
+    monkeypatch.setattr(campaign, "tame", lambda _: True)
+    monkeypatch.setattr(campaign, "careless", lambda _: False)
+    generator = Generator(Kernel("x86_64").arch, seed=1)
+    plan = SimpleNamespace(faults=False, judge=False, sample=0, guided=True, seed=1)
+    monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan})
+    if not varies:
+        with pytest.raises(InputError):
+            campaign._run(10, 15)
+        return
+    result = campaign._run(10, 15)
+    assert (result.cases, result.number, result.varied) == (5, None, None)
+    assert result.calls == sum(len(generator.scenario(number).steps) for number in range(10, 15))
+
+
+@needs_kernel
+class TestJudging:
+    """Of a vmap() that leaves out flush_cache_vmap(), and changes nothing else."""
+
+    def plan(self, **given: object) -> Plan:
+        built = build.build(targets.get("arm64-4k"), None, targets.smp(), SNIPPETS / "rules.c", "no_cache_flush")
+        return Plan(built, given.pop("base", built), releases.get("linux-6.12"), {}, 1, cpus=targets.CPUS, **given)
+
+    def test_what_two_trees_have_in_common_is_judged(self):
+        assert check(self.plan(), 4, jobs=1).word == "same"
+        verdict = check(self.plan(sample=2), 4, jobs=1)
+        assert verdict.word == "VIOLATION" and verdict.by_judge and verdict.judged
+        assert "flush" in verdict.difference and len(verdict.scenario.steps) == 1
+        again = campaign.check_one(self.plan(judge=True), verdict.scenario)
+        assert again.by_judge and "flush" in again.difference
+
+    def test_a_difference_does_not_hide_what_the_judges_say(self):
+        alone = check(self.plan(base=None), 4, jobs=1)
+        assert alone.word == "DIFFERENT" and alone.also is None
+        verdict = check(self.plan(base=None, sample=3), 4, jobs=1)
+        assert verdict.word == "DIFFERENT" and verdict.also is not None and verdict.also.by_judge
+
+    def test_judges_alone_compare_with_nothing(self):
+        plan = self.plan(base=None, judge=True)
+        verdict = check(plan, 4, jobs=1)
+        assert plan.against == "nothing" and verdict.word == "VIOLATION"
+
+
+@needs_kernel
+@pytest.mark.slow
+def test_a_check_says_the_same_whoever_runs_its_parts():
+    built = build.build(targets.get("arm64-4k"), None, targets.smp())
+    plan = Plan(built, None, releases.get("linux-6.12"), {}, 1, pages=16, cpus=targets.CPUS)
+    one, two = check(plan, 420, jobs=1), check(plan, 420, jobs=2)
+    assert (one.calls, one.cases, str(one.seen), one.word) == (two.calls, two.cases, str(two.seen), "same")
+    assert (one.ran > 0).tolist() == (two.ran > 0).tolist()
+
+
+@needs_kernel
+@pytest.mark.parametrize("arch", targets.MAIN)
+def test_an_area_of_16_tib_lies_in_the_pool_of_a_page(arch):
+    """size_to_va_pool() cuts the number of its pages to 32 bits: who asks for a page finds it, and the kernel warns."""
+    built = build.build(targets.get(arch), None, targets.smp())
+    plan = Plan(built, None, releases.get("linux-6.12"), {}, 1, cpus=targets.CPUS)
+    page = "area 1 flags=0x44"  # VM_NO_GUARD: one page in all
+    text = f"area 4294967296; vunmap @0; {page}; vmap 1; {page}; vunmap @2; aliases; {page}; shrink; {page}"
+    assert campaign.check_one(plan, parse(text)).difference == ""
+    warned = campaign.check_one(plan, parse(text)).plan.sides()[0].run(parse(text)).log.texts
+    assert sum("another size" in text for text in warned) >= 2

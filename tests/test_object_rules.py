@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from bugs import BUGS, seeded
-from object_support import needs_kernel
+from object_support import SNIPPETS, needs_kernel
 from vmaplab.calls.scenario import parse
 from vmaplab.check.campaign import Plan, check_one
 from vmaplab.check.tree import facts_of, model_config
@@ -18,15 +17,14 @@ from vmaplab.object import build, targets
 from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
 
-SNIPPET = Path(__file__).parent / "snippets" / "rules.c"
-CONFIG = ("SMP=y", "NR_CPUS=4", "PREEMPT=y")
+SNIPPET = SNIPPETS / "rules.c"
 
 pytestmark = needs_kernel
 
 
 @cache
 def machine(arch: str, call: str) -> ObjectKernel:
-    return ObjectKernel(build.build(targets.get(arch), None, CONFIG, SNIPPET, call), cpus=4)
+    return ObjectKernel(build.build(targets.get(arch), None, targets.smp(), SNIPPET, call), cpus=targets.CPUS)
 
 
 FINDINGS = {
@@ -74,7 +72,7 @@ def test_a_store_of_a_live_entry_needs_both_barriers(call, told):
 
 
 def plan_of(built: Built) -> Plan:
-    return Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=4)
+    return Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=targets.CPUS)
 
 
 QUICK = {
@@ -89,8 +87,8 @@ QUICK = {
 @pytest.mark.parametrize("name", QUICK)
 def test_a_bug_of_the_field_is_found_by_the_scenario_that_shows_it(tmp_path, name):
     bug = BUGS[name]
-    built = build.build(targets.get(bug.arch), seeded(name, tmp_path), CONFIG)
+    built = build.build(targets.get(bug.arch), seeded(name, tmp_path), targets.smp())
     found = check_one(plan_of(built), parse(bug.scenario))
     assert QUICK[name] in found.difference
-    sound = build.build(targets.get(bug.arch), None, CONFIG)
+    sound = build.build(targets.get(bug.arch), None, targets.smp())
     assert check_one(plan_of(sound), parse(bug.scenario)).difference == ""

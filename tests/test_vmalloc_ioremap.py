@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 
+import numpy as np
 import pytest
 
 from vmaplab import Kernel, VmapError
@@ -203,3 +204,20 @@ def test_areas_are_freed_lazily_and_the_tlb_is_flushed_when_enough_wait():
     kernel.vfree(kernel.vmalloc(20 * M).addr)
     assert len([event for event in kernel.events if event.kind == "flush_tlb_kernel_range"]) == 1
     assert kernel.vmap([1]).addr == first.addr
+
+
+def test_chunks_are_mapped_page_by_page_without_huge_vmalloc():
+    """``__vmap_pages_range_noflush()`` without HAVE_ARCH_HUGE_VMALLOC: all pages of a chunk are looked at."""
+    pages, block = np.arange(512, dtype=np.uint64) + np.uint64(0x200), 512 * 4 * K
+    for huge, expected in ((True, {2 * M: 1}), (False, {4 * K: 512})):
+        kernel = Kernel("x86_64", config={"HAVE_ARCH_HUGE_VMALLOC": huge})
+        addr = -(-kernel.get_vm_area(2 * block).addr // block) * block
+        kernel.vmap_pages_range_noflush(addr, pages, 21)
+        leaves = kernel.leaves(addr, addr + block)
+        assert {int(size): int((leaves["size"] == size).sum()) for size in np.unique(leaves["size"])} == expected
+    over = Kernel("x86_64", "linux-6.12", config={"HAVE_ARCH_HUGE_VMALLOC": False})
+    addr = over.get_vm_area(4 * K).addr
+    over.vmap_pages_range_noflush(addr, [1, 2], 13)
+    with pytest.raises(VmapError) as met:  # a warning of the small-page walker, where vmap_pte_range() has a BUG()
+        over.vmap_pages_range_noflush(addr, [3, 4], 13)
+    assert not met.value.bug and met.value.errno == errno.ENOMEM

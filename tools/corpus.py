@@ -19,22 +19,20 @@ from vmaplab.check.differential import ObjectSide, compared
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.object import build, targets
 
-ARCHES = ("arm64-4k", "x86_64", "riscv64-sv48")
-CPUS = 4
 MOST_TEXT = 1500
 
 
 def chosen(arch: str, count: int) -> list[Scenario]:
     """The smallest set that a greedy choice finds among ``count`` scenarios of several seeds."""
-    built = build.build(targets.get(arch), config=["SMP=y", f"NR_CPUS={CPUS}", "PREEMPT=y"])
+    built = build.build(targets.get(arch), config=targets.smp())
     release, config = facts_of(built).release, model_config(built)
     found: list[tuple[Scenario, NDArray[np.bool_]]] = []
     known: NDArray[np.bool_] | None = None
-    plan = Plan(built, None, release, config, 1, cpus=CPUS)
+    plan = Plan(built, None, release, config, 1, cpus=targets.CPUS)
     ours, theirs = plan.sides()
     assert isinstance(theirs, ObjectSide)
     for seed in (101, 102, 103, 104):
-        generator = Plan(built, None, release, config, seed, cpus=CPUS).generator()
+        generator = Plan(built, None, release, config, seed, cpus=targets.CPUS).generator()
         first = generator.fixed
         for number in range(first, first + count // 4):
             scenario = generator.scenario(number)
@@ -63,7 +61,7 @@ def chosen(arch: str, count: int) -> list[Scenario]:
 if __name__ == "__main__":
     folder = Path(vmaplab.__file__).parent / "calls" / "corpus"
     folder.mkdir(exist_ok=True)
-    for name in ARCHES:
+    for name in targets.MAIN:
         scenarios = chosen(name, int(sys.argv[1]) if len(sys.argv) > 1 else 6000)
         (folder / f"{name}.txt").write_text("".join(f"{scenario}\n" for scenario in scenarios))
         print(f"{name}: {len(scenarios)} scenarios, {sum(len(one.steps) for one in scenarios)} steps")

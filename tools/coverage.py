@@ -14,17 +14,16 @@ from vmaplab.check.coverage import NO_STEP, VMALLOC, Coverage
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.object import build, targets
 
-ARCHES = ("arm64-4k", "x86_64", "riscv64-sv48")
-CASES, CPUS = 2000, 4
+CASES = 2000
 BEGIN, END = "<!-- coverage -->\n", "<!-- /coverage -->\n"
 
 
 def covered(tree: Path | None) -> list[Coverage]:
     """What runs of ``tree`` on each of the architectures."""
     found = []
-    for arch in ARCHES:
-        built = build.build(targets.get(arch), tree, ("SMP=y", f"NR_CPUS={CPUS}", "PREEMPT=y"))
-        verdict = check(Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=CPUS), CASES)
+    for arch in targets.MAIN:
+        built = build.build(targets.get(arch), tree, targets.smp())
+        verdict = check(Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=targets.CPUS), CASES)
         if verdict.difference or verdict.ran is None:
             raise SystemExit(f"{built.code} on {arch}: {verdict.difference}")
         found.append(Coverage.of(built, verdict.ran))
@@ -34,20 +33,21 @@ def covered(tree: Path | None) -> list[Coverage]:
 def table(found: list[Coverage]) -> str:
     """The tables of one tree, in Markdown."""
     first = found[0]
-    text = f"## {first.built.code}\n\n| | {' | '.join(ARCHES)} |\n|---|{'---|' * len(ARCHES)}\n"
+    text = f"## {first.built.code}\n\n| | {' | '.join(targets.MAIN)} |\n|---|{'---|' * len(targets.MAIN)}\n"
     reached = [one.reached() for one in found]
     shares = " | ".join(f"{ran} of {can}, {ran / can:.1%}" for ran, can, _ in reached)
     text += f"| lines that steps can reach | {shares} |\n"
     text += f"| lines with code | {' | '.join(str(all_lines) for _, _, all_lines in reached)} |\n"
     ways = " | ".join("{1} of {0}".format(*one.branches()) for one in found)
     text += f"| ways of conditional branches | {ways} |\n\n"
-    text += f"| function | {' | '.join(ARCHES)} | lines that did not run on any |\n|---|{'---|' * len(ARCHES)}---|\n"
+    text += f"| function | {' | '.join(targets.MAIN)} | lines that did not run on any |\n"
+    text += f"|---|{'---|' * len(targets.MAIN)}---|\n"
     names: dict[str, dict[str, tuple[int, int, frozenset[int]]]] = {}
-    for arch, one in zip(ARCHES, found, strict=True):
+    for arch, one in zip(targets.MAIN, found, strict=True):
         for it in one.functions():
             names.setdefault(it.function.name, {})[arch] = it.ran, it.lines, frozenset(it.missing)
     for name, its in names.items():
-        shown = " | ".join("{}/{}".format(*its[arch][:2]) if arch in its else "" for arch in ARCHES)
+        shown = " | ".join("{}/{}".format(*its[arch][:2]) if arch in its else "" for arch in targets.MAIN)
         missing = sorted(frozenset.intersection(*(one[2] for one in its.values())))
         why = NO_STEP.get(name, "")
         told = ", ".join(map(str, missing)) if missing and not why else f"{len(missing)}: {why}" if missing else ""

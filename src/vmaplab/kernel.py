@@ -440,6 +440,8 @@ class Kernel(Machine):
 
     def _vmap_pages_range_noflush(self, addr: int, array: Pfns, shift: int) -> None:
         size = len(array) << self.arch.page_shift
+        if not self.config["HAVE_ARCH_HUGE_VMALLOC"]:  # __vmap_pages_range_noflush(): each page of its own
+            shift = self.arch.page_shift
         self._mapper.map_array(addr, size, array.view(np.int64), None, shift, flush=False)
 
     def _vunmap_range(self, addr: int, end: int) -> None:
@@ -584,8 +586,8 @@ class Kernel(Machine):
         """Let the next areas have these addresses, in order, as another allocator chose them."""
         self._space.given = addresses
 
-    def limit_pages(self, most: int, largest: int = 62) -> None:
-        """Let vmalloc() have at most ``most`` pages at a time, in blocks of order ``largest`` at most."""
+    def limit_pages(self, most: int, largest: int | None = None) -> None:
+        """Let vmalloc() have at most ``most`` pages at a time, in blocks of any order, or of ``largest`` at most."""
         buddy = self._page_allocator()
         buddy.most, buddy.largest = most, largest
 
@@ -656,6 +658,8 @@ class Kernel(Machine):
     def _alloc_vmap_area(self, size: int, align: int, vm: int, bounds: tuple[int, int], flags: int = 0) -> int:
         """``alloc_vmap_area()``: a block; when there is none, once more after all that can be was given back."""
         align = max(align, self.arch.page_size)
+        if self._space.finds_another_size(size, align, *bounds, self._cpu):
+            self._mapper.warn(WarnOn.POOL_MIXED)
         for purged in (False, True):
             block = self._space.alloc(size, align, *bounds, self._cpu, flags, vm)
             if block >= 0:

@@ -61,6 +61,7 @@ class WarnOn(IntEnum):
     NO_TREE = 15, "RB_EMPTY_NODE", r"RB_EMPTY_NODE"
     NO_PAGES = 16, "vm_map_ram() of no pages", r"WARN_ON\(size == 0\)"
     NO_RAM = 17, "vm_unmap_ram() where no area is", r"WARN_ON_ONCE\(!va\)"
+    POOL_MIXED = 18, "a pool has an area of another size", r"WARN_ON_ONCE\(err\)"
 
     @classmethod
     def of(cls, line: str) -> int:

@@ -178,6 +178,22 @@ void *miscounts(PARAMETERS)
 	return MAP();
 }
 
+void *no_cache_flush(PARAMETERS);
+void *no_cache_flush(PARAMETERS)
+{
+	unsigned long size = (unsigned long)count << PAGE_SHIFT, addr;
+	struct vm_struct *area = count > totalram_pages() ? NULL : get_vm_area(size, flags);
+
+	if (!area)
+		return NULL;
+	addr = (unsigned long)area->addr;
+	if (vmap_pages_range_noflush(addr, addr + size, pgprot_nx(prot), pages, PAGE_SHIFT)) {
+		free_vm_area(area);
+		return NULL;
+	}
+	return area->addr;
+}
+
 #ifdef CONFIG_ARM64
 void *no_dsb(PARAMETERS);
 void *no_dsb(PARAMETERS)

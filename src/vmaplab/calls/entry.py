@@ -101,20 +101,17 @@ def _bound(machine: HasArch, value: int | None) -> int | None:
     return None if value is None else _address(machine, value)
 
 
-def _gfp(machine: HasArch, value: str | int) -> int:
-    if value in range(len(kinds.GFP)):
-        return int(value)
-    if value not in kinds.GFP:
-        raise InputError(f"'{value}' are no GFP flags that vmalloc() takes here: {', '.join(kinds.GFP)}")
-    return kinds.GFP.index(str(value))
+def _one_of(names: tuple[str, ...], what: str) -> Callable[[HasArch, str | int], int]:
+    """Takes one of ``names``, or its place among them; gives the place."""
 
+    def check(machine: HasArch, value: str | int) -> int:
+        if value in range(len(names)):
+            return int(value)
+        if value not in names:
+            raise InputError(f"'{value}' is {what}: {', '.join(names)}")
+        return names.index(str(value))
 
-def _by(machine: HasArch, value: str | int) -> int:
-    if value in range(len(kinds.BY)):
-        return int(value)
-    if value not in kinds.BY:
-        raise InputError(f"'{value}' is none of the family of vmalloc(): {', '.join(kinds.BY)}")
-    return kinds.BY.index(str(value))
+    return check
 
 
 Pages = Annotated[ArrayLike, _pages]
@@ -137,9 +134,9 @@ Power = Annotated[int, _power]
 """A power of two, bytes."""
 Bound = Annotated[int | None, _bound]
 """An address, or None for the end of the vmalloc space."""
-Gfp = Annotated[str | int, _gfp]
+Gfp = Annotated[str | int, _one_of(kinds.GFP, "no GFP flags that vmalloc() takes here")]
 """The name of GFP flags, or its place among :data:`vmaplab.calls.kinds.GFP`."""
-By = Annotated[str | int, _by]
+By = Annotated[str | int, _one_of(kinds.BY, "none of the family of vmalloc()")]
 """A member of the family of vmalloc(), or its place among :data:`vmaplab.calls.kinds.BY`."""
 Shift = Annotated[int | None, _shift]
 """log2 of the chunks in which pages are contiguous and aligned; PAGE_SHIFT if None."""

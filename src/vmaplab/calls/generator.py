@@ -14,6 +14,7 @@ import numpy as np
 from vmaplab.arch import Arch
 from vmaplab.calls.effects import Ends, Maps
 from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD, VM_SPARSE
+from vmaplab.calls.kinds import merged
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.calls.table import STEPS, Call
@@ -88,7 +89,7 @@ class Generator:
             cpus = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
             windowed = any(step.call == "vmalloc" and step.addr for step in scenario.steps)
             words = {step.call for step in scenario.steps} | ({WINDOW} if windowed else set())
-            if cpus < self.cpus and not words & self.without and scenario.boot_args in self.boot_args:
+            if cpus < self.cpus and not words & self.without and scenario.boot_args in ("", *self.boot_args):
                 found.append(scenario)
         return found
 
@@ -195,8 +196,7 @@ class _Draw:
         """A step that takes address space, its arguments at random."""
         fields: dict[str, Any] = {}
         for kind in _TAKE[word].form:
-            for name, value in kind.draw(self, limit).items():
-                fields[name] = fields.get(name, 0) | value if name == "flags" else value
+            fields = merged(fields, kind.draw(self, limit))
         if WINDOW in self._of.without and word == "vmalloc":
             fields |= {"addr": 0, "pfn": 0}
         return Operation(word, **fields)
@@ -261,8 +261,7 @@ class _Draw:
             if rng.random() < 0.3:
                 return [Operation("unmap_pages", number, offset, pages=pages)]
             return [Operation("map_pages", number, offset, pfns=self.array(limit)[:pages])]
-        pages = len(step.pfns) if step.pfns is not None else step.pages
-        offset = rng.randrange(pages + 1)
+        offset = rng.randrange(step.length + 1)
         if rng.random() < 0.5 or "vread" in without:
             return [Operation("lookup", number, offset)]
         return [Operation("vread", number, offset, pages=rng.randrange(1, 2 * self.pages))]
@@ -600,24 +599,20 @@ class _Swarm(_Draw):
             calls = _ENDERS[step.call]
             step = step._replace(call=calls[3] if wrong else rng.choice(calls[:3]))
             if rng.random() < self._interior and step.call != "vfree_atomic":
-                step = step._replace(offset=rng.randrange(self._pages_of(number) + 1))
+                step = step._replace(offset=rng.randrange(self._steps[number].length + 1))
         self._add(step)
         self._gone.append(number)
-
-    def _pages_of(self, number: int) -> int:
-        step = self._steps[number]
-        return len(step.pfns) if step.pfns is not None else step.pages
 
     def _look_at(self, number: int) -> None:
         """A call about what stays; into an area that is only reserved, the walkers."""
         if self._live[number] == "area" and self.rng.random() < 0.5 and self._steps[number].pages < 1 << 20:
             self._into_area(lambda step: self._add(step), number, self._steps[number].pages, self._limit)
             return
-        small = self._live[number] == "vmalloc" and self._pages_of(number) <= 64
+        small = self._live[number] == "vmalloc" and self._steps[number].length <= 64
         if small and "vrealloc" not in self._of.without and self.rng.random() < 0.3:
             del self._live[number]
             self._live[len(self._steps)] = "vmalloc"
-            self._add(Operation("vrealloc", number, pages=self.rng.choice((1, self._pages_of(number) + 1, 40))))
+            self._add(Operation("vrealloc", number, pages=self.rng.choice((1, self._steps[number].length + 1, 40))))
             return
         for step in self._look_or_change(self._live, self._steps, self._limit):
             self._add(step)

@@ -297,119 +297,117 @@ BY = (
 )
 """The members of the vmalloc() family: an object's vmaplab_vmalloc() takes their place here."""
 
-_ALIGN, _GFP, _BY = 1, 7, 11  # where they are in the flags of a vmalloc step; bit 0: huge
+
+def merged(fields: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` of an operation and ``more`` of them; several kinds of a step can share its flags."""
+    flags = fields.get("flags", 0) | more.get("flags", 0)
+    both = fields | more
+    return both | {"flags": flags} if "flags" in both else both
 
 
-def aligned(step: Operation) -> int:
-    """The pages to which a vmalloc step aligns its area."""
-    return 1 << (step.flags >> _ALIGN & 0x3F)
+class _Bits(Kind):
+    """A part of the flags of a step: ``width`` bits from bit ``at`` on, 0 if it is left out.
 
-
-def gfp_of(step: Operation) -> int:
-    """Which of :data:`GFP` a vmalloc step has."""
-    return step.flags >> _GFP & 0xF
-
-
-def by_of(step: Operation) -> int:
-    """Which of :data:`BY` a vmalloc step calls."""
-    return step.flags >> _BY
-
-
-class Huge(Kind):
-    """``huge``: with VM_ALLOW_HUGE_VMAP."""
+    :param prefix: how its word begins.
+    """
 
     optional = True
 
+    def __init__(self, prefix: str, at: int, width: int) -> None:
+        self._prefix, self._at, self._mask = prefix, at, (1 << width) - 1 << at
+
+    def of(self, step: Operation) -> int:
+        """What the step has there."""
+        return (step.flags & self._mask) >> self._at
+
+    def _number(self, word: str) -> int:
+        """The number that the rest of a word spells."""
+        raise NotImplementedError
+
+    def _word(self, number: int) -> str:
+        """The reverse."""
+        raise NotImplementedError
+
     def takes(self, word: str) -> bool:
-        return word == "huge"
+        return word.startswith(self._prefix)
 
     def parse(self, word: str, before: int) -> dict[str, Any]:
-        return {"flags": int(bool(word))}
+        return {"flags": self._number(word.removeprefix(self._prefix)) << self._at if word else 0}
 
     def text(self, step: Operation) -> str:
-        return "huge" if step.flags & 1 else ""
+        return self._prefix + self._word(self.of(step)) if self.of(step) else ""
 
     def simpler(self, step: Operation) -> Iterator[Operation]:
-        if step.flags & 1:
-            yield step._replace(flags=step.flags & ~1)
+        if self.of(step):
+            yield step._replace(flags=step.flags & ~self._mask)
+
+
+class Huge(_Bits):
+    """``huge``: with VM_ALLOW_HUGE_VMAP."""
+
+    def __init__(self) -> None:
+        super().__init__("huge", 0, 1)
+
+    def _number(self, word: str) -> int:
+        if word:
+            raise ValueError(word)
+        return 1
+
+    def _word(self, number: int) -> str:
+        return ""
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
         return {"flags": source.rng.randrange(2)}
 
 
-class Align(Kind):
+class Align(_Bits):
     """``align=16``: pages to which an area is aligned."""
 
-    optional = True
+    def __init__(self) -> None:
+        super().__init__("align=", 1, 6)
 
-    def takes(self, word: str) -> bool:
-        return word.startswith("align=")
+    def pages(self, step: Operation) -> int:
+        """To how many pages the step aligns."""
+        return 1 << self.of(step)
 
-    def parse(self, word: str, before: int) -> dict[str, Any]:
-        pages = page_count(word.removeprefix("align=")) if word else 1
-        if pages & (pages - 1):
+    def _number(self, word: str) -> int:
+        pages = page_count(word)
+        if pages < 1 or pages & (pages - 1):
             raise ValueError("an alignment is a power of two, pages")
-        return {"flags": pages.bit_length() - 1 << _ALIGN}
+        return pages.bit_length() - 1
 
-    def text(self, step: Operation) -> str:
-        return f"align={aligned(step)}" if aligned(step) > 1 else ""
-
-    def simpler(self, step: Operation) -> Iterator[Operation]:
-        if aligned(step) > 1:
-            yield step._replace(flags=step.flags & ~(0x3F << _ALIGN))
+    def _word(self, number: int) -> str:
+        return str(1 << number)
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
-        return {"flags": source.rng.choice((0, 0, 0, 0, 1, 4, 9, 10, 14)) << _ALIGN}
+        return {"flags": source.rng.choice((0, 0, 0, 0, 1, 4, 9, 10, 14)) << self._at}
 
 
-class Gfp(Kind):
-    """``gfp=GFP_NOFS``: one of :data:`GFP`."""
+class Choice(_Bits):
+    """``gfp=GFP_NOFS``: one of some names, the first where it is left out.
 
-    optional = True
+    :param share: how often another one may be drawn, 0 to 1.
+    """
 
-    def takes(self, word: str) -> bool:
-        return word.startswith("gfp=")
+    def __init__(self, prefix: str, at: int, names: tuple[str, ...], share: float) -> None:
+        super().__init__(prefix, at, 4)
+        self._names, self._share = names, share
 
-    def parse(self, word: str, before: int) -> dict[str, Any]:
-        name = word.removeprefix("gfp=") if word else GFP[0]
-        if name not in GFP:
-            raise ValueError(f"gfp= is one of {' '.join(GFP)}")
-        return {"flags": GFP.index(name) << _GFP}
+    def _number(self, word: str) -> int:
+        if word not in self._names:
+            raise ValueError(f"{self._prefix} is one of {' '.join(self._names)}")
+        return self._names.index(word)
 
-    def text(self, step: Operation) -> str:
-        return f"gfp={GFP[gfp_of(step)]}" if gfp_of(step) else ""
-
-    def simpler(self, step: Operation) -> Iterator[Operation]:
-        if gfp_of(step):
-            yield step._replace(flags=step.flags & ~(0xF << _GFP))
+    def _word(self, number: int) -> str:
+        return self._names[number]
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
-        return {"flags": source.rng.choice((0, 0, *range(len(GFP)))) << _GFP}
+        chosen = source.rng.randrange(len(self._names)) if source.rng.random() < self._share else 0
+        return {"flags": chosen << self._at}
 
 
-class By(Kind):
-    """``by=vzalloc``: one of :data:`BY`, which takes the size alone."""
-
-    optional = True
-
-    def takes(self, word: str) -> bool:
-        return word.startswith("by=")
-
-    def parse(self, word: str, before: int) -> dict[str, Any]:
-        name = word.removeprefix("by=") if word else BY[0]
-        if name not in BY:
-            raise ValueError(f"by= is one of {' '.join(BY)}")
-        return {"flags": BY.index(name) << _BY}
-
-    def text(self, step: Operation) -> str:
-        return f"by={BY[by_of(step)]}" if by_of(step) else ""
-
-    def simpler(self, step: Operation) -> Iterator[Operation]:
-        if by_of(step):
-            yield step._replace(flags=step.flags & ~(-1 << _BY))
-
-    def draw(self, source: Source, limit: int) -> dict[str, Any]:
-        return {"flags": source.rng.randrange(len(BY)) << _BY} if source.rng.random() < 0.2 else {}
+HUGE, ALIGN, GFP_FLAGS, FUNCTION = Huge(), Align(), Choice("gfp=", 7, GFP, 0.7), Choice("by=", 11, BY, 0.2)
+"""The parts of the flags of a vmalloc step."""
 
 
 class Window(Kind):

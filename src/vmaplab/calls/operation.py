@@ -29,3 +29,8 @@ class Operation(NamedTuple):
     pfns: Pfns | None = None
     flags: int = 0
     addr: int = 0
+
+    @property
+    def length(self) -> int:
+        """Pages of its array, or how many it asks for."""
+        return self.pages if self.pfns is None else len(self.pfns)

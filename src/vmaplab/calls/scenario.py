@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from vmaplab.calls.kinds import merged
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.table import STEPS
 from vmaplab.errors import InputError
@@ -83,8 +84,7 @@ def _parse_step(call: str, words: list[str], before: int) -> Operation:
         there = words and (not kind.optional or kind.takes(words[0]))
         if not there and not kind.optional:
             raise ValueError(call)
-        for name, value in kind.parse(words.pop(0) if there else "", before).items():
-            fields[name] = fields.get(name, 0) | value if name == "flags" else value
+        fields = merged(fields, kind.parse(words.pop(0) if there else "", before))
     if words:
         raise ValueError(call)
     return Operation(call, **fields)

@@ -126,8 +126,8 @@ class Calls(ABC):
         """Let at most ``max_tables`` page tables exist from now on, that of the top level aside."""
 
     @abstractmethod
-    def limit_pages(self, most: int, largest: int = 62) -> None:
-        """Let vmalloc() have at most ``most`` pages at a time, in blocks of order ``largest`` at most."""
+    def limit_pages(self, most: int, largest: int | None = None) -> None:
+        """Let vmalloc() have at most ``most`` pages at a time, in blocks of any order, or of ``largest`` at most."""
 
     @abstractmethod
     def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
@@ -156,11 +156,11 @@ class Calls(ABC):
         " gfp_t gfp_mask, pgprot_t prot, unsigned long vm_flags, int node, const void *caller)",
         "vmalloc",
         kinds.AllocPages(),
-        kinds.Huge(),
-        kinds.Align(),
+        kinds.HUGE,
+        kinds.ALIGN,
         kinds.Window(),
-        kinds.Gfp(),
-        kinds.By(),
+        kinds.GFP_FLAGS,
+        kinds.FUNCTION,
         binding="void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long start, unsigned long end,"
         " unsigned long how, unsigned long flags)",
         example="vmalloc 512 huge",
@@ -169,13 +169,13 @@ class Calls(ABC):
         " `by=vzalloc`: that function instead",
         gives=lambda step, addr, page: (
             step.pages * page,
-            VM_ALLOW_HUGE_VMAP if step.flags & 1 else 0,
+            VM_ALLOW_HUGE_VMAP if kinds.HUGE.of(step) else 0,
             NUMA_NO_NODE,
-            kinds.aligned(step) * page,
+            kinds.ALIGN.pages(step) * page,
             addr or None,
             addr + step.pfn * page if addr else None,
-            kinds.gfp_of(step),
-            kinds.by_of(step),
+            kinds.GFP_FLAGS.of(step),
+            kinds.FUNCTION.of(step),
         ),
         returns=Returns.ADDRESS,
         effect=Maps("vfree", None, metadata=True),
@@ -581,7 +581,7 @@ STEPS |= {
             "memory 700 3",
             "from here on vmalloc() can have at most 700 pages at a time, in blocks of order 3 at most; the order may"
             " be left out",
-            lambda machine, step: machine.limit_pages(step.pages, 62 if step.pfn < 0 else step.pfn),
+            lambda machine, step: machine.limit_pages(step.pages, None if step.pfn < 0 else step.pfn),
         ),
         Setting(
             "fail",

@@ -26,9 +26,8 @@ from vmaplab.changes import Change
 from vmaplab.check.coverage import Ran
 from vmaplab.check.differential import BUG, ModelSide, ObjectSide, Run, Side, compare, compared
 from vmaplab.check.faults import Failures, fail_each, failing
-from vmaplab.check.seen import Seen, stored
+from vmaplab.check.seen import Seen
 from vmaplab.errors import BREAKS, InputError, Unprovided
-from vmaplab.judge import FORMATS
 from vmaplab.object.build import Built
 from vmaplab.release import Release
 
@@ -55,32 +54,51 @@ class Finding(NamedTuple):
     judged: bool = False
 
 
-class Result(NamedTuple):
-    """What came of some scenarios.
+@dataclass
+class Examined:
+    """What came of one scenario, or of several added up.
 
-    :param cases: how many ran.
-    :param calls: steps in them.
+    :param told: how the last one differed or broke an invariant; "" if it did not.
     :param translated: pages that an MMU translated.
     :param failures: runs with a failing allocation.
     :param partly: watched runs of which not all steps could be judged.
     :param judged: runs that the judges watched beside the comparison.
     :param seen: what their side built.
-    :param ran: which of its code ran so far in this process.
+    """
+
+    told: str = ""
+    translated: int = 0
+    failures: int = 0
+    partly: int = 0
+    judged: int = 0
+    seen: Seen = field(default_factory=Seen)
+
+    def add(self, other: Examined) -> None:
+        """Take in what came of later ones."""
+        self.told = self.told or other.told
+        self.translated += other.translated
+        self.failures += other.failures
+        self.partly += other.partly
+        self.judged += other.judged
+        self.seen.add(other.seen)
+
+
+class Result(NamedTuple):
+    """What came of some scenarios.
+
+    :param cases: how many ran.
+    :param calls: steps in them.
+    :param found: what came of them.
+    :param ran: which of their side's code ran so far in this process.
     :param number: the first scenario that differed or broke an invariant, or None.
-    :param told: how.
     :param varied: that scenario, if it is none of the generator's.
     """
 
     cases: int
     calls: int
-    translated: int
-    failures: int
-    partly: int
-    judged: int
-    seen: Seen
+    found: Examined
     ran: Ran | None
     number: int | None = None
-    told: str = ""
     varied: Scenario | None = None
 
 
@@ -135,6 +153,8 @@ class Plan:
     @property
     def against(self) -> str:
         """What the object is compared with."""
+        if self.judge:
+            return "nothing"
         return self.release.name if self.base is None else f"{self.base.code} in {self.base.tree.name}"
 
     @property
@@ -240,31 +260,26 @@ def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[],
 
 
 def _campaign(plan: Plan, cases: int, jobs: int, advance: Callable[[], None]) -> Verdict:
-    results = []
+    results, found = [], Examined()
     for result in _results(plan, cases, jobs):
         results.append(result)
+        found.add(result.found)
         advance()
-    found = [(result.number, result) for result in results if result.number is not None]
-    seen = Seen()
-    for result in results:
-        seen.add(result.seen)
     rans = [result.ran for result in results if result.ran is not None]
-    ran = np.maximum.reduce(rans) if rans else None
-    if found:
-        first = min(found, key=lambda one: one[0])[1]
-        return replace(_shrunk(plan, first), seen=seen, ran=ran, varied=first.varied is not None)
-    sums = [sum(column) for column in zip(*(result[:6] for result in results), strict=True)]
-    cases, calls, translated, failures, partly, judged = sums
-    return Verdict(
-        plan,
-        cases,
-        calls,
-        translated=translated,
-        failures=failures,
-        partly=partly,
-        judged=judged,
-        seen=seen,
-        ran=ran,
+    differing = [(result.number, result) for result in results if result.number is not None]
+    if differing:
+        first = min(differing, key=lambda one: one[0])[1]
+        verdict = replace(_shrunk(plan, first), varied=first.varied is not None)
+    else:
+        cases, calls = sum(result.cases for result in results), sum(result.calls for result in results)
+        verdict = Verdict(plan, cases, calls, failures=found.failures)
+    return replace(
+        verdict,
+        translated=found.translated,
+        partly=found.partly,
+        judged=found.judged,
+        seen=found.seen,
+        ran=np.maximum.reduce(rans) if rans else None,
     )
 
 
@@ -291,8 +306,7 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
     if plan.judge:
         run = theirs.watch(scenario)
         fault = _fault(theirs, run, scenario)
-        its = stored(run.rows, FORMATS[run.arch], run.root)
-        seen = Seen(stored=[its])
+        seen = Seen(stored=[run.stored])
         seen.settle()
         return Verdict(
             plan,
@@ -343,7 +357,7 @@ def _failures(scenario: Scenario, ours: Side, theirs: Side) -> tuple[Side | None
 def _shrunk(plan: Plan, result: Result) -> Verdict:
     """The verdict where the last scenario of ``result`` is the first that differs, when it was run among others."""
     assert result.number is not None
-    first, told = result.number, result.told
+    first, told = result.number, result.found.told
     ours, theirs = plan.sides()
     generator = plan.generator()
     calls = sum(len(generator.scenario(number).steps) for number in range(first + 1))
@@ -461,58 +475,56 @@ def _run(start: int, end: int) -> Result:
     ours, theirs = _state["sides"]
     generator: Generator = _state["generator"]
     plan: Plan = _state["plan"]
-    steps = translated = failures = partly = judged = 0
-    seen, told, number = Seen(), "", start - 1
+    steps, number, found, varied = 0, start - 1, Examined(), None
     # What is varied depends on this chunk alone: the same scenarios come, whoever runs it.
-    rng, varies = random.Random(f"{plan.seed} {start}"), False
+    rng = random.Random(f"{plan.seed} {start}")
     kept: list[Scenario] = []
     if isinstance(theirs, ObjectSide):
         theirs.begin_chapter()
     for number in range(start, end):
-        varies = bool(kept) and rng.random() < VARIED
-        scenario = vary(kept, rng) if varies else generator.scenario(number)
-        if varies and not makes_sense(scenario, ours):
-            varies, scenario = False, generator.scenario(number)
         before = _blocks(theirs)
+        varied = vary(kept, rng) if kept and rng.random() < VARIED else None
+        scenario = varied or generator.scenario(number)
+        try:
+            one = _examine(plan, ours, theirs, scenario, number)
+        except Unprovided:
+            raise
+        except InputError:  # the arguments of a varied one can fit no call
+            if not varied:
+                raise
+            varied, scenario = None, generator.scenario(number)
+            one = _examine(plan, ours, theirs, scenario, number)
         steps += len(scenario.steps)
-        if plan.faults:
-            side, found = _failures(scenario, ours, theirs)
-            told = f"{side.name}: {found.finding}" if side else ""
-            failures += found.runs
-            partly += found.partly
-        elif not plan.judge:
-            told, pages, unjudged, there = compared(scenario, ours, theirs)
-            seen.add(there)
-            translated += pages
-            partly += unjudged
-        if not told and (plan.judge or _is_sampled(plan, number)):
-            finding, runs = _judged(theirs, scenario, number)
-            told = finding.told
-            translated += sum(run.translated for run in runs)
-            partly += sum(run.blind != "" for run in runs)
-            judged += len(runs)
-            if plan.judge:
-                seen.add(Seen(stored=[stored(runs[0].rows, FORMATS[runs[0].arch], runs[0].root)]))
-        if told:
+        found.add(one)
+        if found.told:
             break
         if plan.guided and _blocks(theirs) > before and tame(scenario) and not careless(scenario):
             kept.append(scenario)
-    seen.settle()
-    differing = number if told else None
-    varied = scenario if told and varies else None
-    ran, cases = _ran(theirs), number - start + 1
-    return Result(cases, steps, translated, failures, partly, judged, seen, ran, differing, told, varied)
+    found.seen.settle()
+    differs = found.told != ""
+    return Result(
+        number - start + 1, steps, found, _ran(theirs), number if differs else None, varied if differs else None
+    )
 
 
-def makes_sense(scenario: Scenario, side: Side) -> bool:
-    """Whether ``side`` takes the arguments of ``scenario``: those of a varied one can fit no call."""
-    try:
-        side.run(scenario)
-    except Unprovided:
-        raise
-    except InputError:
-        return False
-    return True
+def _examine(plan: Plan, ours: Side, theirs: Side, scenario: Scenario, number: int) -> Examined:
+    """Compare one scenario, or judge it, or both, or let its allocations fail."""
+    if plan.faults:
+        side, failed = _failures(scenario, ours, theirs)
+        told = f"{side.name}: {failed.finding}" if side else ""
+        return Examined(told, failures=failed.runs, partly=failed.partly)
+    found = Examined()
+    if not plan.judge:
+        found.told, found.translated, found.partly, found.seen = compared(scenario, ours, theirs)
+    if not found.told and (plan.judge or _is_sampled(plan, number)):
+        finding, runs = _judged(theirs, scenario, number)
+        found.told = finding.told
+        found.translated += sum(run.translated for run in runs)
+        found.partly += sum(run.blind != "" for run in runs)
+        found.judged = len(runs)
+        if plan.judge:
+            found.seen.add(Seen(stored=[runs[0].stored]))
+    return found
 
 
 def _blocks(side: Side) -> int:

@@ -89,9 +89,15 @@ class FunctionCoverage(NamedTuple):
 
 @dataclass(frozen=True)
 class Coverage:
-    """What has run of the code of ``built``."""
+    """What has run of the code of ``built``.
+
+    :param image: what is in its ELF file.
+    :param code: source, by its name in the tree -> its lines that have code; ``ran``: those of them that ran.
+    :param blocks: where the basic blocks that ran begin.
+    """
 
     built: Built
+    image: Image
     code: dict[str, frozenset[int]]
     ran: dict[str, frozenset[int]]
     blocks: Ran
@@ -121,6 +127,7 @@ class Coverage:
                 found[name].add(line)
         return cls(
             built,
+            image,
             {name: frozenset(lines) for name, lines in code.items()},
             {name: frozenset(lines) for name, lines in found.items()},
             ran,
@@ -128,9 +135,8 @@ class Coverage:
 
     def branches(self, source: str = VMALLOC) -> tuple[int, int]:
         """How many ways the conditional branches of ``source`` have, two each, and how many of them were taken."""
-        family, image = self.built.target.family, Image(self.built.image)
-        start, data = next((start, data) for start, data, _, executable in image.segments if executable)
-        table = image.lines
+        family, image = self.built.target.family, self.image
+        start, data, table = image.text[0], image.code, image.lines
         wanted = table.files.index(source) if source in table.files else -2
         rows = (table.starts.view(np.uint64) - np.uint64(start)).astype(np.int64)
         ways = taken = 0

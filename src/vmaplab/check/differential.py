@@ -19,7 +19,7 @@ from vmaplab.calls.effects import Changes, Maps
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.table import Returns, call_of, effect_of, outcome, returns_of
-from vmaplab.check.seen import Seen, stored
+from vmaplab.check.seen import Seen, Stored, stored
 from vmaplab.errors import BREAKS, KernelFault, Undefined, Violation, VmapError
 from vmaplab.judge import FORMATS
 from vmaplab.judge.witness import Witness
@@ -73,6 +73,11 @@ class Run(NamedTuple):
     null: int
     arch: str
     root: int
+
+    @property
+    def stored(self) -> Stored:
+        """What it stored to page tables."""
+        return stored(self.rows, FORMATS[self.arch], self.root)
 
 
 def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
@@ -291,7 +296,7 @@ class ObjectSide(Side):
 
     def boot(self, scenario: Scenario) -> ObjectKernel:
         """The machine that ``scenario`` runs on, as after boot."""
-        pages = sum(step.pages if step.pfns is None else len(step.pfns) for step in scenario.steps if _stores(step))
+        pages = sum(step.length for step in scenario.steps if _stores(step))
         lines = max(1 << 16, 1 << (4 * pages).bit_length())
         key = scenario.boot_args, scenario.total_pages, lines
         kernel = self._machines.get(key)
@@ -363,8 +368,7 @@ def compared(scenario: Scenario, ours: Side, theirs: Side) -> tuple[str, int, in
         runs = _defined(*runs)
     told = difference(scenario, *runs, (ours.name, theirs.name))
     undefined = int(any(UNDEFINED in one.results for one in runs))
-    its = stored(their_run.rows, FORMATS[their_run.arch], their_run.root)
-    seen = Seen(undefined=undefined, guided=int(ours.guided), stored=[its])
+    seen = Seen(undefined=undefined, guided=int(ours.guided), stored=[their_run.stored])
     return told, sum(one.translated for one in runs), sum(one.blind != "" for one in runs), seen
 
 

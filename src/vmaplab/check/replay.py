@@ -89,8 +89,7 @@ def finish(witness: Witness, played: list[Played]) -> None:
 
 def _leaves(kernel: Machine, step: Operation, addr: int) -> dict[int, int]:
     """The leaves of what a call has mapped."""
-    pages = len(step.pfns) if step.pfns is not None else step.pages
     found: dict[int, int] = {}
-    for size in kernel.leaves(addr, addr + pages * kernel.arch.page_size)["size"].tolist():
+    for size in kernel.leaves(addr, addr + step.length * kernel.arch.page_size)["size"].tolist():
         found[size] = found.get(size, 0) + 1
     return found

@@ -26,9 +26,8 @@ from vmaplab.cli.options import (
 from vmaplab.errors import InputError
 from vmaplab.report.progress import progress
 
-MAIN = "arm64-4k,x86_64,riscv64-sv48"
-"""One architecture of each family: a change can be in any."""
 CPUS = 4
+"""As :data:`vmaplab.object.targets.CPUS`, which loads the engine."""
 
 
 @app.command("check")
@@ -42,7 +41,7 @@ def check_command(
         typer.Option(
             "--arch",
             "-a",
-            help=f"Architectures, separated by commas, or all. Default: {DEFAULT_ARCH}; {MAIN} of --tree.",
+            help=f"Architectures, with commas, or all. Default: {DEFAULT_ARCH}; of --tree one of each family.",
         ),
     ] = None,
     release: Annotated[
@@ -70,7 +69,7 @@ def check_command(
     ] = 0,
     cpus: Annotated[
         int, typer.Option("--cpus", min=1, max=512, help="CPUs that call in turn; 1 builds without SMP and PREEMPT.")
-    ] = 4,
+    ] = CPUS,
     judge: Annotated[
         bool, typer.Option("--judge", help="Compare nothing: the judges alone, for a tree that equals no release.")
     ] = False,
@@ -87,10 +86,11 @@ def check_command(
     from vmaplab.release import get
 
     wanted = None if release is None else get(release)
-    names = targets_of(arch or (MAIN if tree else DEFAULT_ARCH))
+    from vmaplab.object.targets import MAIN, smp
+
+    names = targets_of(arch or (",".join(MAIN) if tree else DEFAULT_ARCH))
     given = config
-    if cpus > 1:
-        config = ["SMP=y", f"NR_CPUS={cpus}", "PREEMPT=y", *(config or [])]
+    config = [*smp(cpus), *(config or [])]
     if calls and call:
         raise InputError("--calls makes calls of all kinds; leave out --call")
     built = build_all(names, tree, config, snippet, call)
@@ -146,12 +146,11 @@ def check_command(
         return shlex.join([*words, "--scenario", str(verdict.scenario)])
 
     commands = [(command(verdict), command(verdict.also)) for verdict in found]
-    from vmaplab.check.coverage import Changed, Coverage, changes_ran
+    from vmaplab.check.coverage import Coverage, changes_ran
 
-    covered = [Coverage.of(verdict.plan.built, verdict.ran) for verdict in found if verdict.ran is not None]
-    changed: Changed | None = None
-    if (tree or base) and covered and not one:
-        changed = changes_ran(covered, base)
+    asked = show_coverage or ((tree or base) and not one)
+    covered = [Coverage.of(it.plan.built, it.ran) for it in found if asked and it.ran is not None]
+    changed = changes_ran(covered, base) if covered and (tree or base) and not one else None
     if as_json:
         from vmaplab.report import as_json as to_json
 

@@ -51,7 +51,7 @@ class Watched(Machine):
         """The kernel's."""
         self.kernel.set_limit(max_tables)
 
-    def limit_pages(self, most: int, largest: int = 62) -> None:
+    def limit_pages(self, most: int, largest: int | None = None) -> None:
         """The kernel's."""
         self.kernel.limit_pages(most, largest)
 

@@ -115,7 +115,7 @@ class Rest:
     :ivar work: work that waits to be run, in order: address of the ``struct work_struct`` -> CPU asked for.
     :ivar callbacks: of ``call_rcu()``, in order: addresses of the ``struct rcu_head`` and of the function.
     :ivar areas: addresses of the areas taken, in order, where the object tells them.
-    :ivar gfp_zero: the value of __GFP_ZERO; ``gfp_reclaim``, ``gfp_comp``: __GFP_DIRECT_RECLAIM, __GFP_COMP.
+    :ivar gfp_zero: the value of __GFP_ZERO; ``gfp_reclaim``: of __GFP_DIRECT_RECLAIM.
     :ivar atomic: what forbids to sleep now, in words; "" if nothing does.
     :ivar counters: item of ``mod_node_page_state()`` -> the sum of its changes.
     :ivar messages: what was printed with a WARN() since the owner last looked.
@@ -129,7 +129,7 @@ class Rest:
         self.cpu: Cpu
         self.heap_start = 0
         self.heap = memoryview(bytearray())
-        self.gfp_zero = self.gfp_reclaim = self.gfp_comp = 0
+        self.gfp_zero = self.gfp_reclaim = 0
         self.atomic: Callable[[], str] = lambda: ""
         self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
         self.first_table = 0  # physical address of the first table after the PGD
@@ -234,8 +234,8 @@ class Rest:
         self.attempts += 1
         return self.attempts - 1 in self._failing
 
-    def limit_pages(self, most: int, largest: int) -> None:
-        """Let at most ``most`` pages be in use, tables aside, and no block above order ``largest`` be had."""
+    def limit_pages(self, most: int, largest: int | None) -> None:
+        """Let at most ``most`` pages be in use, tables aside, and no block above order ``largest``, if one is said."""
         buddy = self._buddy()
         buddy.most, buddy.largest = most, largest
 
@@ -275,6 +275,7 @@ class Rest:
         if not address:
             return
         self._nodes.discard(address)
+        self._places.pop(address, None)
         size = self._objects.pop(address, -1)
         if size < 0:
             raise KernelFault(f"{self.cpu.caller()} frees {address:#x}, which is no object in use")
@@ -464,35 +465,30 @@ class Rest:
         phys = pfn << self._arch.page_shift
         if phys in self._tables:
             self._free_table(phys)
-        elif self.buddy is not None and self.buddy.spans(pfn, 1 << order) and self._may_own(pfn):
-            self._disown(pfn, order)
-            self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
-        elif self.cpu.caller() in FREE_TABLES:
+        elif pfn not in self._owned and self.cpu.caller() in FREE_TABLES:
             raise Undefined(
                 f"{self.cpu.caller()} goes through a leaf: it frees page frame {pfn:#x} as if it were a table"
             )
-        else:
+        elif self.buddy is None or not self.buddy.spans(pfn, 1 << order):
             raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which it does not own")
-
-    def _may_own(self, pfn: int) -> bool:
-        """Whether a page frame is freed as one of the page allocator's; what frees tables is told otherwise."""
-        return pfn in self._owned or self.cpu.caller() not in FREE_TABLES
+        else:
+            self._disown(pfn, order)
+            self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
 
     def _disown(self, pfn: int, order: int) -> None:
         """What is freed is what was allocated: a block as a whole, or pages that were split, each once."""
         pages = range(pfn, pfn + (1 << order))
         if not self._owned.issuperset(pages):
             raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which is not allocated")
-        whole = self._whole.pop(pfn, 0)
-        for first, size in self._whole.items():
-            if first < pages.stop and pfn < first + (1 << size):
-                whole, pfn = size, first
-                break
-        if whole != order and (whole or not all(one not in self._whole for one in pages)):
+        blocks = self._whole.items()
+        touched = [(first, size) for first, size in blocks if first < pages.stop and pfn < first + (1 << size)]
+        if touched not in ([], [(pfn, order)]):
+            (first, size), caller = touched[0], self.cpu.caller()
             raise KernelFault(
-                f"{self.cpu.caller()} frees a block of order {order} of page frame {pfn:#x}, which was allocated with "
-                f"order {whole} and never split"
+                f"{caller} frees a block of order {order} of page frame {first:#x}, which was allocated with order "
+                f"{size} and never split"
             )
+        self._whole.pop(pfn, None)
         self._owned.difference_update(pages)
 
     @stands_for("void __free_pages(struct page *page, unsigned int order)")

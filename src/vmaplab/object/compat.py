@@ -52,6 +52,7 @@ PROBES = {
     "ARM64_PTE_BARRIERS": ("arch/arm64/include/asm/pgtable.h", "queue_pte_barriers"),  # 6.16 on
     "ARM64_CPU_NUMBER": ("arch/arm64/include/asm/smp.h", "cpu_number"),  # a per-CPU variable: to 6.x
     "NUM_POSSIBLE_CPUS": ("include/linux/cpumask.h", "__num_possible_cpus"),  # a variable: 6.19 on
+    "NR_VMALLOC": ("include/linux/mmzone.h", "NR_VMALLOC"),  # instead of nr_vmalloc_pages
     "PCPU_HOT": ("arch/x86/include/asm/current.h", "pcpu_hot"),  # 6.2 to 6.14
     "VMAP_NODES": ("mm/vmalloc.c", "vmap_nodes"),  # 6.9 on
     "VREALLOC": ("include/linux/vmalloc.h", "vrealloc(?:_noprof)?"),  # 6.12 on

@@ -324,8 +324,8 @@ class Emulator:
 
     def _find_barriers(self) -> None:
         """Note which instructions store, complete a store, and have to follow that."""
-        data = next(data for _, data, _, executable in self.image.segments if executable)
-        words = np.frombuffer(data[: len(data) & -4], dtype="<u4")
+        code = self.image.code
+        words = np.frombuffer(code[: len(code) & -4], dtype="<u4")
         kinds = self._control.view(np.uint8)[self._control[_ORDERS] :][: 4 * len(words) : 4]
         for number, (mask, value) in zip((_STORES, _COMPLETES, _FOLLOWS), self.family.barriers, strict=False):
             kinds[words & np.uint32(mask) == value] = number

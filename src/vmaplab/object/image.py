@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ class Image:
     """What is in an image.
 
     :ivar segments: (address, bytes, writable, executable), ascending, ``.bss`` included.
-    :ivar lines: which line of which source each address of the code comes from.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class Image:
             self.segments = self._segments(elf)
         text = next(segment for segment in self.segments if segment[3])
         self.text = text[0], text[0] + len(text[1])
-        self.lines = Lines.load(path.with_name(LINES))
+        self._path = path
 
     def _segments(self, elf: ELFFile) -> list[tuple[int, bytes, bool, bool]]:
         parts: list[tuple[int, bytes, bool, bool]] = []
@@ -75,6 +75,16 @@ class Image:
             parts.append((start, bytes(room), writable, executable))
         parts.sort()
         return parts
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Which line of which source each address of the code comes from."""
+        return Lines.load(self._path.with_name(LINES))
+
+    @property
+    def code(self) -> bytes:
+        """The bytes of :attr:`text`."""
+        return next(data for _, data, _, executable in self.segments if executable)
 
     def address(self, name: str) -> int:
         """The address of the symbol ``name``.

@@ -55,12 +55,6 @@ OBJECTS = (
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range": 2}
 """Functions that some headers have inline, whose calls the engine must see, with the number of their arguments."""
 
-LAZY_MMU = {
-    False: ("arch_enter_lazy_mmu_mode", "arch_leave_lazy_mmu_mode"),
-    True: ("lazy_mmu_mode_enable", "lazy_mmu_mode_disable"),
-}
-"""How lazy MMU mode begins and ends, by whether the tree has the names of 7.0."""
-
 _PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
 _KEPT_BUILDS, _KEPT_IMAGES = 48, 400
 
@@ -110,7 +104,9 @@ class KernelBuild:
         units = {name: self.dir / name for name in objects}
         marks = own / "marks.h"
         tree, probed = own / "tree.h", self._probed()
-        lazy = LAZY_MMU["LAZY_MMU_MODE_ENABLE" in probed]
+        lazy = ("arch_enter_lazy_mmu_mode", "arch_leave_lazy_mmu_mode")
+        if "LAZY_MMU_MODE_ENABLE" in probed:
+            lazy = ("lazy_mmu_mode_enable", "lazy_mmu_mode_disable")
         locked = f"#ifdef CONFIG_PREEMPTION\n{_marks(dict.fromkeys(lazy, 0))}#endif\n"
         told = _marks({**MARKS, **self.family.marks}) + locked
         marks.write_text(told + ("" if "VMAP_NODES" in probed else _TELL_AREAS))

@@ -65,7 +65,7 @@ VALUES = (
     "nr_cpus",
     "ioremap_max_order",
     "gfp_reclaim",
-    "gfp_comp",
+    "nr_vmalloc",
 )
 
 
@@ -135,7 +135,7 @@ class ObjectKernel(Machine):
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
-        rest.gfp_zero, rest.gfp_reclaim, rest.gfp_comp = values["gfp_zero"], values["gfp_reclaim"], values["gfp_comp"]
+        rest.gfp_zero, rest.gfp_reclaim = values["gfp_zero"], values["gfp_reclaim"]
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
         self._set_up_cpus()
@@ -185,7 +185,8 @@ class ObjectKernel(Machine):
         cpu.call("vmaplab_init")
         cpu.watch_tables(start, TABLE_BYTES, arch.table_base)
         forgiven = frozenset[str]() if self._row.has(Change.VMAP_PFN_SETS) else frozenset({"vmap_pfn"})
-        self._rules = Rules(cpu, rest, self._form, arch.table_base, arch.page_size, base + _INPUT, forgiven)
+        counter = values["nr_vmalloc"] or None
+        self._rules = Rules(cpu, rest, self._form, arch.table_base, arch.page_size, base + _INPUT, forgiven, counter)
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
 
@@ -505,8 +506,8 @@ class ObjectKernel(Machine):
         """Let at most ``max_tables`` tables exist from now on."""
         self._rest.limit = max_tables
 
-    def limit_pages(self, most: int, largest: int = 62) -> None:
-        """Let vmalloc() have at most ``most`` pages at a time, in blocks of order ``largest`` at most."""
+    def limit_pages(self, most: int, largest: int | None = None) -> None:
+        """Let vmalloc() have at most ``most`` pages at a time, in blocks of any order, or of ``largest`` at most."""
         self._rest.limit_pages(most, largest)
 
     def leaves(self, start: int, end: int) -> NDArray[Any]:

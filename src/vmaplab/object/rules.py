@@ -30,13 +30,22 @@ class Rules:
     :param root: physical address of the PGD; ``page``: bytes of a page.
     :param out: address of room for what the object tells of its state.
     :param forgiven: functions of this tree that are known to leave out barriers.
+    :param counter: the node's counter of what vmalloc() holds, where the tree has no ``nr_vmalloc_pages``.
     """
 
     def __init__(
-        self, cpu: Emulator, rest: Rest, form: Format, root: int, page: int, out: int, forgiven: frozenset[str]
+        self,
+        cpu: Emulator,
+        rest: Rest,
+        form: Format,
+        root: int,
+        page: int,
+        out: int,
+        forgiven: frozenset[str],
+        counter: int | None,
     ) -> None:
         self._cpu, self._rest, self._form, self._root, self._page, self._out = cpu, rest, form, root, page, out
-        self._forgiven = forgiven
+        self._forgiven, self._counter = forgiven, counter
         image = cpu.image
         self._told = image.has("vmaplab_state")
         self._pages = cpu.view(image.address("nr_vmalloc_pages"), 8) if image.has("nr_vmalloc_pages") else None
@@ -108,6 +117,10 @@ class Rules:
         :raises Violation: for counters that do not say what is allocated.
         """
         if self._pages is not None:
-            counted, taken = int(self._pages.view("<i8")[0]), self._rest.taken_pages
-            if counted != taken:
-                raise Violation(f"nr_vmalloc_pages is {counted}, and {taken} pages are allocated")
+            name, counted = "nr_vmalloc_pages", int(self._pages.view("<i8")[0])
+        elif self._counter is not None and self._told:  # without SMP a node's counters are no calls
+            name, counted = "NR_VMALLOC", self._rest.counters.get(self._counter, 0)
+        else:
+            return
+        if counted != self._rest.taken_pages:
+            raise Violation(f"{name} is {counted}, and {self._rest.taken_pages} pages are allocated")

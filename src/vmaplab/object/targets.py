@@ -11,6 +11,17 @@ from vmaplab.object.family import Target
 TARGETS: dict[str, Target] = {target.arch: target for family in (arm64, x86, riscv) for target in family.TARGETS}
 
 
+MAIN = ("arm64-4k", "x86_64", "riscv64-sv48")
+"""One of each family: a change can be in any."""
+CPUS = 4
+"""How many the kernel is built for where nothing else is said."""
+
+
+def smp(cpus: int = CPUS) -> tuple[str, ...]:
+    """The configuration of a machine with so many CPUs, where each lock is a call that is seen; none for one CPU."""
+    return ("SMP=y", f"NR_CPUS={cpus}", "PREEMPT=y") if cpus > 1 else ()
+
+
 def get(arch: str) -> Target:
     """The target for the architecture ``arch``.
 

@@ -195,12 +195,12 @@ class Buddy:
     :param pages: how many pages the zone has.
     :param max_order: MAX_PAGE_ORDER, the largest block.
     :ivar handed: what :meth:`alloc_pages` gave, if somebody put a list here.
-    :ivar most: how many pages can be in use at a time; ``largest``: the largest order that can be had.
+    :ivar most: how many pages can be in use at a time; ``largest``: the largest order that can be had, if not all.
     """
 
     handed: list[NDArray[np.uint64]] | None = None
     most = 1 << 62
-    largest = 62
+    largest: int | None = None
 
     def __init__(self, first: int, pages: int, max_order: int = MAX_PAGE_ORDER) -> None:
         self.zone = Zone(
@@ -229,7 +229,7 @@ class Buddy:
 
     def alloc_pages(self, order: int, count: int) -> NDArray[np.uint64]:
         """``count`` pages in blocks of ``order``; fewer if the zone runs out. Shape (n,), PFNs."""
-        there = max(self.most - self.taken, 0) if order <= self.largest else 0
+        there = max(self.most - self.taken, 0) if self.largest is None or order <= self.largest else 0
         out = np.zeros(min(count, there & -(1 << order)), dtype=np.int64)
         pages = out[: alloc_pages(self.zone, order, out)].view(np.uint64)
         if self.handed is not None:

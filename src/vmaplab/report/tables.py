@@ -363,14 +363,16 @@ def verdicts(found: list[Verdict], commands: list[tuple[str, str]], changed: Cha
     """Print what a check came to, one line per architecture, then each difference with the command that shows it."""
     console = _Output()
     plan = found[0].plan
-    watched = ["MMU pages"] * plan.verify + ["injected"] * plan.faults + ["in part"] * (plan.verify or plan.faults)
+    judges = bool(plan.judge or plan.sample)
+    watched = ["judged"] * judges + ["MMU pages"] * (plan.verify or judges) + ["injected"] * plan.faults
+    watched += ["in part"] * (plan.verify or plan.faults or judges)
     other = "and" if plan.faults else "against"
     table = _table("arch", "object", other, "scenarios", "calls", *watched, "", left=3)
     table.columns[-1].justify = "left"
     for verdict in found:
         plan = verdict.plan
-        counts = [verdict.translated] * plan.verify + [verdict.failures] * plan.faults
-        counts += [verdict.partly] * (plan.verify or plan.faults)
+        counts = [verdict.judged] * judges + [verdict.translated] * (plan.verify or judges)
+        counts += [verdict.failures] * plan.faults + [verdict.partly] * (plan.verify or plan.faults or judges)
         table.add_row(
             plan.arch.name,
             plan.code,

@@ -126,11 +126,11 @@ def node_pool_del_va(space: Space, node: int, size: int, align: int, bounds: Bou
     pool = pool_of(node, size)
     if pool < 0 or space.pools[pool, FIRST] == 0:
         return 0
-    head = i64(space.pools[pool, FIRST])
-    if space.blocks.row[head, END] - space.blocks.row[head, START] != size:  # a WARN_ON_ONCE() in the kernel
-        return 0
     block = pop(space, pool, i64(FIRST))
     start = i64(space.blocks.row[block, START])
+    if start & (align - 1) == 0 and space.blocks.row[block, END] - start != size:  # see AddressSpace.finds_another_size
+        push(space, pool, block, i64(FIRST))
+        return 0
     if start & (align - 1) or start < bounds.start or space.blocks.row[block, END] > bounds.end:
         push(space, pool, block, i64(LAST))
         return 0
@@ -397,6 +397,19 @@ class AddressSpace:
             if block != NO_ROOM:
                 return int(block)
             self.grow()
+
+    def finds_another_size(self, size: int, align: int, vstart: int, vend: int, cpu: int) -> bool:
+        """Whether :meth:`alloc` is going to find an area of another size in its pool, aligned to ``align`` bytes.
+
+        ``size_to_va_pool()`` has put one of 2^32 pages and more there, whose number it cuts off.
+        """
+        space, pages = self.space, size >> self.unit
+        if self.nodes == 1 or self.given is not None or not self._bounds(vstart, vend).pools:
+            return False
+        pool = int(pool_of(cpu % self.nodes, pages))
+        start, end = space.blocks.row[space.pools[pool, FIRST], [START, END]] if pool >= 0 else (0, 0)
+        there = pool >= 0 and space.pools[pool, FIRST] != 0
+        return bool(there and end - start != pages and not start & ((align >> self.unit) - 1))
 
     def _bounds(self, vstart: int, vend: int) -> Bounds:
         whole = vend & ((1 << self.unit) - 1) == 0

@@ -226,7 +226,7 @@ void vmaplab_state(unsigned long *out)
  * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
  * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
  * 11 physical address bits, 12 GFP_KERNEL, 13 and 14 where the map count and the reference count are in a struct
- * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER, 18 __GFP_DIRECT_RECLAIM, 19 __GFP_COMP.
+ * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER, 18 __GFP_DIRECT_RECLAIM, 19 NR_VMALLOC (0: none).
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -252,7 +252,9 @@ unsigned long vmaplab_value(unsigned long which)
 	case 16: return NR_CPUS;
 	case 17: return IOREMAP_MAX_ORDER;
 	case 18: return (__force unsigned long)__GFP_DIRECT_RECLAIM;
-	case 19: return (__force unsigned long)__GFP_COMP;
+#ifdef TREE_HAS_NR_VMALLOC
+	case 19: return NR_VMALLOC;
+#endif
 	}
 	return 0;
 }
