@@ -57,6 +57,19 @@ BUGS = {
         "\t\tif (addr + PAGE_SIZE == end)\n\t\t\tarch_leave_lazy_mmu_mode();\n",
         scenario="vmap null",
     ),
+    "nofail-huge-falls-back-to-pages": Bug(
+        "vm_area_alloc_pages() falls back to single pages for __GFP_NOFAIL, and they are mapped as blocks",
+        "\t\tif (unlikely(!page))\n\t\t\tbreak;\n",
+        "\t\tif (unlikely(!page)) {\n\t\t\tif (!order)\n\t\t\t\tbreak;\n\t\t\tgfp |= __GFP_NOFAIL;\n"
+        "\t\t\torder = 0;\n\t\t\tcontinue;\n\t\t}\n",
+        scenario="memory 1000 0; vmalloc 512 huge gfp=GFP_KERNEL|__GFP_NOFAIL",
+    ),
+    "nofail-returns-null": Bug(
+        "__vmalloc_area_node() drops __GFP_NOFAIL for single pages too",
+        "\tarea->nr_pages = vm_area_alloc_pages((page_order ?\n\t\tgfp_mask & ~__GFP_NOFAIL : gfp_mask) |",
+        "\tarea->nr_pages = vm_area_alloc_pages((gfp_mask & ~__GFP_NOFAIL) |",
+        scenario="memory 3; vmalloc 16 gfp=GFP_KERNEL|__GFP_NOFAIL",
+    ),
     "huge-fallback-keeps-shift": Bug(
         "__vmalloc_node_range() falls back to small pages and leaves the shift huge",
         "\t\tshift = PAGE_SHIFT;\n\t\talign = real_align;\n\t\tsize = real_size;\n\t\tgoto again;",
@@ -169,6 +182,62 @@ BUGS = {
         "\t\tif (IS_ALIGNED(va->va_start, align)) {\n",
         "\t\tif (1) {\n",
         scenario="map_ram 0x0; vmalloc 1; vfree @1; aliases; vmalloc 1 align=16384",
+    ),
+    "vrealloc-copies-nothing": Bug(
+        "vrealloc() does not copy what was there to the new area",
+        "\t\tmemcpy(n, p, old_size);\n\t\tvfree(p);",
+        "\t\tvfree(p);",
+        scenario="vmalloc 1; vrealloc @0 2",
+    ),
+    "vrealloc-leaves-old-bytes": Bug(
+        "vrealloc() does not clear what it gives up, which comes back when the area grows in place",
+        "\t\t\tmemset((void *)p + size, 0, old_size - size);",
+        "\t\t\t;",
+        scenario="vmalloc 2 gfp=GFP_KERNEL|__GFP_ZERO; vrealloc @0 1 gfp=GFP_KERNEL|__GFP_ZERO;"
+        " vrealloc @1 2 gfp=GFP_KERNEL|__GFP_ZERO",
+    ),
+    "vzalloc-does-not-zero": Bug(
+        "vzalloc() does not ask for zeroes",
+        "return __vmalloc_node_noprof(size, 1, GFP_KERNEL | __GFP_ZERO, NUMA_NO_NODE,",
+        "return __vmalloc_node_noprof(size, 1, GFP_KERNEL, NUMA_NO_NODE,",
+        scenario="vmalloc 1 by=vzalloc",
+    ),
+    "direct-map-not-flushed": Bug(
+        "vm_reset_perms() leaves out where the range to flush begins",
+        "\t\t\tstart = min(addr, start);\n\t\t\tend = max(addr + page_size, end);\n",
+        "\t\t\tend = max(addr + page_size, end);\n",
+        scenario="vmalloc 2 flags=0x100; vfree @0",
+    ),
+    "direct-map-not-reset": Bug(
+        "set_area_direct_map() takes the pages of a huge vmalloc() for one",
+        "\tfor (i = 0; i < area->nr_pages; i++)\n\t\tif (page_address(area->pages[i]))\n\t\t\tset_direct_map",
+        "\tfor (i = 0; i < area->nr_pages; i += 1U << vm_area_page_order(area))\n"
+        "\t\tif (page_address(area->pages[i]))\n\t\t\tset_direct_map",
+        scenario="vmalloc 512 huge flags=0x100; vfree @0",
+    ),
+    "remap-offset-unchecked": Bug(
+        "remap_vmalloc_range_partial() forgets the offset when it checks the size",
+        "\t    end_index > get_vm_area_size(area))",
+        "\t    size > get_vm_area_size(area))",
+        scenario="vmalloc 4 flags=0x8; remap @0 2 0x3",
+    ),
+    "memcg-not-undone": Bug(
+        "vfree() does not take its pages off the memory cgroup",
+        "\t\t\tmod_memcg_page_state(page, MEMCG_VMALLOC, -1);",
+        "\t\t\t;",
+        scenario="vmalloc 1 gfp=GFP_KERNEL_ACCOUNT; vfree @0",
+    ),
+    "tables-not-nofs": Bug(
+        "__vmalloc_area_node() maps without the scope that keeps page tables from __GFP_FS",
+        "\tif ((gfp_mask & (__GFP_FS | __GFP_IO)) == __GFP_IO)\n\t\tflags = memalloc_nofs_save();\n\telse if",
+        "\tif ((gfp_mask & (__GFP_FS | __GFP_IO)) == __GFP_FS)\n\t\tflags = memalloc_nofs_save();\n\telse if",
+        scenario="vmalloc 1 gfp=GFP_NOFS",
+    ),
+    "percpu-overlaps": Bug(
+        "pcpu_get_vm_areas() does not look whether an area begins before the free block",
+        "\t\tif (base + start < va->va_start) {\n\t\t\tva = node_to_va(rb_prev(&va->rb_node));",
+        "\t\tif (base + end < va->va_start) {\n\t\t\tva = node_to_va(rb_prev(&va->rb_node));",
+        scenario="percpu 0+2; percpu 0+2; percpu_free @0; aliases; percpu 0+3",
     ),
 }
 

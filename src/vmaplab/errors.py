@@ -20,7 +20,8 @@ class VmapError(OSError):
 
     Where the kernel returns NULL without an errno, ENOMEM stands for "no memory, no address space, more
     pages than the machine has" and EINVAL for arguments that it refuses. ``.bug``: the kernel has a BUG() there.
-    ``.undefined``: what it does depends on what is in memory that is no page table; nothing after it can be told.
+    ``.undefined``: what it does depends on what is in memory that is no page table, or it waits for ever;
+    nothing after it can be told.
     """
 
     def __init__(self, errno: int, reason: str, bug: bool = False, undefined: bool = False) -> None:
@@ -39,7 +40,10 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, no err
 
 
 class Undefined(KernelFault):
-    """The kernel's own code takes a page that a leaf maps for a page table: what it does then is not defined."""
+    """The kernel's own code takes a page that a leaf maps for a page table, or waits for what never comes.
+
+    What it does then is not defined.
+    """
 
 
 BREAKS = "breaks an invariant: "

@@ -8,6 +8,7 @@ import operator
 import weakref
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ from vmaplab.arch import Arch
 from vmaplab.calls.flags import (
     VM_ALLOC,
     VM_ALLOW_HUGE_VMAP,
+    VM_DMA_COHERENT,
     VM_FLUSH_RESET_PERMS,
     VM_IOREMAP,
     VM_MAP_PUT_PAGES,
     VM_NO_GUARD,
     VM_SPARSE,
+    VM_USERMAP,
 )
-from vmaplab.calls.kinds import BY
+from vmaplab.calls.kinds import BY, GFP, TAKE_GFP
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.table import Call, check_cpu, outcome
 from vmaplab.changes import Change
@@ -32,13 +35,13 @@ from vmaplab.config import booted, complete_config, parse_boot_args
 from vmaplab.cost import C_LEAVES, Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.machine import Machine
-from vmaplab.mapping import LEAF_DTYPE, Mapping, Part, SetMemory, VmArea
+from vmaplab.mapping import LEAF_DTYPE, Mapping, Part, SetMemory, VmArea, VmAreas
 from vmaplab.pages import heap
 from vmaplab.pages.runs import Pfns
 from vmaplab.pgtable.memory import TableMemory
 from vmaplab.release import Release
 from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, EventLog, Ints, WarnOn, signed
-from vmaplab.vmalloc.area import BEYOND, MAX_NODES, NO_ROOM, NO_VM, NOTHING_FREE, VMAP_BLOCK, VMAP_RAM, AddressSpace
+from vmaplab.vmalloc.area import MAX_NODES, NO_ROOM, NO_VM, NOTHING_FREE, NOWHERE, VMAP_BLOCK, VMAP_RAM, AddressSpace
 from vmaplab.vmalloc.batch import arch_vmap_pte_supported_shift, vm_shift
 from vmaplab.vmalloc.block import VmapBlock, VmapBlocks
 from vmaplab.vmalloc.calls import NO_TABLES, OTHER, free_unmap_vmap_area, map_area, remove_vm_area, run, vmap
@@ -109,6 +112,8 @@ class Kernel(Machine):
         quarter = self.release.has(Change.DECAY_QUARTER)
         self._space = AddressSpace(self.arch.page_shift, self._vmalloc_range, self.cpus, nodes, quarter)
         self._refuses_reset_perms = self.release.has(Change.VMAP_REFUSES_RESET_PERMS)
+        self._percpu_areas: dict[int, tuple[VmArea, ...]] = {}  # of pcpu_get_vm_areas(), by the address of the first
+        self._percpu: set[int] = set()  # addresses of those of them that nobody has freed
         self._failed: list[int] = []  # areas of vmalloc()s that failed, which wait for cleanup_vm_area_work()
         self._blocks = VmapBlocks(self.arch, self.arch.vmalloc_start, self.cpus)
         self._ioremap_range = self._vmalloc_range
@@ -194,7 +199,7 @@ class Kernel(Machine):
             return
         area = self._space.pop_area(self._remove_area(addr, "vfree"))
         if area.flags & VM_FLUSH_RESET_PERMS:
-            self._vm_unmap_aliases()
+            self._vm_reset_perms(area)
         if area.pages_addr and not self._space.find_vmap_area(area.pages_addr):
             raise VmapError(errno.EFAULT, f"the page array of {addr:#x} is not mapped any more: an oops", bug=True)
         if area.pages is not None and area.flags & VM_ALLOC:
@@ -202,14 +207,28 @@ class Kernel(Machine):
         if area.pages_addr:
             self._vfree(area.pages_addr)
 
+    def _vm_reset_perms(self, area: VmArea) -> None:
+        """``vm_reset_perms()``: one flush of what waits, and of the linear addresses of the area's pages."""
+        start, end = NOWHERE, 0
+        if area.pages is not None and len(area.pages):
+            start = self.arch.linear + (int(area.pages.min()) << self.arch.page_shift)
+            end = self.arch.linear + (int(area.pages.max()) + 1 << self.arch.page_shift)
+        self._unmap_aliases(start, end)
+
     def _vfree_atomic(self, addr: int) -> None:
+        if addr and self._mapper.translate(addr) < 0:  # its first word becomes a struct llist_node
+            raise VmapError(errno.EFAULT, f"vfree_atomic() writes to {addr:#x}, where nothing is mapped", bug=True)
         self._vfree(addr)  # delayed_vfree_work(), when the call is over
 
     def _vmalloc(
         self, size: int, flags: int, node: int, align: int, start: int | None, end: int | None, gfp: int, by: int
     ) -> Mapping:
         if by:
-            flags, align, start, end = VM_ALLOW_HUGE_VMAP if BY[by] == "vmalloc_huge" else 0, 1, None, None
+            flags, align = {
+                "vmalloc_huge": (VM_ALLOW_HUGE_VMAP, 1),
+                "vmalloc_user": (VM_USERMAP, self.arch.shmlba),
+                "vmalloc_32_user": (VM_USERMAP, self.arch.shmlba),
+            }.get(BY[by], (0, 1))
         seen = len(self.log)
         if not size:
             self._mapper.warn(WarnOn.NO_BYTES)
@@ -223,14 +242,16 @@ class Kernel(Machine):
             shift = vm_shift(self._g, size)
         low, high = self._vmalloc_range
         where = low if start is None else start, high if end is None else end, align
-        try:
-            return self._vmalloc_once(size, shift, flags, seen, where)
-        except VmapError:
-            if shift == self.arch.page_shift:
-                raise
-            return self._vmalloc_once(size, self.arch.page_shift, flags, seen, where)
+        nofail = BY[by] in TAKE_GFP and "__GFP_NOFAIL" in GFP[gfp]
+        with self._mapper.memory.without_end() if nofail else nullcontext():
+            try:
+                return self._vmalloc_once(size, shift, flags, seen, where, nofail)
+            except VmapError as error:
+                if shift == self.arch.page_shift or error.undefined:
+                    raise
+                return self._vmalloc_once(size, self.arch.page_shift, flags, seen, where, nofail)
 
-    def _vrealloc(self, addr: int, size: int) -> Mapping:
+    def _vrealloc(self, addr: int, size: int, gfp: int) -> Mapping:
         seen, area = len(self.log), self.find_vm_area(addr)
         if not size:
             self._vfree(addr)
@@ -238,10 +259,9 @@ class Kernel(Machine):
         if area is None:
             self._mapper.warn(WarnOn.NO_AREA, f"Trying to vrealloc() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
-        guard = 0 if area.flags & VM_NO_GUARD else self.arch.page_size
-        if size <= area.end - area.addr - guard:
+        if size <= area.end - area.addr - self._guard(area.flags):
             return self._mapping(addr, size, self._mapper.tables(0).cost.copy(), seen)
-        mapping = self.vmalloc(size)
+        mapping = self.vmalloc(size, gfp=gfp)
         self._vfree(addr)
         return mapping
 
@@ -249,28 +269,39 @@ class Kernel(Machine):
         self._space.shrink()
 
     def _vmalloc_once(
-        self, size: int, shift: int, flags: int, seen: int, where: tuple[int, int, int] | None = None
+        self,
+        size: int,
+        shift: int,
+        flags: int,
+        seen: int,
+        where: tuple[int, int, int] | None = None,
+        nofail: bool = False,
     ) -> Mapping:
         """One attempt: area, page array, pages in chunks of ``shift``, mapping.
 
         :param where: between which addresses, and how aligned.
+        :param nofail: with __GFP_NOFAIL, so that pages of order 0 are always there, and nobody returns without an area.
         """
         page_shift = self.arch.page_shift
         size = -(-size >> shift) << shift
         low, high, align = where or (*self._vmalloc_range, 1)
-        addr = self._area(size, max(align, 1 << shift), VM_ALLOC | flags, (low, high))
+        try:
+            addr = self._area(size, max(align, 1 << shift), VM_ALLOC | flags, (low, high))
+        except VmapError as error:
+            error.undefined = error.undefined or nofail
+            raise
         count, order = size >> page_shift, shift - page_shift
         pointer = self.arch.bits_per_long // 8
         try:
             if count * pointer > self.arch.page_size:  # the array of struct page pointers is vmalloc'ed too
-                self._space.own(addr, pages_addr=self._vmalloc_once(count * pointer, page_shift, 0, seen).addr)
+                self._space.own(addr, pages_addr=self._page_array(count * pointer, seen, nofail))
             elif not self._mapper.memory.attempt():
                 raise VmapError(errno.ENOMEM, "no memory for the page array")
         except (VmapError, InputError):
             self._give_up(addr)
             raise
         try:
-            pages = self._vm_area_alloc_pages(order, count)
+            pages = self._vm_area_alloc_pages(order, count, nofail and not order)
             self._space.own(addr, pages=pages, order=order)
             if len(pages) < count:
                 raise VmapError(errno.ENOMEM, f"no pages of order {order} left")
@@ -280,8 +311,15 @@ class Kernel(Machine):
             raise
         return self._mapping(addr, size, counters, seen)
 
-    def _vm_area_alloc_pages(self, order: int, count: int) -> NDArray[np.uint64]:
-        """``vm_area_alloc_pages()``: ``count`` pages in chunks of ``order``, fewer if there are no more."""
+    def _page_array(self, size: int, seen: int, nofail: bool) -> int:
+        """The area of a page array that is vmalloc'ed too."""
+        return self._vmalloc_once(size, self.arch.page_shift, 0, seen, nofail=nofail).addr
+
+    def _vm_area_alloc_pages(self, order: int, count: int, nofail: bool) -> NDArray[np.uint64]:
+        """``vm_area_alloc_pages()``: ``count`` pages in chunks of ``order``, fewer if there are no more.
+
+        :param nofail: with __GFP_NOFAIL, which no attempt of a larger order has.
+        """
         if not self._mapper.memory.attempt():
             return np.zeros(0, dtype=np.uint64)
         buddy, pages, left = self._page_allocator(), [np.zeros(0, dtype=np.uint64)], count
@@ -295,7 +333,10 @@ class Kernel(Machine):
                 pages.append(chunk)
                 left -= len(chunk)
                 large = min(most, left.bit_length() - 1)
-        return np.concatenate([*pages, buddy.alloc_pages(order, left)])
+        pages.append(buddy.alloc_pages(order, left, nofail))
+        if nofail and len(pages[-1]) < left:
+            raise VmapError(errno.ENOMEM, "no pages are left, and __GFP_NOFAIL waits", undefined=True)
+        return np.concatenate(pages)
 
     def _give_up(self, addr: int) -> None:
         """What a failed vmalloc() does with its area: at once, or ``defer_vm_area_cleanup()``."""
@@ -391,6 +432,7 @@ class Kernel(Machine):
             mapper.warn(WarnOn.NO_RAM, f"vm_unmap_ram() of {addr:#x}, where no area is")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         tables = mapper.tables(self._look_back(addr), maps=False)
+        self._percpu.discard(space.bounds(block)[0])
         space.unlink(block)
         space.disown(block)
         free_unmap_vmap_area(mapper.setup, tables, space.space, block)
@@ -418,6 +460,61 @@ class Kernel(Machine):
     def _vm_area_unmap_pages(self, area: int, start: int, end: int) -> None:
         self._check_sparse(area, start, end)
         self._vunmap_range(start, end)
+
+    def _pcpu_get_vm_areas(self, offsets: tuple[int, ...], sizes: tuple[int, ...], align: int) -> VmAreas:
+        start, end = self._vmalloc_range
+        if (end & -align) - (start + align - 1 & -align) < max(map(operator.add, offsets, sizes)):
+            self._mapper.warn(WarnOn.TOO_FAR)
+            raise VmapError(errno.ENOMEM, "the areas are farther from each other than the vmalloc space is large")
+        if not self._mapper.memory.attempt():
+            raise VmapError(errno.ENOMEM, "no memory for the areas")
+        base = self._space.pcpu_get_vm_areas(offsets, sizes, align)
+        if base is None:
+            self._reclaim()
+            base = self._space.pcpu_get_vm_areas(offsets, sizes, align)
+        if base is None:
+            raise VmapError(errno.ENOMEM, f"no address space for {len(sizes)} areas that lie so")
+        areas = tuple(VmArea(base + at, size, VM_ALLOC) for at, size in zip(offsets, sizes, strict=True))
+        self._percpu_areas[areas[0].addr] = areas
+        self._percpu.update(area.addr for area in areas)
+        return VmAreas(areas)
+
+    def _pcpu_free_vm_areas(self, addr: int) -> None:
+        areas = self._percpu_areas.pop(addr, None)
+        if areas is None:
+            raise VmapError(errno.EINVAL, f"pcpu_get_vm_areas() has no areas of which the first is at {addr:#x}")
+        for area in areas:
+            if area.addr not in self._percpu:
+                raise VmapError(errno.EINVAL, f"somebody else has freed the area at {area.addr:#x}", bug=True)
+            self._vunmap(area.addr)
+
+    def _remap_vmalloc_range_partial(self, kaddr: int, pgoff: int, size: int) -> list[int]:
+        page, most = self.arch.page_size, 1 << self.arch.bits_per_long
+        size = -(-size // page) * page % most
+        area = self.find_vm_area(kaddr)
+        if pgoff * page >= most or kaddr % page or area is None:
+            raise VmapError(errno.EINVAL, f"no area at {kaddr:#x}, or no page {pgoff} behind it")
+        if not area.flags & (VM_USERMAP | VM_DMA_COHERENT):
+            raise VmapError(errno.EINVAL, "an area without VM_USERMAP and without VM_DMA_COHERENT")
+        if size + pgoff * page > area.end - area.addr - self._guard(area.flags):
+            raise VmapError(errno.EINVAL, f"{size} bytes from page {pgoff} on are more than the area has")
+        start = kaddr + pgoff * page
+        found = [self._mapper.translate(addr) for addr in range(start, start + (size or page), page)]
+        if -1 in found:
+            raise VmapError(errno.EFAULT, f"nothing is mapped at {start + found.index(-1) * page:#x}", bug=True)
+        return found
+
+    def _vmalloc_dump_obj(self, addr: int) -> str:
+        addr = -(-addr // self.arch.page_size) * self.arch.page_size % (1 << self.arch.bits_per_long)
+        area = self._space.find_in_node(addr)
+        if area is None:
+            return ""
+        pages = 0 if area.pages is None else len(area.pages)
+        return f"{pages}-page vmalloc region starting at {area.addr:#x}"
+
+    def _guard(self, flags: int) -> int:
+        """Bytes of the guard page of an area."""
+        return 0 if flags & VM_NO_GUARD else self.arch.page_size
 
     def _check_sparse(self, area: int, start: int, end: int) -> None:
         """``check_sparse_vm_area()``; ENOENT where there is none, which no caller in the kernel tries."""
@@ -575,11 +672,15 @@ class Kernel(Machine):
         return self._mapper.memory.attempts
 
     def _vm_unmap_aliases(self) -> None:
+        self._unmap_aliases(NOWHERE, 0)
+
+    def _unmap_aliases(self, start: int, end: int) -> None:
+        """``_vm_unmap_aliases()``: [start, end) is flushed too, if it is not empty."""
         gone, spans = self._blocks.aliases()
         for vb in gone:
             self._free_vmap_block(vb)
-        start, end = min((span[0] for span in spans), default=BEYOND), max((span[1] for span in spans), default=0)
-        if not self._purge(start, end) and spans:
+        start, end = min([start, *(span[0] for span in spans)]), max([end, *(span[1] for span in spans)])
+        if not self._purge(start, end) and end:
             self._mapper.flush(L_FLUSH_TLB, start, end)
 
     def place_areas(self, addresses: list[int]) -> None:
@@ -647,7 +748,7 @@ class Kernel(Machine):
         if flags & VM_IOREMAP:
             order = (size - 1).bit_length()
             align = 1 << min(max(order, self.arch.page_shift), self.arch.ioremap_max_order)
-        guard = 0 if flags & VM_NO_GUARD else self.arch.page_size
+        guard = self._guard(flags)
         if not self._mapper.memory.attempt():
             raise VmapError(errno.ENOMEM, "no memory for the area")
         whole = self._unsigned_long(size + guard)
@@ -664,11 +765,15 @@ class Kernel(Machine):
             block = self._space.alloc(size, align, *bounds, self._cpu, flags, vm)
             if block >= 0:
                 return block
-            if not purged:  # reclaim_and_purge_vmap_areas()
-                for vb in self._blocks.fragmented():
-                    self._free_vmap_block(vb)
-                self._purge(full=True)
+            if not purged:
+                self._reclaim()
         raise VmapError(errno.ENOMEM, f"no {size} bytes of address space, guard page included, aligned to {align:#x}")
+
+    def _reclaim(self) -> None:
+        """``reclaim_and_purge_vmap_areas()``."""
+        for vb in self._blocks.fragmented():
+            self._free_vmap_block(vb)
+        self._purge(full=True)
 
     def _free_vmap_block(self, vb: VmapBlock) -> None:
         """``free_vmap_block()``."""
@@ -694,6 +799,8 @@ class Kernel(Machine):
             mapper.warn(WarnOn.NO_AREA, f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         mapper.finish(tables)
+        if self._percpu:
+            self._percpu.discard(space.bounds(int(block))[0])
         return int(block)
 
     def _look_back(self, addr: int) -> int:
@@ -711,7 +818,7 @@ class Kernel(Machine):
         if mapping is not None:
             mapping.leaves  # noqa: B018 - the owner may ask for them later
 
-    def _purge(self, start: int = BEYOND, end: int = 0, full: bool = False) -> bool:
+    def _purge(self, start: int = NOWHERE, end: int = 0, full: bool = False) -> bool:
         """``__purge_vmap_area_lazy()``; whether anything waited."""
         tables = self._mapper.tables(0)
         purged = self._space.purge(tables, start, end, full)

@@ -83,6 +83,21 @@ class VmArea:
         return self.addr + self.size
 
 
+@dataclass(frozen=True)
+class VmAreas:
+    """Areas that were taken together.
+
+    :param areas: in the order in which they were asked for.
+    """
+
+    areas: tuple[VmArea, ...]
+
+    @property
+    def addr(self) -> int:
+        """Of the first one that was asked for."""
+        return self.areas[0].addr
+
+
 ZEROES = -1
 
 

@@ -62,6 +62,7 @@ class WarnOn(IntEnum):
     NO_PAGES = 16, "vm_map_ram() of no pages", r"WARN_ON\(size == 0\)"
     NO_RAM = 17, "vm_unmap_ram() where no area is", r"WARN_ON_ONCE\(!va\)"
     POOL_MIXED = 18, "a pool has an area of another size", r"WARN_ON_ONCE\(err\)"
+    TOO_FAR = 19, "areas of pcpu_get_vm_areas() that no address space holds", r"WARN_ON\(true\)"
 
     @classmethod
     def of(cls, line: str) -> int:

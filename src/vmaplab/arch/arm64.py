@@ -99,6 +99,7 @@ def _arm64(name: str, page_shift: int, cont: int, pud_leaf: bool, has: Callable[
         free_flush_per_table=True,
         free_flush_span=lambda shift: 0,
         max_page_order={12: 10, 14: 11, 16: 13}[page_shift],
+        linear=(1 << 64) - (1 << VA_BITS),
         note="48-bit VA; nG clear: set with kpti=1",
     )
 

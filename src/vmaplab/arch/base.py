@@ -54,6 +54,7 @@ class Told(NamedTuple):
     vmalloc_end: int
     ioremap_max_order: int
     huge_vmap: bool
+    linear: int
     table_bits: tuple[int, ...]
 
 
@@ -129,6 +130,8 @@ class Arch:
     :param free_flush_span: ``level shift -> bytes`` that freeing a lower table flushes.
     :param set_memory: what set_memory_ro() and its like do with vmalloc space.
     :param pud_free_needs_page: it needs one spare page while it works.
+    :param linear: where the linear map has physical address 0, without KASLR.
+    :param shmlba: SHMLBA in bytes, or 1 where that is a page.
     :param note: what a reader must know about the values above.
     """
 
@@ -175,6 +178,8 @@ class Arch:
     free_flush_span: Callable[[int], int] = lambda shift: 1 << shift
     pud_free_needs_page: bool = False
     set_memory: SetMemory = field(default_factory=SetMemory)
+    linear: int = 0
+    shmlba: int = 1
     note: str = ""
 
     @property

@@ -61,6 +61,7 @@ def _radix() -> Arch:
         phys_bits=53,
         max_physmem_bits=51,
         max_page_order=8,
+        linear=0xC000_0000_0000_0000,
         note="64 KiB pages, radix MMU",
     )
 
@@ -102,6 +103,7 @@ def _8xx(name: str, page_shift: int) -> Arch:
         max_page_order=8 if large else 10,
         ram_base=16 << 20,
         table_base=4 << 20,
+        linear=0xC000_0000,
         note="VMALLOC_START of a board with 128 MiB of RAM; VMALLOC_END moves with early ioremaps",
     )
 

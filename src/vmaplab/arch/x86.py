@@ -31,7 +31,9 @@ def _leaf_prot(prot: int, level: int) -> int:
     return (prot & ~PAT_4K) | pat | PS
 
 
-def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb: int, max_physmem_bits: int) -> Arch:
+def _x86(
+    name: str, level_names: tuple[str, ...], linear: int, vmalloc_start: int, vmalloc_tb: int, max_physmem_bits: int
+) -> Arch:
     levels = tuple(
         Level(
             name=level_name,
@@ -48,6 +50,7 @@ def _x86(name: str, level_names: tuple[str, ...], vmalloc_start: int, vmalloc_tb
         page_shift=12,
         levels=levels,
         vmalloc_start=vmalloc_start,
+        linear=linear,
         vmalloc_end=vmalloc_start + (vmalloc_tb << 40) - 1,  # VMEMORY_END: inclusive in the kernel too
         page_kernel=PAGE_KERNEL,
         pte_special=1 << 9,
@@ -72,6 +75,6 @@ def arches(_: Callable[[Change], bool]) -> tuple[Arch, ...]:
     """4 and 5 levels, alike in all trees."""
     four, five = ("PTE", "PMD", "PUD", "PGD"), ("PTE", "PMD", "PUD", "P4D", "PGD")
     return (
-        _x86("x86_64", four, 0xFFFF_C900_0000_0000, vmalloc_tb=32, max_physmem_bits=46),
-        _x86("x86_64-la57", five, 0xFFA0_0000_0000_0000, vmalloc_tb=12800, max_physmem_bits=52),
+        _x86("x86_64", four, 0xFFFF_8880_0000_0000, 0xFFFF_C900_0000_0000, vmalloc_tb=32, max_physmem_bits=46),
+        _x86("x86_64-la57", five, 0xFF11_0000_0000_0000, 0xFFA0_0000_0000_0000, vmalloc_tb=12800, max_physmem_bits=52),
     )

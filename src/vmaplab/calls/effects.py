@@ -57,17 +57,29 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Reserves:
+    """It takes several areas at once, without guard pages, and maps nothing.
+
+    :param ends: the step that ends them all.
+    """
+
+    ends: str
+
+
+@dataclass(frozen=True)
 class Ends:
     """It ends an area.
 
     :param frees: the pages of the area go back to the page allocator.
     :param whole_page: any address in a page stands for the page.
     :param counted: it has to be told how many pages there are, of what vm_map_ram() has mapped.
+    :param together: it ends all areas of a call that took several, by the first of them.
     """
 
     frees: bool = False
     whole_page: bool = False
     counted: bool = False
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ class Changes:
     clears: bool = False
 
 
-Effect = Asks | Purges | Maps | Ends | Moves | Changes
+Effect = Asks | Purges | Maps | Reserves | Ends | Moves | Changes
 
 
 def given_pages(given: Given, page: int) -> Ints:

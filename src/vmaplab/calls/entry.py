@@ -6,10 +6,11 @@ from __future__ import annotations
 import errno
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import wraps
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar, cast
 from zlib import crc32
 
@@ -97,6 +98,10 @@ def _power(machine: HasArch, value: int) -> int:
     return align
 
 
+def _longs(machine: HasArch, value: Iterable[int]) -> tuple[int, ...]:
+    return tuple(_unsigned_long(machine, operator.index(one)) for one in value)
+
+
 def _bound(machine: HasArch, value: int | None) -> int | None:
     return None if value is None else _address(machine, value)
 
@@ -132,6 +137,8 @@ Address = Annotated[int, _address]
 """A pointer, as an ``unsigned long``."""
 Power = Annotated[int, _power]
 """A power of two, bytes."""
+Longs = Annotated[Iterable[int], _longs]
+"""Several of :data:`Long`."""
 Bound = Annotated[int | None, _bound]
 """An address, or None for the end of the vmalloc space."""
 Gfp = Annotated[str | int, _one_of(kinds.GFP, "no GFP flags that vmalloc() takes here")]
@@ -183,6 +190,31 @@ def whole_pages(machine: HasArch, addr: int, numpages: int) -> None:
         raise InputError(f"set_memory_*() of {numpages} pages at {addr:#x}: give whole pages, one at least")
 
 
+def of_the_size_alone(machine: HasArch, size: int, flags: int, node: int, align: int, *others: int | None) -> None:
+    """vmalloc() and its like take no flags of an area, no alignment, no bounds."""
+    start, end, _, by = others
+    if by and (flags or align > 1 or start is not None or end is not None):
+        raise InputError(f"{kinds.BY[by]}() takes no flags of an area, no alignment and no bounds")
+
+
+def extents(machine: HasArch, offsets: tuple[int, ...], sizes: tuple[int, ...], align: int) -> None:
+    """pcpu_get_vm_areas() has a BUG_ON() for each of these."""
+    page, most = machine.arch.page_size, kinds.MOST_EXTENTS
+    if len(offsets) != len(sizes) or not 1 <= len(sizes) <= most or 0 in sizes:
+        raise InputError(f"give 1 to {most} areas, of each its offset and a size that is not 0")
+    if align < page or any(value % align for value in (*offsets, *sizes)):
+        raise InputError(f"offsets and sizes are no multiples of the alignment, {align:#x}, which is at least a page")
+    ascending = sorted(zip(offsets, sizes, strict=True))
+    if any(at + size > following for (at, size), (following, _) in pairwise(ascending)):
+        raise InputError("areas of pcpu_get_vm_areas() overlap")
+
+
+def some_bytes(machine: HasArch, kaddr: int, pgoff: int, size: int) -> None:
+    """remap_vmalloc_range_partial() would not end."""
+    if not size % (1 << machine.arch.bits_per_long):
+        raise InputError("remap_vmalloc_range_partial() of 0 bytes does not end: give one at least")
+
+
 def physical(machine: HasArch, phys: int, size: int, prot: int | None) -> None:
     """What ``ioremap()`` refuses before it comes to an area."""
     if size <= 0 or phys < 0 or phys + size > 1 << machine.arch.phys_bits:
@@ -199,6 +231,7 @@ class Returns(Enum):
     ERRNO = "0 or an errno"
     NOTHING = "nothing, also when it refuses"
     FRAME = "a page, or NULL"
+    FRAMES = "0 or an errno, and pages that it inserts"
     PARTS = "where bytes come from"
     TEXT = "text"
     VERDICT = "what would happen"
@@ -214,7 +247,7 @@ class Returns(Enum):
         """What the kernel's caller sees of a failure: 0, ``-errno``, or None for NULL."""
         if self is Returns.NOTHING:
             return 0
-        return -(error.errno or errno.EINVAL) if self is Returns.ERRNO else None
+        return -(error.errno or errno.EINVAL) if self in (Returns.ERRNO, Returns.FRAMES) else None
 
 
 def _verdict(found: SetMemory) -> int:
@@ -228,6 +261,7 @@ _NUMBERS: dict[Returns, Callable[[Any], int]] = {
     Returns.ERRNO: lambda found: 0,
     Returns.NOTHING: lambda found: 0,
     Returns.FRAME: int,
+    Returns.FRAMES: lambda found: crc32(np.asarray(found, dtype=np.uint64).tobytes()),
     Returns.PARTS: lambda found: crc32(repr([tuple(part) for part in found]).encode()),
     Returns.TEXT: lambda found: crc32(found.encode()),
     Returns.VERDICT: _verdict,

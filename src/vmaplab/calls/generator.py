@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vmaplab.arch import Arch
-from vmaplab.calls.effects import Ends, Maps
+from vmaplab.calls.effects import Ends, Maps, Reserves
 from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_MAP, VM_NO_GUARD, VM_SPARSE
 from vmaplab.calls.kinds import merged
 from vmaplab.calls.operation import Operation
@@ -40,7 +40,7 @@ _TAKE = {call.word: call for call in STEPS.values() if isinstance(call, Call) an
 def _ender(word: str) -> Call:
     """The call that ends what the step ``word`` has begun."""
     effect = _TAKE[word].effect
-    assert isinstance(effect, Maps)
+    assert isinstance(effect, Maps | Reserves)
     ender = STEPS[effect.ends]
     assert isinstance(ender, Call)
     return ender
@@ -253,6 +253,8 @@ class _Draw:
         rng, without = self.rng, self._of.without
         number = rng.choice(list(live))
         step = steps[number]
+        if live[number] == "percpu":
+            return [Operation(rng.choice(("lookup", "dump")), number, rng.randrange(step.length))]
         if live[number] == "area":
             if "map_pages" in without:
                 return [Operation("lookup", number, rng.randrange(step.pages))]
@@ -263,8 +265,16 @@ class _Draw:
             return [Operation("map_pages", number, offset, pfns=self.array(limit)[:pages])]
         offset = rng.randrange(step.length + 1)
         if rng.random() < 0.5 or "vread" in without:
-            return [Operation("lookup", number, offset)]
+            return [Operation(rng.choice(("lookup", "lookup", "dump")), number, offset)]
+        if rng.random() < 0.25:
+            return [self._remapped(number, offset)]
         return [Operation("vread", number, offset, pages=rng.randrange(1, 2 * self.pages))]
+
+    def _remapped(self, number: int, offset: int) -> Operation:
+        """A process maps part of an area; now and then more than there is."""
+        pages, rng = self.rng.choice((1, 2, 16, 1 << 40, (1 << 52) - 3)), self.rng
+        first = rng.choice((0, 0, 1, 3, offset, 1 << 52, (1 << 52) - 1))
+        return Operation("remap", number, rng.choice((0, 0, 0, offset)), pages=pages, pfn=first)
 
     def _wrong(self, gone: list[int]) -> Operation:
         """A call that frees what is not there, or not any more."""

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
+
 from vmaplab.calls.flags import (
     VM_ALLOW_HUGE_VMAP,
     VM_DMA_COHERENT,
@@ -24,6 +26,9 @@ from vmaplab.calls.flags import (
 from vmaplab.calls.operation import Operation
 from vmaplab.pages.runs import Pfns, array_of, frame_number, page_count, parse_runs, runs, runs_text
 from vmaplab.pfn import NULL_PFN
+
+MOST_EXTENTS = 64
+"""Areas that pcpu_get_vm_areas() gets at a time here."""
 
 
 class Source(Protocol):
@@ -152,7 +157,8 @@ class AllocPages(Count):
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
         pages = source.rng.choice((1, 2, 3, 5, 8, 16, 64))
         if source.large and source.rng.random() < 0.15:
-            pages = source.rng.choice((min(source.block >> 1, 1024), min(source.block, 2048), 600))
+            block = min(source.block, 2048)
+            pages = source.rng.choice((min(block >> 1, 1024), block, 600, min(2 * block + 1, 2500)))
         return {"pages": pages}
 
 
@@ -167,6 +173,16 @@ class Frame(Kind):
 
     def simpler(self, step: Operation) -> Iterator[Operation]:
         return _less(step, "pfn", 0)
+
+
+class PageOffset(Frame):
+    """How many pages behind an address; any unsigned long."""
+
+    def parse(self, word: str, before: int) -> dict[str, Any]:
+        number = int(word, 0)
+        if not 0 <= number < 1 << 64:
+            raise ValueError("it is no unsigned long")
+        return {"pfn": number}
 
 
 class Range(Kind):
@@ -282,7 +298,7 @@ class VmapFlags(Flags):
         return {"flags": VM_MAP | rng.choice((*_HARMLESS, VM_NO_GUARD, VM_FLUSH_RESET_PERMS))}
 
 
-GFP = ("GFP_KERNEL", "GFP_NOFS", "GFP_NOIO", "GFP_KERNEL_ACCOUNT", "GFP_KERNEL|__GFP_ZERO")
+GFP = ("GFP_KERNEL", "GFP_NOFS", "GFP_NOIO", "GFP_KERNEL_ACCOUNT", "GFP_KERNEL|__GFP_ZERO", "GFP_KERNEL|__GFP_NOFAIL")
 """GFP flags that a vmalloc() can have: an object's vmaplab_vmalloc() takes their place here."""
 
 BY = (
@@ -294,8 +310,14 @@ BY = (
     "__vmalloc",
     "vmalloc_32",
     "vmalloc_huge",
+    "vmalloc_user",
+    "vmalloc_32_user",
 )
 """The members of the vmalloc() family: an object's vmaplab_vmalloc() takes their place here."""
+
+ZEROING = frozenset({"vzalloc", "vzalloc_node", "vmalloc_user", "vmalloc_32_user"})
+"""Those that give zeroes; ``TAKE_GFP``: those that do where their GFP flags say so."""
+TAKE_GFP = frozenset({"__vmalloc_node_range", "__vmalloc", "vmalloc_huge"})
 
 
 def merged(fields: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -370,6 +392,10 @@ class Align(_Bits):
         """To how many pages the step aligns."""
         return 1 << self.of(step)
 
+    def spell(self, pages: int) -> int:
+        """The flags of a step that aligns to ``pages``."""
+        return pages.bit_length() - 1 << self._at
+
     def _number(self, word: str) -> int:
         pages = page_count(word)
         if pages < 1 or pages & (pages - 1):
@@ -381,6 +407,35 @@ class Align(_Bits):
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
         return {"flags": source.rng.choice((0, 0, 0, 0, 1, 4, 9, 10, 14)) << self._at}
+
+
+class VmFlags(_Bits):
+    """``flags=0x100``: flags of an area beside those that the call gives it."""
+
+    def __init__(self) -> None:
+        super().__init__("flags=", 15, 32)
+
+    def _number(self, word: str) -> int:
+        flags = frame_number(word)
+        if flags >= 1 << 32:
+            raise ValueError("flags of an area have 32 bits")
+        return flags
+
+    def _word(self, number: int) -> str:
+        return f"{number:#x}"
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        if source.rng.random() < 0.8:
+            return {"flags": 0}
+        flags = source.rng.choice((VM_USERMAP, VM_DMA_COHERENT, VM_FLUSH_RESET_PERMS, VM_NO_GUARD))
+        return {"flags": flags << self._at}
+
+
+class ExtentsAlign(Align):
+    """``align=16`` beside extents, which are drawn so that it fits."""
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        return {}
 
 
 class Choice(_Bits):
@@ -407,6 +462,7 @@ class Choice(_Bits):
 
 
 HUGE, ALIGN, GFP_FLAGS, FUNCTION = Huge(), Align(), Choice("gfp=", 7, GFP, 0.7), Choice("by=", 11, BY, 0.2)
+VM_FLAGS = VmFlags()
 """The parts of the flags of a vmalloc step."""
 
 
@@ -438,6 +494,41 @@ class Window(Kind):
             return {}
         pages = source.some_pages() * source.rng.choice((1, 2, 8))
         return {"addr": source.start + source.rng.randrange(64) * source.page, "pfn": pages}
+
+
+class Extents(Kind):
+    """``0+8,64+8``: areas that lie so to each other, each its distance and its size, pages; the array has both."""
+
+    def parse(self, word: str, before: int) -> dict[str, Any]:
+        reads = frame_number, page_count
+        parts = [re.fullmatch(r"(\w+)\+(\w+)", part) for part in word.split(",")]
+        numbers = [read(word) for part in parts if part for read, word in zip(reads, part.groups(), strict=True)]
+        if len(numbers) < 2 * len(parts) or 0 in numbers[1::2] or len(parts) > MOST_EXTENTS:
+            raise ValueError(f"it takes 1 to {MOST_EXTENTS} areas like 0+8,64+8: distance and size of each, pages")
+        return {"pfns": np.array(numbers, dtype=np.uint64)}
+
+    def text(self, step: Operation) -> str:
+        numbers = [] if step.pfns is None else step.pfns.tolist()
+        return ",".join(f"{at}+{size}" for at, size in zip(numbers[::2], numbers[1::2], strict=True))
+
+    def simpler(self, step: Operation) -> Iterator[Operation]:
+        numbers = [] if step.pfns is None else step.pfns.tolist()
+        for at in range(0, len(numbers) if len(numbers) > 2 else 0, 2):
+            yield step._replace(pfns=np.array(numbers[:at] + numbers[at + 2 :], dtype=np.uint64))
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        rng, align = source.rng, 1 << source.rng.choice((0, 0, 1, 4, 9))
+        count = rng.choice((1, 2, 2, 3, 4))
+        sizes = [align * rng.choice((1, 1, 2, rng.randrange(1, 9)))] * count
+        if rng.random() < 0.5:
+            sizes = [align * rng.randrange(1, 9) for _ in range(count)]
+        places, end = [], align * rng.choice((0, 0, 1, rng.randrange(64)))
+        for size in sizes:
+            places.append((end, size))
+            end += size + align * rng.choice((0, 0, 1, 16, rng.randrange(1 << 12)))
+        rng.shuffle(places)
+        pfns = np.array([number for place in places for number in place], dtype=np.uint64)
+        return {"pfns": pfns, "flags": ALIGN.spell(align)}
 
 
 class Shift(Kind):

@@ -26,6 +26,7 @@ from vmaplab.calls.effects import (
     Maps,
     Moves,
     Purges,
+    Reserves,
     cleared,
     given_pages,
     nothing_of,
@@ -44,6 +45,7 @@ from vmaplab.calls.entry import (
     Gfp,
     Int,
     Long,
+    Longs,
     Node,
     Number,
     Pages,
@@ -53,11 +55,14 @@ from vmaplab.calls.entry import (
     Setting,
     Shift,
     Step,
+    extents,
     inside,
     kernel_call,
+    of_the_size_alone,
     pages_inside,
     physical,
     range_of_pages,
+    some_bytes,
     whole_chunks,
     whole_pages,
     whole_range,
@@ -65,7 +70,7 @@ from vmaplab.calls.entry import (
 from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP, VM_MAP
 from vmaplab.calls.operation import Operation
 from vmaplab.errors import InputError
-from vmaplab.mapping import Mapping, Part, SetMemory, VmArea
+from vmaplab.mapping import Mapping, Part, SetMemory, VmArea, VmAreas
 
 if TYPE_CHECKING:
     from vmaplab.arch import Arch
@@ -87,6 +92,16 @@ __all__ = [
 ]
 
 PLACE = kinds.Place()
+
+
+def _vmalloc_of(step: Operation, addr: int, page: int) -> tuple[Any, ...]:
+    """The arguments of vmalloc() for a step; of another function of the family the size alone, and GFP flags."""
+    by, gfp = kinds.FUNCTION.of(step), kinds.GFP_FLAGS.of(step)
+    if by:
+        return step.pages * page, 0, NUMA_NO_NODE, 1, None, None, gfp, by
+    flags = kinds.VM_FLAGS.of(step) | (VM_ALLOW_HUGE_VMAP if kinds.HUGE.of(step) else 0)
+    end = addr + step.pfn * page if addr else None
+    return step.pages * page, flags, NUMA_NO_NODE, kinds.ALIGN.pages(step) * page, addr or None, end, gfp, 0
 
 
 class Calls(ABC):
@@ -160,26 +175,19 @@ class Calls(ABC):
         kinds.ALIGN,
         kinds.Window(),
         kinds.GFP_FLAGS,
+        kinds.VM_FLAGS,
         kinds.FUNCTION,
         binding="void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long start, unsigned long end,"
         " unsigned long how, unsigned long flags)",
         example="vmalloc 512 huge",
         help="`__vmalloc_node_range()` of 512 pages, with VM_ALLOW_HUGE_VMAP; `align=16` (pages),"
-        " `at=0xffff800080000000+600` (from where, and how many pages) and `gfp=GFP_NOFS` may follow, or"
-        " `by=vzalloc`: that function instead",
-        gives=lambda step, addr, page: (
-            step.pages * page,
-            VM_ALLOW_HUGE_VMAP if kinds.HUGE.of(step) else 0,
-            NUMA_NO_NODE,
-            kinds.ALIGN.pages(step) * page,
-            addr or None,
-            addr + step.pfn * page if addr else None,
-            kinds.GFP_FLAGS.of(step),
-            kinds.FUNCTION.of(step),
-        ),
+        " `at=0xffff800080000000+600` (from where, and how many pages), `gfp=GFP_NOFS` and `flags=0x100`"
+        " (VM_FLUSH_RESET_PERMS) may follow, or `by=vzalloc`: that function instead",
+        gives=_vmalloc_of,
         returns=Returns.ADDRESS,
-        effect=Maps("vfree", None, metadata=True),
+        effect=Maps("vfree", None, guard=None, metadata=True),
         weight=18,
+        check=of_the_size_alone,
     )
     def vmalloc(
         self,
@@ -195,7 +203,7 @@ class Calls(ABC):
         """``__vmalloc_node_range(size, align, start, end, gfp_mask, ...)`` with PAGE_KERNEL.
 
         :param size: bytes.
-        :param flags: VM_ALLOW_HUGE_VMAP for what ``vmalloc_huge()`` does.
+        :param flags: ``VM_*`` beside VM_ALLOC: VM_ALLOW_HUGE_VMAP for what ``vmalloc_huge()`` does.
         :param align: of the area, bytes.
         :param start: lowest address of the area; VMALLOC_START if None. ``end``: likewise, where it has to end.
         :param gfp: the name of the GFP flags, of those that ``vmaplab.calls.kinds.GFP`` has.
@@ -207,15 +215,16 @@ class Calls(ABC):
         "vrealloc",
         PLACE,
         kinds.AllocPages(),
-        binding="void *vmaplab_vrealloc(unsigned long addr, unsigned long size)",
+        kinds.GFP_FLAGS,
+        binding="void *vmaplab_vrealloc(unsigned long addr, unsigned long size, unsigned long how)",
         example="vrealloc @0 40",
-        help="`vrealloc()` to 40 pages; 6.12 on",
-        gives=lambda step, addr, page: (addr, step.pages * page),
+        help="`vrealloc()` to 40 pages; `gfp=GFP_NOFS` may follow; 6.12 on",
+        gives=lambda step, addr, page: (addr, step.pages * page, kinds.GFP_FLAGS.of(step)),
         returns=Returns.ADDRESS,
         effect=Moves("vmalloc"),
     )
-    def vrealloc(self, addr: Address, size: Long) -> Mapping:
-        """``vrealloc(p, size, GFP_KERNEL)``: the same area where it is large enough, or a new one; 0 bytes free it."""
+    def vrealloc(self, addr: Address, size: Long, gfp: Gfp = "GFP_KERNEL") -> Mapping:
+        """``vrealloc(p, size, flags)``: the same area where it is large enough, or a new one; 0 bytes free it."""
 
     def vzalloc(self, size: int, node: int = NUMA_NO_NODE) -> Mapping:
         """``vzalloc_node(size, node)``: as :meth:`vmalloc`. The pages are zeroed; no machine keeps contents."""
@@ -295,6 +304,46 @@ class Calls(ABC):
 
         :param size: bytes, without the guard page.
         """
+
+    @kernel_call(
+        "struct vm_struct **pcpu_get_vm_areas(const unsigned long *offsets, const size_t *sizes, int nr_vms,"
+        " size_t align)",
+        "percpu",
+        kinds.Extents(),
+        kinds.ExtentsAlign(),
+        binding="void *vmaplab_percpu(unsigned long *extents, int nr_vms, size_t align, unsigned long *out)",
+        example="percpu 0+8,64+8 align=4",
+        help="`pcpu_get_vm_areas()` of areas of 8 pages each, the second 64 pages behind the first, as the per-CPU"
+        " allocator takes them; with SMP",
+        gives=lambda step, addr, page: (
+            [int(number) * page for number in pages_of(step)[::2]],
+            [int(number) * page for number in pages_of(step)[1::2]],
+            kinds.ALIGN.pages(step) * page,
+        ),
+        returns=Returns.ADDRESS,
+        effect=Reserves("percpu_free"),
+        weight=5,
+        check=extents,
+    )
+    def pcpu_get_vm_areas(self, offsets: Longs, sizes: Longs, align: Power) -> VmAreas:
+        """``pcpu_get_vm_areas(offsets, sizes, nr_vms, align)``: areas that lie so to each other, as high as can be.
+
+        :param offsets: of each area, bytes; ``sizes``: likewise. All are multiples of ``align``, and none overlap.
+        """
+
+    @kernel_call(
+        "void pcpu_free_vm_areas(struct vm_struct **vms, int nr_vms)",
+        "percpu_free",
+        PLACE,
+        binding="void vmaplab_percpu_free(void *vms, int nr_vms)",
+        example="percpu_free @0",
+        help="`pcpu_free_vm_areas()` of what step 0 took",
+        gives=lambda step, addr, page: (addr,),
+        returns=Returns.NOTHING,
+        effect=Ends(together=True),
+    )
+    def pcpu_free_vm_areas(self, addr: Address) -> None:
+        """``pcpu_free_vm_areas(vms, nr_vms)`` of the areas whose first one is at ``addr``; EINVAL if there are none."""
 
     @kernel_call(
         "int vm_area_map_pages(struct vm_struct *area, unsigned long start, unsigned long end, struct page **pages)",
@@ -498,6 +547,44 @@ class Calls(ABC):
     )
     def vmalloc_to_pfn(self, addr: Address) -> int:
         """``vmalloc_to_pfn(addr)``: the page frame that ``addr`` maps to; EINVAL if nothing is mapped there."""
+
+    @kernel_call(
+        "int remap_vmalloc_range_partial(struct vm_area_struct *vma, unsigned long uaddr, void *kaddr,"
+        " unsigned long pgoff, unsigned long size)",
+        "remap",
+        PLACE,
+        kinds.AreaPages(),
+        kinds.PageOffset(),
+        binding="int vmaplab_remap(unsigned long kaddr, unsigned long pgoff, unsigned long size, unsigned long uaddr)",
+        example="remap @0 16 0x3",
+        help="`remap_vmalloc_range_partial()` of 16 pages from page 3 of an area with VM_USERMAP on: which pages a"
+        " process gets",
+        gives=lambda step, addr, page: (addr, step.pfn, step.pages * page),
+        returns=Returns.FRAMES,
+        effect=Asks(),
+        check=some_bytes,
+    )
+    def remap_vmalloc_range_partial(self, kaddr: Address, pgoff: Long, size: Long) -> list[int]:
+        """``remap_vmalloc_range_partial(vma, uaddr, kaddr, pgoff, size)``: the page frames that the process gets.
+
+        :param pgoff: pages behind ``kaddr`` where to begin; ``size``: bytes.
+        """
+
+    @kernel_call(
+        "bool vmalloc_dump_obj(void *object)",
+        "dump",
+        PLACE,
+        example="dump @0+3",
+        help="what `vmalloc_dump_obj()` prints of an address, without the caller",
+        gives=lambda step, addr, page: (addr,),
+        returns=Returns.TEXT,
+        effect=Asks(),
+    )
+    def vmalloc_dump_obj(self, addr: Address) -> str:
+        """``vmalloc_dump_obj(object)``: what it prints, but for the caller; "" where it knows no area.
+
+        It looks in the node of the address alone (6.9 on), so an address far behind an area's start may be unknown.
+        """
 
     @kernel_call(
         "long vread_iter(struct iov_iter *iter, const char *addr, size_t count)",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vmaplab.arch import Arch
-from vmaplab.calls.effects import Changes, Ends, Maps, Moves
+from vmaplab.calls.effects import Changes, Ends, Maps, Moves, Reserves
 from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, WINDOW, Generator
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import SHRINK_S, shrink
@@ -36,7 +36,9 @@ SAMPLE = 8
 """Of so many scenarios one is judged beside the comparison, where nothing else is said."""
 VARIED = 0.25
 """Which share of the scenarios is like others that reached new code, once there are some."""
-OLD_ALLOCATOR = frozenset({"map_ram", "unmap_ram", "map_pages", "unmap_pages", "vread", "info", "shrink", WINDOW})
+OLD_ALLOCATOR = frozenset(
+    {"map_ram", "unmap_ram", "map_pages", "unmap_pages", "vread", "info", "shrink", "percpu", WINDOW}
+)
 """Calls that are not compared on trees before ``struct vmap_node`` (6.9): the model does not have their forms of that
 time."""
 
@@ -177,6 +179,8 @@ class Plan:
         without = frozenset[str]() if self.built.has_nodes else OLD_ALLOCATOR
         if "VREALLOC" not in self.built.probed:
             without |= {"vrealloc"}
+        if self.built.config.get("SMP") != "y":
+            without |= {"percpu"}
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}
         # Failing allocations are few scenarios: those arrays are all of one call, and each table is run again to fail.
@@ -294,6 +298,8 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
             continue
         if call.binding is None:
             raise InputError(f"'{step.call}' is answered by the model alone; use 'vmaplab replay'")
+        if not isinstance(call.effect, Maps | Changes):
+            continue
         last = step.pfn + step.pages if step.pfns is None else 0
         if isinstance(call.effect, Maps) and call.effect.memory is False and step.pfns is not None:
             last = int(step.pfns.max()) + 1
@@ -424,7 +430,7 @@ def careless(scenario: Scenario) -> bool:
         if isinstance(effect, Ends):
             made = effect_of(scenario.steps[step.ref].call) if step.ref >= 0 else None
             made = effect_of(made.to) if isinstance(made, Moves) else made
-            if not isinstance(made, Maps) or step.call not in (made.ends, f"{made.ends}_atomic"):
+            if not isinstance(made, Maps | Reserves) or step.call not in (made.ends, f"{made.ends}_atomic"):
                 return True
     return False
 

@@ -23,9 +23,6 @@ Ran = NDArray[np.uint8]
 VMALLOC = "mm/vmalloc.c"
 
 _EARLY = "areas from before vmalloc_init(): none is registered here"
-_PER_CPU = "pcpu_get_vm_areas(), of the percpu allocator: no step calls it"
-_USER = "needs a user's mapping, or its alignment: no step calls it"
-_RESET = "pages of a vmalloc() with VM_FLUSH_RESET_PERMS: no step asks for that"
 NO_STEP = {
     "is_vmalloc_or_module_addr": "no step calls it",
     "vmalloc_to_pfn": "vmalloc_to_page() does the work; 'lookup' calls that",
@@ -39,21 +36,8 @@ NO_STEP = {
     "vmap_init_free_space": _EARLY,
     "vmalloc_init": _EARLY,
     "proc_vmalloc_init": "makes /proc/vmallocinfo at boot",
-    "pcpu_get_vm_areas": _PER_CPU,
-    "pcpu_free_vm_areas": _PER_CPU,
-    "pvm_find_va_enclose_addr": _PER_CPU,
-    "pvm_determine_end_from_reverse": _PER_CPU,
-    "node_to_va": _PER_CPU,
-    "free_vmap_area": _PER_CPU,
-    "setup_vmalloc_vm": _PER_CPU,
-    "vmalloc_user_noprof": _USER,
-    "vmalloc_32_user_noprof": _USER,
-    "vmalloc_user": _USER,
-    "vmalloc_32_user": _USER,
-    "remap_vmalloc_range_partial": _USER,
-    "remap_vmalloc_range": _USER,
-    "set_area_direct_map": _RESET,
-    "vm_reset_perms": _RESET,
+    "free_vmap_area": "undoes an allocation where KASAN's shadow fails",
+    "remap_vmalloc_range": "calls remap_vmalloc_range_partial(), as the step 'remap' does",
     "vmap_node_shrink_count": "counts for the shrinker; 'shrink' scans",
 }
 """Functions of mm/vmalloc.c of which lines can be out of the reach of all steps, and why."""

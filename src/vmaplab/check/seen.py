@@ -80,7 +80,8 @@ class Seen:
         if self.replaced:
             told.append(f"{self.replaced} took the place of tables")
         if self.undefined:
-            told.append(f"{self.undefined} scenarios ended early in what is not defined: they go through a leaf")
+            what = "they go through a leaf, or wait for ever"
+            told.append(f"{self.undefined} scenarios ended early in what is not defined: {what}")
         if self.guided:
             told.append("addresses of areas taken from the object")
         return "; ".join(told)

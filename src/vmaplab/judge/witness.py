@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.calls.effects import MANY, NOTHING, Asks, Changes, Effect, Ends, Given, Maps, Moves, Purges
+from vmaplab.calls.effects import MANY, NOTHING, Asks, Changes, Effect, Ends, Given, Maps, Moves, Purges, Reserves
 from vmaplab.calls.flags import VM_FLUSH_RESET_PERMS, VM_NO_GUARD, VM_SPARSE
 from vmaplab.calls.table import STEPS, Call, Returns
 from vmaplab.errors import InputError, Violation, VmapError
@@ -60,6 +60,7 @@ class Held:
     :param metadata: per page, whether KMSAN has a shadow page and an origin page for it.
     :param sparse: vm_area_map_pages() may map in it.
     :param nested: the area of its page array, if that is in the vmalloc space too.
+    :param others: if it is the first of several that were taken together, the others; of those (0,).
     """
 
     addr: int
@@ -70,6 +71,7 @@ class Held:
     metadata: NDArray[np.bool_]
     sparse: bool = False
     nested: list[int] = field(default_factory=list)
+    others: tuple[int, ...] = ()
 
     @property
     def area(self) -> Area:
@@ -79,7 +81,7 @@ class Held:
     @property
     def ender(self) -> Call:
         """The call that ends it."""
-        assert isinstance(self.call.effect, Maps)
+        assert isinstance(self.call.effect, Maps | Reserves)
         ender = STEPS[self.call.effect.ends]
         assert isinstance(ender, Call)
         return ender
@@ -138,6 +140,7 @@ class Witness(Watched):
             Asks: self._asked,
             Purges: self._purged,
             Maps: self._maps,
+            Reserves: self._reserves,
             Ends: self._ends,
             Moves: self._moves,
             Changes: self._changes,
@@ -247,6 +250,26 @@ class Witness(Watched):
         self._settle(call, seen, made=None if effect.quiet else made)
         return made
 
+    def _reserves(self, call: Call, given: Given, run: Run) -> Any:
+        """A call that takes several areas."""
+        seen = len(self.kernel.log)
+        try:
+            made = run()
+        except VmapError as error:
+            self._settle(call, seen, refused=True)
+            if error.bug:
+                self.catch_up()
+            raise
+        first, *others = (
+            self._hold(area.addr, np.full(size // self._page, NOTHING, dtype=np.int64), call, given)
+            for area, size in zip(made.areas, given["sizes"], strict=True)
+        )
+        first.others = tuple(held.addr for held in others)
+        for held in others:
+            held.others = (0,)
+        self._settle(call, seen)
+        return made
+
     def _hold_own(self, call: Call, given: Given, mapping: Mapping) -> None:
         """Remember an area for which the kernel took the pages."""
         size = given["size"]
@@ -259,6 +282,8 @@ class Witness(Watched):
         starts = actual.entries["va"]
         spans = joined(starts, starts + actual.entries["size"])
         mapped = next(end for start, end in spans if start <= mapping.addr < end) - mapping.addr
+        if given["flags"] & VM_NO_GUARD:  # the area of its page array can follow at once
+            mapped = min(mapped, self._area_bytes(mapping.addr))
         largest = 1 << max(self.kernel.arch.levels[1].shift, *(group.shift for group in self.kernel.arch.groups), 0)
         if mapped >= size + largest:  # a huge vmalloc() is rounded up to whole leaves
             raise Violation(f"vmalloc() of {size} bytes maps {mapped}")
@@ -272,7 +297,10 @@ class Witness(Watched):
         """A call that returns nothing and ends an area."""
         effect, addr = call.effect, given["addr"]
         assert isinstance(effect, Ends)
-        gone = self._counted(call, addr, given["count"]) if effect.counted else self._ended(call, effect, addr)
+        if effect.together:
+            gone = self._all_of(addr)
+        else:
+            gone = self._counted(call, addr, given["count"]) if effect.counted else self._ended(call, effect, addr)
         seen, refused = len(self.kernel.log), None
         try:
             run()
@@ -326,9 +354,17 @@ class Witness(Watched):
             self._lose_sight(f"{call.method}() of what vm_map_ram() has mapped")
         if held is None:
             return []
+        if held.others or isinstance(held.call.effect, Reserves):
+            self._lose_sight(f"{call.method}() of one of several areas that were taken together")
         if held.is_own and (not effect.frees or self._is_nested(held)):
             self._lose_sight(f"{call.method}() of an area whose pages somebody else has to free")
         return [held, *(self._held[nested] for nested in held.nested if effect.frees)]
+
+    def _all_of(self, addr: int) -> list[Held]:
+        """The areas that were taken together, by the first of them."""
+        first = self._held.get(addr)
+        together = first is not None and isinstance(first.call.effect, Reserves) and first.others != (0,)
+        return [first, *(self._held[other] for other in first.others)] if first and together else []
 
     def _counted(self, call: Call, addr: int, count: int) -> list[Held]:
         """The area that a call ends which must be told how many pages there are."""
@@ -348,7 +384,7 @@ class Witness(Watched):
         self.catch_up()
         nested = {addr for held in self._held.values() for addr in held.nested}
         for addr, held in list(self._held.items()):
-            if addr not in nested:
+            if addr not in nested and held.others != (0,):
                 self._invoke(held.ender, (addr, len(held.pfns))[: len(held.ender.arguments)])
         self.catch_up()
         self.vm_unmap_aliases()
@@ -380,18 +416,20 @@ class Witness(Watched):
     def _hold(self, addr: int, pfns: Ints, call: Call, given: Given) -> Held:
         """Remember a new area, after a look at where it lies."""
         arch, effect, flags = self.kernel.arch, call.effect, given.get("flags", 0)
-        assert isinstance(effect, Maps)
-        guard = not flags & VM_NO_GUARD if effect.guard is None else effect.guard
+        guard = isinstance(effect, Maps) and effect.guard
+        if guard is None:
+            guard = not flags & VM_NO_GUARD
         end = addr + (len(pfns) + guard) * self._page
         sparse = bool(guard and flags & (VM_SPARSE | VM_FLUSH_RESET_PERMS) == VM_SPARSE)
-        rights: int | None = self.form.device_rights if effect.device else self.form.data_rights
+        device = isinstance(effect, Maps) and effect.device
+        rights: int | None = self.form.device_rights if device else self.form.data_rights
         if given.get("prot") is not None:
             rights = None
-        metadata = np.broadcast_to(np.bool_(effect.metadata), (len(pfns), 2))
+        metadata = np.broadcast_to(np.bool_(isinstance(effect, Maps) and effect.metadata), (len(pfns), 2))
         held = Held(addr, end, pfns, call, rights, metadata if len(pfns) > MANY else metadata.copy(), sparse)
         name = call.method
         start, stop = arch.vmalloc_start, self._meta[0] - 1 if self._quarter else arch.vmalloc_end
-        if effect.device and arch.ioremap_start:
+        if device and arch.ioremap_start:
             start, stop = arch.ioremap_start, arch.ioremap_end
         if addr > MAX_ADDR:
             raise Violation(f"{name}() returns ERR_PTR(-{errno.errorcode.get((1 << 64) - addr)}) instead of NULL")
@@ -426,6 +464,11 @@ class Witness(Watched):
         lines = [line.split() for line in self.kernel.vmalloc_info().splitlines()]
         bounds = [words[0].split("-") for words in lines if words[-1] == "vm_map_ram"]
         return [(int(start, 16), int(end, 16)) for start, end in bounds]
+
+    def _area_bytes(self, addr: int) -> int:
+        """How long the area at ``addr`` is, by /proc/vmallocinfo."""
+        bounds = (line.split()[0].split("-") for line in self.kernel.vmalloc_info().splitlines())
+        return next((int(end, 16) - addr for start, end in bounds if int(start, 16) == addr), 0)
 
     def _in_ram(self, addr: int) -> bool:
         return any(start <= addr < end for start, end in self._ram())

@@ -50,11 +50,9 @@ _raw_spin_lock_irqsave _raw_spin_unlock_irqrestore _raw_spin_lock_bh
 _raw_spin_unlock_bh _raw_read_lock _raw_read_unlock _raw_write_lock _raw_write_unlock
 queued_spin_lock_slowpath __local_bh_enable_ip __local_bh_disable_ip __cond_resched __cond_resched_lock
 synchronize_rcu rcu_barrier __rcu_read_lock __rcu_read_unlock
-schedule_timeout_uninterruptible blocking_notifier_call_chain
+dump_stack blocking_notifier_call_chain
 shrinker_register dump_page
 flush_tlb_all debug_check_no_obj_freed debug_check_no_locks_freed __sync_icache_dcache flush_icache_pte flush_icache_all
-_printk set_direct_map_default set_direct_map_invalid set_direct_map_default_noflush
-set_direct_map_invalid_noflush
 """
 SILENT = frozenset(_SILENT.split())
 """Functions without an effect that vmalloc could see; they return 0."""
@@ -68,6 +66,8 @@ FREE_TABLES = ("pmd_free_pte_page", "__pmd_free_pte_page", "pud_free_pmd_page")
 HEAP_BYTES = 1 << 26
 SPARE_PAGES = 16
 """Pages behind the table memory that can be had as something else than a table, at a time."""
+OWED, INVALID, FLUSHED = "not reset", "invalid, without a TLB flush since", "invalid and flushed"
+"""What is known of the direct map of a page of an area with VM_FLUSH_RESET_PERMS, in words."""
 _ALIGN = 64
 _NEW, _FREED, _RED = b"\x5a", b"\x6b", b"\xbb"  # slab's POISON_INUSE, POISON_FREE, SLUB_RED_INACTIVE
 _FORMAT = re.compile(r"%(?:[-+ #0]*\d*(?:\.\d+)?)(?:hh|h|ll|l|z)?([a-zA-Z%])[A-Za-z]?")
@@ -115,12 +115,20 @@ class Rest:
     :ivar work: work that waits to be run, in order: address of the ``struct work_struct`` -> CPU asked for.
     :ivar callbacks: of ``call_rcu()``, in order: addresses of the ``struct rcu_head`` and of the function.
     :ivar areas: addresses of the areas taken, in order, where the object tells them.
-    :ivar gfp_zero: the value of __GFP_ZERO; ``gfp_reclaim``: of __GFP_DIRECT_RECLAIM.
+    :ivar gfp_zero: the value of __GFP_ZERO; ``gfp_reclaim``: of __GFP_DIRECT_RECLAIM; ``gfp_account``, ``gfp_nofail``.
     :ivar atomic: what forbids to sleep now, in words; "" if nothing does.
+    :ivar forbidden: the GFP flags that the call was given, and the bits that no allocation may have for it;
+        ``scope``: the bits that the task has forbidden itself. ``waits``: that call has __GFP_NOFAIL, so that tables
+        and slab objects are there when it needs them.
     :ivar counters: item of ``mod_node_page_state()`` -> the sum of its changes.
     :ivar messages: what was printed with a WARN() since the owner last looked.
     :ivar copied: what vread_iter() copied: page struct, offset and bytes.
-    :ivar text: what was printed to a seq_file, without the names of callers.
+    :ivar text: what was printed to a seq_file, without the names of callers; ``printed``: by printk().
+    :ivar inserted: what vm_insert_page() got: user address and page frame.
+    :ivar accounted: page frames in use that were allocated with __GFP_ACCOUNT; ``charged``: what their memory cgroup
+        counts as MEMCG_VMALLOC, or None where the tree has no such counter.
+    :ivar dirty: page frames in use that were allocated without __GFP_ZERO.
+    :ivar direct: page frames whose direct map somebody has to reset: OWED, INVALID, or FLUSHED since.
     """
 
     def __init__(self, arch: Arch, tables_end: int) -> None:
@@ -129,7 +137,10 @@ class Rest:
         self.cpu: Cpu
         self.heap_start = 0
         self.heap = memoryview(bytearray())
-        self.gfp_zero = self.gfp_reclaim = 0
+        self.gfp_zero = self.gfp_reclaim = self.gfp_account = self.gfp_nofail = 0
+        self.forbidden = "", 0
+        self.waits = False
+        self.scope: Callable[[], int] = lambda: 0
         self.atomic: Callable[[], str] = lambda: ""
         self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
         self.first_table = 0  # physical address of the first table after the PGD
@@ -165,6 +176,12 @@ class Rest:
         self.messages: list[str] = []
         self.copied: list[tuple[int, int, int]] = []
         self.text: list[str] = []
+        self.printed: list[str] = []
+        self.inserted: list[tuple[int, int]] = []
+        self.dirty: set[int] = set()
+        self.accounted: set[int] = set()
+        self.charged = 0 if "vmaplab_mod_memcg_page_state" in self._answers else None
+        self.direct: dict[int, str] = {}
         self._objects: dict[int, int] = {}
         self._places: dict[int, int] = {}  # where each was allocated: what that call returns to
         self._nodes: set[int] = set()  # those of them that are nodes of an xarray
@@ -231,8 +248,11 @@ class Rest:
         """
         if gfp & self.gfp_reclaim and (why := self.atomic()):
             raise KernelFault(f"{self.cpu.caller()} allocates memory and may sleep for it, {why}")
+        asked, bits = self.forbidden
+        if gfp & bits & ~self.scope():
+            raise KernelFault(f"{self.cpu.caller()} allocates memory with {gfp:#x}, and its caller asked for {asked}")
         self.attempts += 1
-        return self.attempts - 1 in self._failing
+        return self.attempts - 1 in self._failing and not self.waits
 
     def limit_pages(self, most: int, largest: int | None) -> None:
         """Let at most ``most`` pages be in use, tables aside, and no block above order ``largest``, if one is said."""
@@ -372,7 +392,8 @@ class Rest:
 
     def _table(self, level: int, gfp: int) -> int:
         """A page for a table of ``level`` (-1: for other use), physical; 0 if there is none."""
-        if self._refuses(gfp) or (self.limit is not None and len(self._tables) >= self.limit):
+        short = self.limit is not None and len(self._tables) >= self.limit and not self.waits
+        if self._refuses(gfp) or short:
             return 0
         size = self._arch.page_size
         free = self._free_tables.get(level)
@@ -406,13 +427,25 @@ class Rest:
         if level is not None:
             phys = self._table(level, gfp)
             return self.page_of(phys >> self._arch.page_shift) if phys else 0
-        pages = self._buddy().alloc_pages(order, 0 if self._refuses(gfp) else 1 << order)
+        nofail = bool(gfp & self.gfp_nofail)
+        pages = self._buddy().alloc_pages(order, 0 if self._refuses(gfp) else 1 << order, nofail)
+        if nofail and not len(pages):
+            raise Undefined(f"{self.cpu.caller()} waits for a page of order {order} that never comes")
         if not len(pages):
             return 0
-        self._owned.update(pages.tolist())
+        self._own(pages, gfp)
         if order:
             self._whole[int(pages[0])] = order
         return self.page_of(int(pages[0]))
+
+    def _own(self, pages: NDArray[np.uint64], gfp: int) -> None:
+        """Hand out ``pages``."""
+        numbers = pages.tolist()
+        self._owned.update(numbers)
+        if not gfp & self.gfp_zero:
+            self.dirty.update(numbers)
+        if gfp & self.gfp_account:
+            self.accounted.update(numbers)
 
     @stands_for("void split_page(struct page *page, unsigned int order)")
     def _split_page(self, page: int, order: int) -> None:
@@ -450,7 +483,7 @@ class Rest:
     )
     def _alloc_pages_bulk(self, gfp: int, nr_pages: int, page_array: int) -> int:
         pages = self._buddy().alloc_pages(0, 0 if self._refuses(gfp) else nr_pages)
-        self._owned.update(pages.tolist())
+        self._own(pages, gfp)
         self.cpu.write(page_array, self.pages_of(pages).tobytes())
         return len(pages)
 
@@ -490,6 +523,14 @@ class Rest:
             )
         self._whole.pop(pfn, None)
         self._owned.difference_update(pages)
+        self.dirty.difference_update(pages)
+        self.accounted.difference_update(pages)
+        for one in pages if self.direct else ():
+            if one in self.direct:
+                raise KernelFault(
+                    f"{self.cpu.caller()} frees page frame {one:#x} of an area with VM_FLUSH_RESET_PERMS, and its "
+                    f"direct map is {self.direct[one]}"
+                )
 
     @stands_for("void __free_pages(struct page *page, unsigned int order)")
     def _free_pages_of(self, page: int, order: int) -> None:
@@ -508,7 +549,20 @@ class Rest:
     @stands_for("void flush_tlb_kernel_range(unsigned long start, unsigned long end)")
     @stands_for("void vmaplab_flush_tlb_kernel_range(unsigned long start, unsigned long end)")
     def _flush_tlb_kernel_range(self, start: int, end: int) -> None:
+        for pfn, state in self.direct.items():
+            if state == INVALID and start <= self.virt_of(pfn << self._arch.page_shift) < end:
+                self.direct[pfn] = FLUSHED
         self._range(L_FLUSH_TLB, start, end)
+
+    @stands_for("int set_direct_map_invalid_noflush(struct page *page)")
+    def _set_direct_map_invalid_noflush(self, page: int) -> None:
+        self.direct[self.pfn_of(page)] = INVALID
+
+    @stands_for("int set_direct_map_default_noflush(struct page *page)")
+    def _set_direct_map_default_noflush(self, page: int) -> None:
+        pfn = self.pfn_of(page)
+        if (state := self.direct.pop(pfn, OWED)) != FLUSHED:
+            raise KernelFault(f"{self.cpu.caller()} resets the direct map of page frame {pfn:#x}, which is {state}")
 
     @stands_for("void vmaplab___flush_tlb_kernel_pgtable(unsigned long start)")
     def _flush_tlb_kernel_pgtable(self, start: int) -> None:
@@ -530,6 +584,11 @@ class Rest:
     def _mod_node_page_state(self, item: int, delta: int) -> None:
         item &= 0xFFFF_FFFF
         self.counters[item] = self.counters.get(item, 0) + signed(delta)
+
+    @stands_for("void vmaplab_mod_memcg_page_state(struct page *page, int item, int val)")
+    def _mod_memcg_page_state(self, page: int, val: int) -> None:
+        if self.charged is not None and self.pfn_of(page) in self.accounted:
+            self.charged += val
 
     @stands_for("void vmaplab_misuse(const char *what, unsigned long lock, unsigned long place)")
     def _misuse(self, what: int, lock: int, place: int) -> None:
@@ -579,9 +638,21 @@ class Rest:
             given = self.cpu.argument(number)
             if kind == "s":
                 return self.cpu.text(given)
-            return f"{given:#x}" if kind == "p" else f"{given:x}" if kind == "x" else str(given)
+            if kind == "x":
+                return f"{given:#x}" if "#" in match[0] else f"{given:x}"
+            return f"{given:#x}" if kind == "p" else str(given if "l" in match[0] else given & 0xFFFF_FFFF)
 
-        return _FORMAT.sub(value, self.cpu.text(fmt)).strip().lstrip("\x01234567")
+        return _FORMAT.sub(value, re.sub("^\x01.", "", self.cpu.text(fmt))).strip()
+
+    @stands_for("int _printk(const char *fmt, ...)")
+    def _printk(self, fmt: int) -> None:
+        self.printed.append(self._formatted(fmt, 1))
+
+    @stands_for("int vmaplab_vm_insert_page(struct vm_area_struct *vma, unsigned long addr, struct page *page)")
+    def _vm_insert_page(self, addr: int, page: int) -> None:
+        if not page:
+            raise KernelFault(f"BUG at vm_insert_page(), which {self.cpu.caller()} gives no page")
+        self.inserted.append((addr, self.pfn_of(page)))
 
     @stands_for(
         "size_t copy_page_to_iter_nofault(struct page *page, unsigned int offset, size_t bytes, struct iov_iter *i)",
@@ -620,6 +691,7 @@ class Rest:
     @stands_for("int mutex_trylock(struct mutex *lock)")
     @stands_for("int lock_is_held_type(const struct lockdep_map *lock, int read)")
     @stands_for("bool rcu_is_watching(void)")
+    @stands_for("int __printk_ratelimit(const char *func)")
     def _yes(self) -> int:
         return 1
 
@@ -640,6 +712,10 @@ class Rest:
     @stands_for("long vmaplab_take_work(struct work_struct *work)")
     def _take_work(self, work: int) -> int:
         return self.work.pop(work, -1)
+
+    @stands_for("long schedule_timeout_uninterruptible(long timeout)")
+    def _schedule_timeout_uninterruptible(self) -> None:
+        raise Undefined(f"{self.cpu.caller()} waits for memory, or for addresses, and nobody gives them back")
 
     @stands_for("void panic(const char *fmt, ...)")
     def _panic(self, fmt: int) -> None:

@@ -38,8 +38,10 @@ CONFIG = (
     "DEBUG_BUGVERBOSE=y",
     "CC_OPTIMIZE_FOR_PERFORMANCE=y",
     "PROC_FS=y",
+    "PRINTK=y",
 )
-"""What every build has: WARN() with file and line, /proc, and the optimisation of distribution kernels."""
+"""What every build has: WARN() with file and line, /proc, what vmalloc_dump_obj() prints, and the optimisation of
+distribution kernels."""
 
 OBJECTS = (
     "mm/memory.o",
@@ -109,7 +111,7 @@ class KernelBuild:
             lazy = ("lazy_mmu_mode_enable", "lazy_mmu_mode_disable")
         locked = f"#ifdef CONFIG_PREEMPTION\n{_marks(dict.fromkeys(lazy, 0))}#endif\n"
         told = _marks({**MARKS, **self.family.marks}) + locked
-        marks.write_text(told + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
+        marks.write_text(told + _INSTEAD + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
         tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
         parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/mm/vmalloc.c"']
         parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
@@ -369,6 +371,15 @@ _FIRST_ERROR = [
 ]
 _COMPILER = re.compile(r"unrecognized command|unknown option|internal compiler error|command not found|too old")
 
+
+_INSTEAD = """
+#include <linux/memcontrol.h>
+int vmaplab_vm_insert_page(struct vm_area_struct *vma, unsigned long addr, struct page *page);
+#define vm_insert_page vmaplab_vm_insert_page
+void vmaplab_mod_memcg_page_state(struct page *page, int item, int val);
+#define mod_memcg_page_state vmaplab_mod_memcg_page_state
+"""
+"""Neither the page tables of processes nor memory cgroups are run: the engine gets what would be told to them."""
 
 _TELL_AREAS = """
 void vmaplab_alloc_vmap_area(unsigned long addr, unsigned long size);

@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.calls.effects import Ends, Moves
-from vmaplab.calls.flags import VM_NO_GUARD
+from vmaplab.calls.flags import VM_ALLOC, VM_FLUSH_RESET_PERMS, VM_NO_GUARD
+from vmaplab.calls.kinds import BY, GFP, TAKE_GFP, ZEROING
 from vmaplab.calls.table import STEPS, Call, Returns, check_cpu
 from vmaplab.changes import Change
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
-from vmaplab.errors import InputError, KernelFault, Undefined, VmapError
+from vmaplab.errors import InputError, KernelFault, Undefined, Violation, VmapError
 from vmaplab.judge import FORMATS, invariants, walker
 from vmaplab.machine import Machine
-from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, parts_of
-from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, SPARE_PAGES, Rest
+from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, VmAreas, parts_of
+from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, OWED, SPARE_PAGES, Rest
 from vmaplab.object.build import Built
+from vmaplab.object.contents import Contents
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
 from vmaplab.object.rules import Rules
 from vmaplab.pages.heap import zone_of
@@ -43,6 +45,10 @@ _ROOTS = OWN_DATA + 0x2000_0000
 _SCRATCH = 4096
 _DEMAND = 1 << 16
 _MAX_DEMAND, _KEPT_CHUNKS = 4096, 4
+_DIRT = 0x5A
+"""What is in pages that nobody has zeroed."""
+_USER = 0x4000_0000
+"""Where the process of remap_vmalloc_range_partial() maps."""
 _REPLACED = ("vmap", "ioremap", "vmap_pages_range_noflush")
 """Calls whose C function can be another one."""
 VALUES = (
@@ -66,6 +72,13 @@ VALUES = (
     "ioremap_max_order",
     "gfp_reclaim",
     "nr_vmalloc",
+    "gfp_account",
+    "gfp_fs",
+    "gfp_io",
+    "pf_memalloc_nofs",
+    "pf_memalloc_noio",
+    "task_flags",
+    "gfp_nofail",
 )
 
 
@@ -118,6 +131,8 @@ class ObjectKernel(Machine):
         self._zero_given = False
         self._executed: tuple[int, int, int, int] | None = None
         self._page_structs: dict[int, NDArray[np.uint8]] = {}
+        self._contents = Contents()
+        self._percpu: dict[int, tuple[int, int]] = {}  # of pcpu_get_vm_areas(): first address -> array, its length
         self._boot(count)
         self._log = EventLog()
         self._warnings: list[str] = []
@@ -136,6 +151,7 @@ class ObjectKernel(Machine):
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
         rest.gfp_zero, rest.gfp_reclaim = values["gfp_zero"], values["gfp_reclaim"]
+        rest.gfp_account, rest.gfp_nofail, rest.scope = values["gfp_account"], values["gfp_nofail"], self._scope
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
         self._set_up_cpus()
@@ -180,13 +196,16 @@ class ObjectKernel(Machine):
             vmalloc_start=values["vmalloc_start"],
             vmalloc_end=values["vmalloc_end"],
             ioremap_max_order=values["ioremap_max_order"],
+            linear=rest.virt_of(0),
             huge_vmap="HAVE_ARCH_HUGE_VMAP" in self.built.config,
         )
         cpu.call("vmaplab_init")
         cpu.watch_tables(start, TABLE_BYTES, arch.table_base)
         forgiven = frozenset[str]() if self._row.has(Change.VMAP_PFN_SETS) else frozenset({"vmap_pfn"})
         counter = values["nr_vmalloc"] or None
-        self._rules = Rules(cpu, rest, self._form, arch.table_base, arch.page_size, base + _INPUT, forgiven, counter)
+        self._rules = Rules(
+            cpu, rest, self._form, arch.table_base, arch.page_size, base + _INPUT + PAGE, forgiven, counter
+        )
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
 
@@ -218,6 +237,8 @@ class ObjectKernel(Machine):
         rest.limit = self._max_tables
         rest.fail(())
         self._zero_given = False
+        self._contents = Contents()
+        self._percpu.clear()
         self._drop(lambda address: True)
         for chunk in list(self._page_structs):
             if len(self._page_structs) > _KEPT_CHUNKS:
@@ -265,9 +286,11 @@ class ObjectKernel(Machine):
             return False
         page = address & -self.arch.page_size
         if self._is_vmalloc(address):
-            if not self._is_mapped(page):
+            entries = self._walk(page, page + 1).entries
+            if not len(entries):
                 return False
-            self._cpu.map(page, self.arch.page_size)
+            frame = int(entries["phys"][0] + (np.uint64(page) - entries["va"][0])) >> self.arch.page_shift
+            self._cpu.map(page, self.arch.page_size)[:] = _DIRT if frame in self._rest.dirty else 0
             self._demanded.append(page)
             return True
         if (
@@ -341,11 +364,100 @@ class ObjectKernel(Machine):
         return values
 
     def _vmalloc(self, gfp: int, by: int, **given: Any) -> Mapping:
-        call = STEPS["vmalloc"]
+        dirty = len(self._rest.dirty)
+        self._forbid(GFP[gfp] if BY[by] in TAKE_GFP else "")
+        mapping = self._by_entry("vmalloc", {**given, "how": gfp | by << 8})
+        zeroed = BY[by] in ZEROING or (BY[by] in TAKE_GFP and "__GFP_ZERO" in GFP[gfp])
+        if zeroed and len(self._rest.dirty) > dirty:
+            raise Violation(f"{BY[by]}() gives pages that nobody has zeroed, and was asked for zeroes")
+        if given["flags"] & VM_FLUSH_RESET_PERMS:
+            self._rest.direct |= dict.fromkeys(self._frames(mapping), OWED)
+        self._contents.begin(mapping.addr, given["size"], zeroed)
+        return mapping
+
+    def _forbid(self, gfp: str) -> None:
+        """What no allocation of the next call may do, and whether all wait for memory: it is called with ``gfp``."""
+        both = self.values["gfp_fs"], self.values["gfp_io"]
+        self._rest.waits = "__GFP_NOFAIL" in gfp
+        self._rest.forbidden = {"GFP_NOFS": (gfp, both[0]), "GFP_NOIO": (gfp, both[0] | both[1])}.get(gfp, ("", 0))
+
+    def _scope(self) -> int:
+        """What allocations do not do, because the task is between memalloc_nofs_save(), or _noio_, and restore."""
+        values = self.values
+        flags = int(self._cpu.view(values["task_flags"], 4).view("<u4")[0])
+        fs = values["gfp_fs"] if flags & (values["pf_memalloc_nofs"] | values["pf_memalloc_noio"]) else 0
+        return fs | (values["gfp_io"] if flags & values["pf_memalloc_noio"] else 0)
+
+    def _by_entry(self, word: str, given: dict[str, Any]) -> Mapping:
+        """A call that returns a mapping, with more arguments than its entry names."""
+        call = STEPS[word]
         assert isinstance(call, Call)
-        mapping = self._generic(call, {**given, "how": gfp | by << 8})
+        mapping = self._generic(call, given)
         assert mapping is not None
         return mapping
+
+    def _frames(self, mapping: Mapping) -> list[int]:
+        """The page frames of what is mapped now."""
+        entries = self._walk(mapping.addr, mapping.addr + mapping.size).entries
+        _, phys = invariants.spread(entries, np.uint64(self.arch.page_size))
+        frames: list[int] = (phys >> np.uint64(self.arch.page_shift)).tolist()
+        return frames
+
+    def _vrealloc(self, addr: int, size: int, gfp: int) -> Mapping:
+        """What is in the memory goes with it; what is more is zero, if that was asked for each time."""
+        kept = self._contents.write(addr, self._bytes_at)
+        self._forbid(GFP[gfp])
+        mapping = self._by_entry("vrealloc", {"addr": addr, "size": size, "how": gfp})
+        self._contents.move(addr, mapping.addr, size, "__GFP_ZERO" in GFP[gfp])
+        self._contents.compare(mapping.addr, kept, self._bytes_at)
+        return mapping
+
+    def _bytes_at(self, page: int) -> NDArray[np.uint8] | None:
+        """The memory that is mapped at ``page``, an address in vmalloc space; None if there is none."""
+        if page not in self._demanded and not self._demand(page):
+            return None
+        return self._cpu.view(page, self.arch.page_size)
+
+    def _pcpu_get_vm_areas(self, offsets: tuple[int, ...], sizes: tuple[int, ...], align: int) -> VmAreas:
+        if not self._cpu.image.has("vmaplab_percpu"):
+            raise InputError("pcpu_get_vm_areas() is there with CONFIG_SMP=y alone; say --cpus 2, or more")
+        count, out = len(sizes), self._cpu.base + _INPUT
+        extents = self._put(np.array([*offsets, *sizes], dtype=np.uint64))
+        if not self._call("vmaplab_percpu", extents, count, align, out):
+            raise VmapError(errno.ENOMEM, "pcpu_get_vm_areas() returned NULL")
+        array, *told = (int(value) for value in self._cpu.view(out, 8 + 16 * count).view("<u8"))
+        areas = tuple(VmArea(addr, size, VM_ALLOC) for addr, size in zip(told[::2], told[1::2], strict=True))
+        base = (areas[0].addr - offsets[0]) % (1 << 64)
+        for area, offset, size in zip(areas, offsets, sizes, strict=True):
+            if (area.addr, area.size) != ((base + offset) % (1 << 64), size):
+                raise Violation(
+                    f"pcpu_get_vm_areas() gives {area.size:#x} bytes at {area.addr:#x} for {size:#x} at an offset of "
+                    f"{offset:#x} from {base:#x}"
+                )
+        self._percpu[areas[0].addr] = array, count
+        return VmAreas(areas)
+
+    def _pcpu_free_vm_areas(self, addr: int) -> None:
+        if addr not in self._percpu:
+            raise VmapError(errno.EINVAL, f"pcpu_get_vm_areas() has no areas of which the first is at {addr:#x}")
+        self._call("vmaplab_percpu_free", *self._percpu.pop(addr))
+
+    def _remap_vmalloc_range_partial(self, kaddr: int, pgoff: int, size: int) -> list[int]:
+        inserted, page = self._rest.inserted, self.arch.page_size
+        inserted.clear()
+        if err := -_int(self._call("vmaplab_remap", kaddr, pgoff, size, _USER)):
+            raise VmapError(err, f"remap_vmalloc_range_partial() returned -{err}")
+        if [addr for addr, _ in inserted] != list(range(_USER, _USER + len(inserted) * page, page)):
+            raise Violation("remap_vmalloc_range_partial() does not map each page of the process in turn")
+        return [pfn for _, pfn in inserted]
+
+    def _vmalloc_dump_obj(self, addr: int) -> str:
+        self._rest.printed.clear()
+        known = self._call("vmalloc_dump_obj", addr) & 1
+        said = "".join(self._rest.printed).partition(" allocated at ")[0]
+        if known != bool(said):
+            raise Violation(f"vmalloc_dump_obj() returns {known} and prints '{said}'")
+        return said
 
     def _ioremap(self, phys: int, size: int, prot: int | None) -> Mapping:
         """An area with VM_IOREMAP, and ``ioremap_page_range()``."""
@@ -560,6 +672,7 @@ class ObjectKernel(Machine):
         seen = len(self.log)
         try:
             result = cpu.call(function, *arguments)
+            rest.forbidden, rest.waits = ("", 0), False
             self._executed = cpu.counts()  # what it queued is not its own
             self._take_log()
             self._rules.after(function.removeprefix("vmaplab_"), self.log.rows(seen))
@@ -573,12 +686,15 @@ class ObjectKernel(Machine):
         except Undefined:
             raise
         except KernelFault as fault:
+            if self._is_vmalloc(_nowhere(str(fault))):
+                raise KernelFault(f"BUG at a page fault in vmalloc space: {fault}") from None
             if (page := self._no_table(str(fault))) is not None:
                 raise Undefined(f"{fault}: it goes through a leaf that maps page frame {page:#x}") from None
             if self._frees_leaf(str(fault)):
                 raise Undefined(f"{fault}: it frees what a leaf maps as if it were a table") from None
             raise KernelFault(f"{fault}{self._behind(str(fault))}") from None
         finally:
+            rest.forbidden, rest.waits = ("", 0), False
             self._take_log()
         if self._demanded:
             self._drop(lambda address: not self._is_mapped(address))
@@ -586,14 +702,12 @@ class ObjectKernel(Machine):
 
     def _behind(self, fault: str) -> str:
         """What lies in front of the address that ``fault`` names, if that tells something."""
-        match = re.search(r" (0x[0-9a-f]+), where no memory is$", fault)
-        distance = int(match[1], 16) - (self._cpu.base + _INPUT + len(self._input)) if match else -1
+        distance = _nowhere(fault) - (self._cpu.base + _INPUT + len(self._input))
         return f": word {distance // 8} behind the page array" if 0 <= distance < self.arch.page_size else ""
 
     def _no_table(self, fault: str) -> int | None:
         """The page frame that ``fault`` names by its address in the linear map, where only tables are."""
-        match = re.search(r" (0x[0-9a-f]+), where no memory is$", fault)
-        address = int(match[1], 16) if match else 0
+        address = _nowhere(fault)
         phys = address - self._rest.virt_of(0)
         if not address or self._is_own(address) or not 0 <= phys < 1 << self.arch.phys_bits:
             return None
@@ -665,6 +779,12 @@ class ObjectKernel(Machine):
             it = self._form.decode(level, stores[levels == level, 2].view(np.uint64))
             found += int((it.valid & it.leaf).sum())
         return found
+
+
+def _nowhere(fault: str) -> int:
+    """The address that ``fault`` names as one where no memory is, or 0."""
+    match = re.search(r" (0x[0-9a-f]+), where no memory is$", fault)
+    return int(match[1], 16) if match else 0
 
 
 def _int(register: int) -> int:

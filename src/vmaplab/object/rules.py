@@ -116,6 +116,9 @@ class Rules:
 
         :raises Violation: for counters that do not say what is allocated.
         """
+        charged, accounted = self._rest.charged, len(self._rest.accounted)
+        if charged not in (None, accounted):
+            raise Violation(f"MEMCG_VMALLOC is {charged}, and {accounted} pages are charged to the memory cgroup")
         if self._pages is not None:
             name, counted = "nr_vmalloc_pages", int(self._pages.view("<i8")[0])
         elif self._counter is not None and self._told:  # without SMP a node's counters are no calls

@@ -227,9 +227,13 @@ class Buddy:
         """Free pages."""
         return int(self.zone.free[0])
 
-    def alloc_pages(self, order: int, count: int) -> NDArray[np.uint64]:
-        """``count`` pages in blocks of ``order``; fewer if the zone runs out. Shape (n,), PFNs."""
+    def alloc_pages(self, order: int, count: int, nofail: bool = False) -> NDArray[np.uint64]:
+        """``count`` pages in blocks of ``order``; fewer if the zone runs out. Shape (n,), PFNs.
+
+        :param nofail: with __GFP_NOFAIL: only the zone is the limit.
+        """
         there = max(self.most - self.taken, 0) if self.largest is None or order <= self.largest else 0
+        there = count if nofail else there
         out = np.zeros(min(count, there & -(1 << order)), dtype=np.int64)
         pages = out[: alloc_pages(self.zone, order, out)].view(np.uint64)
         if self.handed is not None:

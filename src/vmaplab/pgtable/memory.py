@@ -8,7 +8,8 @@ Tables are zeroed memory from the end of what is used, or a table that was freed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -254,6 +255,16 @@ class TableMemory:
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` tables exist from now on."""
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
+
+    @contextmanager
+    def without_end(self) -> Iterator[None]:
+        """Nothing fails meanwhile, and there is no limit: somebody waits for memory."""
+        kept = self._state[[LIMIT, FAIL_FIRST, FAIL_SECOND]]
+        self._state[[LIMIT, FAIL_FIRST, FAIL_SECOND]] = UNLIMITED, -1, -1
+        try:
+            yield
+        finally:
+            self._state[[LIMIT, FAIL_FIRST, FAIL_SECOND]] = kept
 
     def fail(self, numbers: Iterable[int]) -> None:
         """Let the allocations with these numbers, counted from 0 from now on, fail: two at most.

@@ -7,15 +7,18 @@ is a block of :mod:`vmaplab.vmalloc.tree`; a block in use or waiting is in a tre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vmaplab._jit import jit
+from vmaplab.calls.flags import VM_ALLOC
 from vmaplab.mapping import VmArea
 from vmaplab.pgtable.geometry import i64
 from vmaplab.pgtable.memory import Tables, note
 from vmaplab.trace import L_FLUSH_TLB, Ints
+from vmaplab.vmalloc.percpu import highest_base
 from vmaplab.vmalloc.tree import (
     DECAY,
     END,
@@ -29,6 +32,8 @@ from vmaplab.vmalloc.tree import (
     Blocks,
     Bounds,
     add,
+    cut,
+    enclosing,
     erase,
     find,
     find_exceed,
@@ -59,6 +64,8 @@ FIRST, LAST, LENGTH = range(3)
 NOTHING_FREE, NO_ROOM = -1, -2
 """What :func:`alloc_vmap_area` returns instead of a node: no such address space; the arrays must grow first."""
 BEYOND = 1 << 62
+NOWHERE = 1 << 64
+"""A page, and an address in bytes, above all that there are."""
 NEXT, PREV = FIRST, LAST  # of a block in a list: what follows it from the one end, and from the other
 
 
@@ -478,10 +485,33 @@ class AddressSpace:
         """Let ``block``, which was unlinked, wait for the purge."""
         free_vmap_area_noflush(self.space, block)
 
-    def purge(self, tables: Tables, start: int = BEYOND, end: int = 0, full: bool = False) -> int:
+    def pcpu_get_vm_areas(self, offsets: Sequence[int], sizes: Sequence[int], align: int) -> int | None:
+        """``pcpu_get_vm_areas()`` in bytes: the address from which offsets count; None if nothing is free so."""
+        while room(self.space.blocks) < 3 * len(sizes):
+            self.grow()
+        base = highest_base(self.space.blocks, self.unit, self._vmalloc, offsets, sizes, align)
+        if base is None:
+            return None
+        for at, size in zip(offsets, sizes, strict=True):
+            start, pages = base + at >> self.unit, size >> self.unit
+            blocks = self.space.blocks
+            cut(blocks, enclosing(blocks, start), start, pages)
+            block = new_node(blocks, start, start + pages)
+            blocks.row[block, FLAGS], blocks.row[block, VM] = TRACKED, VM_ALLOC
+            add(blocks, busy_root(node_of(self.space, start)), block)
+            self.space.state[BUSY_AREAS] += 1
+        return base
+
+    def find_in_node(self, addr: int) -> VmArea | None:
+        """The area that holds ``addr`` in the node of that address, where areas that begin there are."""
+        space, at = self.space, addr >> self.unit
+        block = int(find(space.blocks, busy_root(node_of(space, at)), at))
+        return self.area(block) if block and space.blocks.row[block, VM] != NO_VM else None
+
+    def purge(self, tables: Tables, start: int = NOWHERE, end: int = 0, full: bool = False) -> int:
         """:func:`purge_vmap_area_lazy`; ``start`` and ``end`` in bytes."""
-        first = start if start == BEYOND else start >> self.unit
-        return int(purge_vmap_area_lazy(self.space, tables, first, end >> self.unit, full, self.unit))
+        first, last = start >> self.unit, end >> self.unit
+        return int(purge_vmap_area_lazy(self.space, tables, first, last, full, self.unit))
 
     def shrink(self) -> None:
         """``vmap_node_shrink_scan()``: the pools are emptied."""

@@ -321,6 +321,21 @@ def find_exceed(tree: Blocks, root: int, addr: int) -> int:
 
 
 @jit
+def enclosing(tree: Blocks, addr: int) -> int:
+    """``pvm_find_va_enclose_addr()``: the highest free block that begins at ``addr`` or below, or 0."""
+    node, found = i64(tree.roots[FREE]), i64(0)
+    while node:
+        if tree.row[node, START] > addr:
+            node = i64(tree.row[node, LEFT])
+            continue
+        found = node
+        if tree.row[node, END] >= addr:
+            break
+        node = i64(tree.row[node, RIGHT])
+    return found
+
+
+@jit
 def add(tree: Blocks, root: int, node: int) -> None:
     """``insert_vmap_area()``."""
     parent, side = place(tree, root, i64(tree.row[node, START]))
@@ -407,11 +422,18 @@ def take(tree: Blocks, size: int, align: int, bounds: Bounds) -> int:
     node = find_vmap_lowest_match(tree, size, align, bounds.start, align > 1 and not exactly)
     if node == 0:
         return -1
-    start, end = i64(tree.row[node, START]), i64(tree.row[node, END])
-    root = i64(FREE)  # numba compiles anew for a constant
-    found = align_up(max(start, bounds.start), align)
+    found = align_up(max(i64(tree.row[node, START]), bounds.start), align)
     if found + size > bounds.end:
         return -1
+    cut(tree, node, found, size)
+    return found
+
+
+@jit
+def cut(tree: Blocks, node: int, found: int, size: int) -> None:
+    """``va_clip()``: take ``size`` pages from ``found`` on out of the free block ``node``."""
+    start, end = i64(tree.row[node, START]), i64(tree.row[node, END])
+    root = i64(FREE)  # numba compiles anew for a constant
     if found == start and found + size == end:
         erase(tree, root, node)
         drop_node(tree, node)
@@ -426,4 +448,3 @@ def take(tree: Blocks, size: int, align: int, bounds: Bounds) -> int:
         propagate(tree, root, node)
         parent, side = place(tree, root, start)
         insert(tree, root, new_node(tree, start, found), parent, side)
-    return found

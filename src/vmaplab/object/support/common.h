@@ -226,7 +226,9 @@ void vmaplab_state(unsigned long *out)
  * ioremap(), 3 VMALLOC_START, 4 VMALLOC_END, 5 PAGE_SHIFT, 6 BUGFLAG_WARNING, 7 pages in a memory section,
  * 8 address of the idle task, 9 bytes for the roots of the memory sections, 10 bytes for one root,
  * 11 physical address bits, 12 GFP_KERNEL, 13 and 14 where the map count and the reference count are in a struct
- * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER, 18 __GFP_DIRECT_RECLAIM, 19 NR_VMALLOC (0: none).
+ * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER, 18 __GFP_DIRECT_RECLAIM, 19 NR_VMALLOC (0: none), 20
+ * __GFP_ACCOUNT, 21 __GFP_FS, 22 __GFP_IO, 23 and 24 the task's flags that forbid these, 25 where those are, 26
+ * __GFP_NOFAIL.
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -252,6 +254,13 @@ unsigned long vmaplab_value(unsigned long which)
 	case 16: return NR_CPUS;
 	case 17: return IOREMAP_MAX_ORDER;
 	case 18: return (__force unsigned long)__GFP_DIRECT_RECLAIM;
+	case 20: return (__force unsigned long)__GFP_ACCOUNT;
+	case 21: return (__force unsigned long)__GFP_FS;
+	case 22: return (__force unsigned long)__GFP_IO;
+	case 23: return PF_MEMALLOC_NOFS;
+	case 24: return PF_MEMALLOC_NOIO;
+	case 25: return (unsigned long)&vmaplab_task.flags;
+	case 26: return (__force unsigned long)__GFP_NOFAIL;
 #ifdef TREE_HAS_NR_VMALLOC
 	case 19: return NR_VMALLOC;
 #endif
@@ -480,12 +489,14 @@ bool flush_work(struct work_struct *work)
 }
 
 /* @how: which of GFP in calls/kinds.py, and 256 times which of BY; x86 has registers for six arguments. */
+static const gfp_t vmaplab_gfp[] = {
+	GFP_KERNEL, GFP_NOFS, GFP_NOIO, GFP_KERNEL_ACCOUNT, GFP_KERNEL | __GFP_ZERO, GFP_KERNEL | __GFP_NOFAIL,
+};
+
 void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long start, unsigned long end,
 		      unsigned long how, unsigned long flags)
 {
-	static const gfp_t masks[] = { GFP_KERNEL, GFP_NOFS, GFP_NOIO, GFP_KERNEL_ACCOUNT, GFP_KERNEL | __GFP_ZERO };
-
-	gfp_t gfp = masks[how & 0xff];
+	gfp_t gfp = vmaplab_gfp[how & 0xff];
 
 	switch (how >> 8) {
 	case 1: return vmalloc(size);
@@ -495,15 +506,17 @@ void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long sta
 	case 5: return __vmalloc(size, gfp);
 	case 6: return vmalloc_32(size);
 	case 7: return vmalloc_huge(size, gfp);
+	case 8: return vmalloc_user(size);
+	case 9: return vmalloc_32_user(size);
 	}
 	return __vmalloc_node_range(size, align, start, end, gfp, PAGE_KERNEL, flags,
 				    NUMA_NO_NODE, __builtin_return_address(0));
 }
 
-void *vmaplab_vrealloc(unsigned long addr, unsigned long size)
+void *vmaplab_vrealloc(unsigned long addr, unsigned long size, unsigned long how)
 {
 #ifdef TREE_HAS_VREALLOC
-	return vrealloc((void *)addr, size, GFP_KERNEL);
+	return vrealloc((void *)addr, size, vmaplab_gfp[how]);
 #else
 	return NULL;
 #endif
@@ -533,6 +546,43 @@ void vmaplab_unmap_pages(unsigned long addr, unsigned long start, unsigned long 
 		vm_area_unmap_pages(area, start, end);
 }
 #endif
+
+#ifdef CONFIG_SMP
+/*
+ * @extents: @nr_vms offsets, then as many sizes. @out: the array of areas, then address and size of each.
+ * Returns where the first one is.
+ */
+void *vmaplab_percpu(unsigned long *extents, int nr_vms, size_t align, unsigned long *out)
+{
+	struct vm_struct **vms = pcpu_get_vm_areas(extents, (size_t *)extents + nr_vms, nr_vms, align);
+	int i;
+
+	if (!vms)
+		return NULL;
+	out[0] = (unsigned long)vms;
+	for (i = 0; i < nr_vms; i++) {
+		out[1 + 2 * i] = (unsigned long)vms[i]->addr;
+		out[2 + 2 * i] = vms[i]->size;
+	}
+	return vms[0]->addr;
+}
+
+void vmaplab_percpu_free(void *vms, int nr_vms)
+{
+	pcpu_free_vm_areas(vms, nr_vms);
+}
+#endif
+
+/* A process maps what an area has; vm_insert_page() is told of each page. Its mmap_lock is held. */
+int vmaplab_remap(unsigned long kaddr, unsigned long pgoff, unsigned long size, unsigned long uaddr)
+{
+	static struct vm_area_struct vma;
+
+	memset(&vma, 0, sizeof(vma));
+	vma.vm_mm = &init_mm;
+	atomic_long_set(&init_mm.mmap_lock.count, 1);
+	return remap_vmalloc_range_partial(&vma, uaddr, (void *)kaddr, pgoff, size);
+}
 
 /* A physical range at given addresses. */
 int vmaplab_vmap_page_range(unsigned long addr, unsigned long end, unsigned long phys, unsigned long prot)
