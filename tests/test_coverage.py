@@ -142,5 +142,15 @@ class TestObject:
         changed = changes_ran([self.coverage(built, "vfree 0x1000; vunmap 0x1000")], None)
         assert changed is not None and changed.counts == (1, 1) and not changed.missing and changed.silent == 1
 
+    @pytest.mark.slow
+    def test_a_changed_call_that_a_header_has_inline_counts_as_a_line(self, tmp_path):
+        right = "\t\tspin_lock(&vn->busy.lock);\n\t\tva = __find_vmap_area(addr, &vn->busy.root);\n\t\tspin_unlock"
+        tree = changed_tree(tmp_path / "tree", VMALLOC, right, right.replace("&vn->busy.lock", "&(vn->busy.lock)"))
+        built = build.build(targets.get("x86_64"), tree, targets.smp())
+        changed = changes_ran([self.coverage(built, "vmalloc 1; dump @0")], None)
+        assert changed is not None and (changed.counts, changed.silent) == ((0, 1), 0)
+        changed = changes_ran([self.coverage(built, "ioremap 0x0+1; vrealloc @0 1")], None)
+        assert changed is not None and changed.counts == (1, 1)
+
     def test_a_tree_changes_nothing_of_itself(self):
         assert changes_ran([self.coverage(object_of("arm64-4k"), "vmap 0x1")], None) is None

@@ -77,6 +77,7 @@ class Coverage:
 
     :param image: what is in its ELF file.
     :param code: source, by its name in the tree -> its lines that have code; ``ran``: those of them that ran.
+    :param passed: likewise, lines of which others have the code, as that of a call that is inlined; whether it ran.
     :param blocks: where the basic blocks that ran begin.
     """
 
@@ -84,6 +85,7 @@ class Coverage:
     image: Image
     code: dict[str, frozenset[int]]
     ran: dict[str, frozenset[int]]
+    passed: dict[str, dict[int, bool]]
     blocks: Ran
 
     @classmethod
@@ -109,11 +111,17 @@ class Coverage:
             code[name].add(line)
             if covered[end] > covered[start]:
                 found[name].add(line)
+        passed: dict[str, dict[int, bool]] = {name: {} for name in table.files}
+        for row, source, line in table.passed.tolist():
+            name, start = table.files[source], int(offsets[row])
+            if inside[row] and line not in code[name]:
+                passed[name][line] = passed[name].get(line, False) or bool(covered[start + 1] > covered[start])
         return cls(
             built,
             image,
             {name: frozenset(lines) for name, lines in code.items()},
             {name: frozenset(lines) for name, lines in found.items()},
+            passed,
             ran,
         )
 
@@ -207,8 +215,9 @@ def changes_ran(covered: list[Coverage], base: Path | None) -> Changed | None:
     lines = changed_lines(built.tree, base, files)
     code, ran, silent = {}, {}, 0
     for name, changed in lines.items():
-        has = {line for one in covered for line in one.code.get(name, ())}
+        has = {line for one in covered for line in (*one.code.get(name, ()), *one.passed.get(name, ()))}
         did = {line for one in covered for line in one.ran.get(name, ())}
+        did |= {line for one in covered for line, ran in one.passed.get(name, {}).items() if ran}
         code[name] = [line for line in changed if line in has]
         ran[name] = [line for line in changed if line in did]
         silent += len(changed) - len(code[name])

@@ -282,7 +282,7 @@ class Witness(Watched):
         starts = actual.entries["va"]
         spans = joined(starts, starts + actual.entries["size"])
         mapped = next(end for start, end in spans if start <= mapping.addr < end) - mapping.addr
-        if given["flags"] & VM_NO_GUARD:  # the area of its page array can follow at once
+        if given.get("flags", 0) & VM_NO_GUARD:  # the area of its page array can follow at once
             mapped = min(mapped, self._area_bytes(mapping.addr))
         largest = 1 << max(self.kernel.arch.levels[1].shift, *(group.shift for group in self.kernel.arch.groups), 0)
         if mapped >= size + largest:  # a huge vmalloc() is rounded up to whole leaves

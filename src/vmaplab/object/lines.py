@@ -25,22 +25,27 @@ class Lines:
     :param starts: addresses at which a row begins, ascending, as signed numbers; it ends where the next one begins.
     :param file: per row which of ``files``; -1 for code of no source that is known.
     :param line: per row its line, from 1.
+    :param passed: lines that begin where one of another file has the code, as a call does that is inlined from a
+        header: shape (n, 3), of each its row, file and line.
     """
 
     files: tuple[str, ...]
     starts: Ints
     file: Ints
     line: Ints
+    passed: Ints
 
     @classmethod
     def load(cls, path: Path) -> Lines:
         """As :meth:`save` has kept it."""
         files, *columns = json.loads(path.read_text())
-        return cls(tuple(files), *(np.array(column, dtype=np.int64) for column in columns))
+        starts, file, line, passed = (np.array(column, dtype=np.int64) for column in columns)
+        return cls(tuple(files), starts, file, line, passed.reshape(-1, 3))
 
     def save(self, path: Path) -> None:
         """Keep it in a file."""
-        path.write_text(json.dumps([self.files, *(column.tolist() for column in (self.starts, self.file, self.line))]))
+        columns = self.starts, self.file, self.line, self.passed
+        path.write_text(json.dumps([self.files, *(column.tolist() for column in columns)]))
 
     def at(self, address: int) -> str:
         """File and line of ``address``, ``mm/vmalloc.c:123``; "" if they are not known."""
@@ -57,6 +62,7 @@ def read_lines(path: Path, tree: Path, of: list[str]) -> Lines:
     :param tree: files below it get their names in it; others none.
     """
     rows: dict[int, tuple[str, int]] = {}
+    passed: set[tuple[int, str, int]] = set()
     with path.open("rb") as file:
         dwarf = ELFFile(file).get_dwarf_info(relocate_dwarf_sections=False)
         for unit in dwarf.iter_CUs():
@@ -84,14 +90,22 @@ def read_lines(path: Path, tree: Path, of: list[str]) -> Lines:
                     names[state.file] = whole.removeprefix(f"{tree}/") if inside else ""
                 # Of rows at one address the last counts, unless it is line 0: code that no line asked for.
                 if state.line or state.address not in rows:
+                    before, line = rows.get(state.address, ("", 0))
+                    if before and line:
+                        passed.add((state.address, before, line))
                     rows[state.address] = names[state.file], state.line
-    files = sorted({name for name, _ in rows.values()} - {""})
+    files = sorted(({name for name, _ in rows.values()} | {name for _, name, _ in passed}) - {""})
     number = {name: at for at, name in enumerate(files)} | {"": -1}
     order = sorted(rows, key=lambda address: address - (1 << 64) if address >> 63 else address)
     starts = np.array(order, dtype=np.uint64).view(np.int64)
+    row = {address: at for at, address in enumerate(order)}
+    known = {name: at for name, at in number.items() if at >= 0}
+    elsewhere = (one for one in passed if rows[one[0]][0] != one[1])
+    told = sorted((row[address], known[name], line) for address, name, line in elsewhere)
     return Lines(
         tuple(files),
         starts,
         np.array([number[rows[at][0]] if rows[at][1] else -1 for at in order], dtype=np.int64),
         np.array([rows[at][1] for at in order], dtype=np.int64),
+        np.array(told, dtype=np.int64).reshape(-1, 3),
     )
