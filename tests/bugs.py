@@ -233,6 +233,18 @@ BUGS = {
         "\tif ((gfp_mask & (__GFP_FS | __GFP_IO)) == __GFP_FS)\n\t\tflags = memalloc_nofs_save();\n\telse if",
         scenario="vmalloc 1 gfp=GFP_NOFS",
     ),
+    "free-tree-not-propagated": Bug(
+        "va_clip() does not tell the areas above that one has shrunk",
+        "\tif (type != FL_FIT_TYPE) {\n\t\taugment_tree_propagate_from(va);",
+        "\tif (type != FL_FIT_TYPE) {\n\t\tif (type == NE_FIT_TYPE)\n\t\t\taugment_tree_propagate_from(va);",
+        scenario="area 300; area 1; area 300; area 1; vunmap @0; vunmap @2; aliases; area 100; area 250",
+    ),
+    "put-pages-counted": Bug(
+        "vfree() takes pages that vmap() was given off the pages of vmalloc()",
+        "\tif (!(vm->flags & VM_MAP_PUT_PAGES))\n\t\tatomic_long_sub(",
+        "\tif (vm->nr_pages)\n\t\tatomic_long_sub(",
+        scenario="vmap_put 3; vfree @0",
+    ),
     "percpu-overlaps": Bug(
         "pcpu_get_vm_areas() does not look whether an area begins before the free block",
         "\t\tif (base + start < va->va_start) {\n\t\t\tva = node_to_va(rb_prev(&va->rb_node));",

@@ -506,3 +506,17 @@ class TestBounds:
         assert space.bounds(other)[0] == start + (4 << 12)
         again = space.alloc(4 << 12, 1 << 12, start, end, 0, 0, VM_MAP)
         assert space.bounds(again)[0] == start
+
+
+@pytest.mark.parametrize(("release", "waits"), [("linux-7.1", 2), ("linux-6.12", 0)])
+def test_of_two_works_the_one_that_was_queued_first_runs_first(release, waits):
+    """What reclaims address space queues the purge; a later work frees the area of the vmalloc() that fails then."""
+    kernel = Kernel("riscv64-sv48", release, total_pages=1 << 18, cpus=4, max_tables=0)
+    area = kernel.get_vm_area(23552 << 12)
+    kernel.vunmap(area.addr)
+    with pytest.raises(VmapError):
+        kernel.vm_map_ram([0])
+    start = kernel.arch.vmalloc_start + (0x36 << 12)
+    with pytest.raises(VmapError):
+        kernel.vmalloc(4096, start=start, end=start + (4 << 12))
+    assert kernel.waiting_bytes == waits << 12

@@ -178,12 +178,18 @@ def test_the_size_alone_is_what_vmalloc_takes():
         kernel_of().vmalloc(PAGE, flags=VM_USERMAP, by="vzalloc")
 
 
+HOLES = "area 300; area 1; area 300; area 1; vunmap @0; vunmap @2; aliases; area 100; area 250"
 ZERO = "gfp=GFP_KERNEL|__GFP_ZERO"
 NOFAIL = "gfp=GFP_KERNEL|__GFP_NOFAIL"
 SAME = (
     f"memory 3; vmalloc 16 {NOFAIL}; vmalloc 3; vfree @1; vmalloc 3; tables 1; vmalloc 600 {NOFAIL}; vmalloc 1",
     f"memory 600 0; vmalloc 512 huge {NOFAIL}; vmalloc 1100 huge {NOFAIL}; vfree @1; info",
     f"vmalloc 3 at=0xffff800080000000+2 {NOFAIL}",
+    f"signal 1; vmalloc 512 huge {NOFAIL}; memory 700; vmalloc 300; vmalloc 300 {NOFAIL}; signal 0; vmalloc 3",
+    "vmap_put 16; info; dump @0; vfree @0; vmap_put 512; vfree @4; memory 4; vmap_put 5; tables 0; vmap_put 2",
+    "map_ram 0x100+5; map_ram 0x200+3; unmap_ram @0 5; vread @1 20 +512; vread @0 9 +8; vmalloc 5; vread @5+1 3 +4000",
+    "tables 0; map_ram 0x0+1048577; vmap 0x5+1048577; tables 100; vmap 0x1+3",
+    "vmalloc 16 by=vmalloc_user; remap @0+8 9 0x0",
     "percpu 0+8,64+8 align=4; map @0 0x100+4 12; lookup @0+3; info; dump @0; dump @0+70; percpu_free @0; aliases",
     "area 1; percpu 16+16,512+16 align=16; percpu 0+500,1024+500; percpu_free @1; percpu_free @1; info",
     "percpu 0+1,68719476736+1; percpu 0+1,4294967296+1; info",
@@ -228,6 +234,8 @@ class TestInTheKernelsOwnCode:
                 "step 1",
             ),
             ("nofail-returns-null", "memory 3; vmalloc 16 gfp=GFP_KERNEL|__GFP_NOFAIL", "NULL"),
+            ("free-tree-not-propagated", HOLES, "subtree_max_size is"),
+            ("put-pages-counted", "vmap_put 3; vfree @0", "nr_vmalloc_pages is -3"),
             ("remap-offset-unchecked", "vmalloc 4 flags=0x8; remap @0 2 0x3", "EINVAL"),
             ("percpu-overlaps", "percpu 0+2; percpu 0+2; percpu_free @0; aliases; percpu 0+3", "percpu"),
         ],

@@ -15,6 +15,8 @@ from vmaplab.check.campaign import Plan, careless, check_one
 from vmaplab.check.coverage import VMALLOC, Coverage, changes_ran, functions_of, guard_of, spans
 from vmaplab.object import build, targets
 from vmaplab.release import RELEASES
+from vmaplab.report.as_json import word_of
+from vmaplab.report.tables import changed_text
 
 SOURCE = """\
 static int one(int a)
@@ -154,3 +156,13 @@ class TestObject:
 
     def test_a_tree_changes_nothing_of_itself(self):
         assert changes_ran([self.coverage(object_of("arm64-4k"), "vmap 0x1")], None) is None
+
+    def test_a_change_of_which_the_object_has_nothing_is_told(self, tmp_path):
+        size = "size = PAGE_ALIGN(size + offset);"
+        tree = changed_tree(tmp_path / "tree", "mm/ioremap.c", size, "size = PAGE_ALIGN(size);")
+        built = build.build(targets.get("arm64-4k"), tree)
+        changed = changes_ran([self.coverage(built, "vmap 0x1")], None)
+        assert changed is not None and (changed.code, changed.elsewhere) == ({}, ("mm/ioremap.c",))
+        verdict = check_one(self.plan(built), parse("vmap 0x1"))
+        assert word_of(verdict, changed) == "same where it looked"
+        assert "of mm/ioremap.c, which differs too, it has nothing" in changed_text(changed)

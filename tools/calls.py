@@ -13,6 +13,7 @@ from vmaplab.calls.table import STEPS, Call, Step
 
 BEGIN, END = "<!-- calls -->\n", "<!-- /calls -->\n"
 _SETTINGS = {"cpu": "kernel.cpu = 2", "tables": "set_limit(3)", "fail": "fail([3, 7])", "memory": "limit_pages(700, 3)"}
+_SETTINGS |= {"signal": "set_signal(True)"}
 
 
 def in_python(step: Step) -> str:

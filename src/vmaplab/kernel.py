@@ -22,6 +22,7 @@ from vmaplab.calls.flags import (
     VM_DMA_COHERENT,
     VM_FLUSH_RESET_PERMS,
     VM_IOREMAP,
+    VM_MAP,
     VM_MAP_PUT_PAGES,
     VM_NO_GUARD,
     VM_SPARSE,
@@ -114,6 +115,9 @@ class Kernel(Machine):
         self._refuses_reset_perms = self.release.has(Change.VMAP_REFUSES_RESET_PERMS)
         self._percpu_areas: dict[int, tuple[VmArea, ...]] = {}  # of pcpu_get_vm_areas(), by the address of the first
         self._percpu: set[int] = set()  # addresses of those of them that nobody has freed
+        self._put: set[int] = set()  # addresses of areas that vmap() maps with VM_MAP_PUT_PAGES, of allocated pages
+        self._killed = False  # a fatal signal is pending
+        self._drains_first = False  # whether the purge was queued before the first of these:
         self._failed: list[int] = []  # areas of vmalloc()s that failed, which wait for cleanup_vm_area_work()
         self._blocks = VmapBlocks(self.arch, self.arch.vmalloc_start, self.cpus)
         self._ioremap_range = self._vmalloc_range
@@ -138,12 +142,18 @@ class Kernel(Machine):
         try:
             return getattr(self, call.inner)(*arguments)
         finally:
-            if self._failed:
-                self._cleanup_failed()
-            if self._space.drain_queued:
-                self._purge()
+            self._run_works()
             if self._debug:
                 check_space(self._space)
+
+    def _run_works(self) -> None:
+        """What the call has queued, in order: ``drain_vmap_area_work()`` and ``cleanup_vm_area_work()``."""
+        if self._failed and self._drains_first and self._space.drain_queued:
+            self._purge()
+        if self._failed:
+            self._cleanup_failed()
+        if self._space.drain_queued:
+            self._purge()
 
     def _vmap(self, array: Pfns, flags: int, prot: int | None) -> Mapping:
         seen = len(self.log)
@@ -187,9 +197,28 @@ class Kernel(Machine):
             space.own(addr, pages=array)
         return self._mapping(addr, size, tables.cost.copy(), seen, block)
 
+    def _vmap_put_pages(self, size: int) -> Mapping:
+        count = size >> self.arch.page_shift
+        if count * self.arch.bits_per_long // 8 > self.arch.page_size or not count:
+            raise VmapError(errno.EINVAL, f"{count} pages; pointers to one at least, and to no more than fit a page")
+        buddy, pages = self._page_allocator(), np.zeros(0, dtype=np.uint64)
+        if self._mapper.memory.attempt():
+            pages = buddy.alloc_pages(0, count)
+        try:
+            if len(pages) < count:
+                raise VmapError(errno.ENOMEM, f"no {count} pages")
+            mapping = self._vmap(pages, VM_MAP | VM_MAP_PUT_PAGES, None)
+        except VmapError:
+            buddy.free_pages(pages[::-1])  # the last one first
+            raise
+        self._put.add(mapping.addr)
+        return mapping
+
     def _vunmap(self, addr: int) -> None:
         if addr:
             block = self._remove_area(addr, "vunmap")
+            if self._put:
+                self._put.discard(self._space.bounds(block)[0])
             self._space.disown(block)
             if self._space.vm_flags(block) & VM_FLUSH_RESET_PERMS and not self._refuses_reset_perms:
                 self._vm_unmap_aliases()
@@ -202,7 +231,8 @@ class Kernel(Machine):
             self._vm_reset_perms(area)
         if area.pages_addr and not self._space.find_vmap_area(area.pages_addr):
             raise VmapError(errno.EFAULT, f"the page array of {addr:#x} is not mapped any more: an oops", bug=True)
-        if area.pages is not None and area.flags & VM_ALLOC:
+        if area.pages is not None and (area.flags & VM_ALLOC or area.addr in self._put):
+            self._put.discard(area.addr)
             self._page_allocator().free_pages(area.pages)
         if area.pages_addr:
             self._vfree(area.pages_addr)
@@ -301,7 +331,7 @@ class Kernel(Machine):
             self._give_up(addr)
             raise
         try:
-            pages = self._vm_area_alloc_pages(order, count, nofail and not order)
+            pages = self._vm_area_alloc_pages(order, count, nofail)
             self._space.own(addr, pages=pages, order=order)
             if len(pages) < count:
                 raise VmapError(errno.ENOMEM, f"no pages of order {order} left")
@@ -318,7 +348,7 @@ class Kernel(Machine):
     def _vm_area_alloc_pages(self, order: int, count: int, nofail: bool) -> NDArray[np.uint64]:
         """``vm_area_alloc_pages()``: ``count`` pages in chunks of ``order``, fewer if there are no more.
 
-        :param nofail: with __GFP_NOFAIL, which no attempt of a larger order has.
+        :param nofail: with __GFP_NOFAIL, which large pages do not have; with it no signal ends the attempt.
         """
         if not self._mapper.memory.attempt():
             return np.zeros(0, dtype=np.uint64)
@@ -333,6 +363,9 @@ class Kernel(Machine):
                 pages.append(chunk)
                 left -= len(chunk)
                 large = min(most, left.bit_length() - 1)
+        if order and self._killed and not (nofail and not self.release.has(Change.NOFAIL_ORDER_0)):
+            return np.concatenate(pages)
+        nofail = nofail and not order
         pages.append(buddy.alloc_pages(order, left, nofail))
         if nofail and len(pages[-1]) < left:
             raise VmapError(errno.ENOMEM, "no pages are left, and __GFP_NOFAIL waits", undefined=True)
@@ -340,6 +373,8 @@ class Kernel(Machine):
 
     def _give_up(self, addr: int) -> None:
         """What a failed vmalloc() does with its area: at once, or ``defer_vm_area_cleanup()``."""
+        if not self._failed:
+            self._drains_first = self._space.drain_waits
         self._failed.append(addr)
         if not self.release.has(Change.DEFERRED_CLEANUP):
             self._cleanup_failed()
@@ -691,6 +726,10 @@ class Kernel(Machine):
         """Let vmalloc() have at most ``most`` pages at a time, in blocks of any order, or of ``largest`` at most."""
         buddy = self._page_allocator()
         buddy.most, buddy.largest = most, largest
+
+    def set_signal(self, pending: bool) -> None:
+        """Let a fatal signal be pending for the task that calls, or none."""
+        self._killed = pending
 
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` page tables exist from now on."""

@@ -26,7 +26,12 @@ Frames = Callable[[Given, int], Ints]
 
 @dataclass(frozen=True)
 class Asks:
-    """It changes nothing."""
+    """It changes nothing.
+
+    :param trusts: it can go wrong where its caller is careless.
+    """
+
+    trusts: bool = False
 
 
 @dataclass(frozen=True)

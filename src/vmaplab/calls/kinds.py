@@ -162,6 +162,13 @@ class AllocPages(Count):
         return {"pages": pages}
 
 
+class FewPages(Count):
+    """Pages that a page of pointers holds."""
+
+    def draw(self, source: Source, limit: int) -> dict[str, Any]:
+        return {"pages": source.rng.choice((1, 2, 3, 16, 64, 300, 512))}
+
+
 class Frame(Kind):
     """The first page frame of a range."""
 

@@ -145,6 +145,10 @@ class Calls(ABC):
         """Let vmalloc() have at most ``most`` pages at a time, in blocks of any order, or of ``largest`` at most."""
 
     @abstractmethod
+    def set_signal(self, pending: bool) -> None:
+        """Let a fatal signal be pending for the task that calls, or none: some waits and loops end then."""
+
+    @abstractmethod
     def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
         """The one door: do ``call`` with ``arguments``, which are checked and complete."""
 
@@ -208,6 +212,25 @@ class Calls(ABC):
         :param start: lowest address of the area; VMALLOC_START if None. ``end``: likewise, where it has to end.
         :param gfp: the name of the GFP flags, of those that ``vmaplab.calls.kinds.GFP`` has.
         :param by: the function to call, of those that ``vmaplab.calls.kinds.BY`` has; others take the size alone.
+        """
+
+    @kernel_call(
+        "void *vmap(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)",
+        "vmap_put",
+        kinds.FewPages(),
+        binding="void *vmaplab_vmap_put(unsigned long size)",
+        example="vmap_put 16",
+        help="`vmap()` with VM_MAP_PUT_PAGES of 16 pages from the page allocator: `vfree()` ends it, and frees"
+        " pages and array",
+        gives=lambda step, addr, page: (step.pages * page,),
+        returns=Returns.ADDRESS,
+        effect=Maps("vfree", None, metadata=True),
+        weight=4,
+    )
+    def vmap_put_pages(self, size: Long) -> Mapping:
+        """``vmap(pages, count, VM_MAP | VM_MAP_PUT_PAGES, PAGE_KERNEL)`` of pages that are allocated for it.
+
+        :param size: bytes, of as many pages as one page has room for pointers at most.
         """
 
     @kernel_call(
@@ -561,7 +584,7 @@ class Calls(ABC):
         " process gets",
         gives=lambda step, addr, page: (addr, step.pfn, step.pages * page),
         returns=Returns.FRAMES,
-        effect=Asks(),
+        effect=Asks(trusts=True),
         check=some_bytes,
     )
     def remap_vmalloc_range_partial(self, kaddr: Address, pgoff: Long, size: Long) -> list[int]:
@@ -591,10 +614,11 @@ class Calls(ABC):
         "vread",
         PLACE,
         kinds.Count(),
+        kinds.More(),
         example="vread @0+5 20",
         help="`vread_iter()` of 20 pages: where each byte comes from, parts of (offset, bytes, physical address, or -1"
-        " for zeroes)",
-        gives=lambda step, addr, page: (addr, step.pages * page),
+        " for zeroes); `+512` may follow: from 512 bytes behind on",
+        gives=lambda step, addr, page: (addr + step.flags, step.pages * page),
         returns=Returns.PARTS,
         effect=Asks(),
     )
@@ -669,6 +693,13 @@ STEPS |= {
             "from here on vmalloc() can have at most 700 pages at a time, in blocks of order 3 at most; the order may"
             " be left out",
             lambda machine, step: machine.limit_pages(step.pages, None if step.pfn < 0 else step.pfn),
+        ),
+        Setting(
+            "signal",
+            (kinds.Count(0),),
+            "signal 1",
+            "from here on a fatal signal is pending for the task; with 0, none is any more",
+            lambda machine, step: machine.set_signal(step.pages > 0),
         ),
         Setting(
             "fail",

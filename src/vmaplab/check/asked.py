@@ -32,6 +32,7 @@ class Question(NamedTuple):
 QUESTIONS: dict[Change, Question] = {
     Change.VMAP_REFUSES_RESET_PERMS: Question("vmap 0x1000 flags=0x104"),
     Change.CALLER_WARNS_TOO: Question("vfree 0x1234"),
+    Change.NOFAIL_ORDER_0: Question("signal 1; vmalloc {pmd} huge gfp=GFP_KERNEL|__GFP_NOFAIL"),
     Change.ARM64_CONT_PTE: Question("area {group}; range @0 {group} {group}", "arm64"),
     Change.ARM64_TABLE_AF: Question("vmap 0x1000", "arm64"),
     Change.ARM64_CLEAN_PAGE_KERNEL: Question("vmap 0x1000", "arm64"),

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vmaplab.arch import Arch
-from vmaplab.calls.effects import Changes, Ends, Maps, Moves, Reserves
+from vmaplab.calls.effects import Asks, Changes, Ends, Maps, Moves, Reserves
 from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, WINDOW, Generator
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import SHRINK_S, shrink
@@ -422,10 +422,10 @@ def _fault(side: Side, run: Run, scenario: Scenario) -> str:
 
 
 def careless(scenario: Scenario) -> bool:
-    """Whether a step maps over what is mapped, perhaps, or ends an area as it should not be ended."""
+    """Whether a step maps over what is mapped, perhaps, asks for what is not there, or ends an area in a wrong way."""
     for step in scenario.steps:
         effect = effect_of(step.call)
-        if isinstance(effect, Changes):
+        if isinstance(effect, Changes) or (isinstance(effect, Asks) and effect.trusts):
             return True
         if isinstance(effect, Ends):
             made = effect_of(scenario.steps[step.ref].call) if step.ref >= 0 else None

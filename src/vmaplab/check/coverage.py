@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -168,12 +169,14 @@ class Changed(NamedTuple):
     :param base: the tree that it is compared with.
     :param code: source -> its changed lines that have code, on any of the architectures; ``ran``: those that ran.
     :param silent: changed lines of those sources without code of their own: declarations, macros, comments.
+    :param elsewhere: sources of memory management that differ too, and of which the object has nothing.
     """
 
     base: Path
     code: dict[str, list[int]]
     ran: dict[str, list[int]]
     silent: int
+    elsewhere: tuple[str, ...]
 
     @property
     def missing(self) -> list[str]:
@@ -221,7 +224,24 @@ def changes_ran(covered: list[Coverage], base: Path | None) -> Changed | None:
         code[name] = [line for line in changed if line in has]
         ran[name] = [line for line in changed if line in did]
         silent += len(changed) - len(code[name])
-    return Changed(base, code, ran, silent)
+    return Changed(base, code, ran, silent, _elsewhere(built.tree, base, covered, set(files)))
+
+
+def _elsewhere(tree: Path, base: Path, covered: list[Coverage], known: set[str]) -> tuple[str, ...]:
+    """Sources of mm/, and of mm/ and lib/ of the architectures, that differ between two trees and are not ``known``."""
+    arches = {one.built.target.family.srcarch for one in covered}
+    folders = ["mm", *(f"arch/{arch}/{name}" for arch in sorted(arches) for name in ("mm", "lib"))]
+    found = []
+    for path in (path for folder in folders for path in sorted((tree / folder).glob("*.[cS]"))):
+        name = str(path.relative_to(tree))
+        if name not in known and not _same_file(path, base / name):
+            found.append(name)
+    return tuple(found)
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    """Whether two files have the same contents; one that is not there has none."""
+    return other.is_file() and (path.samefile(other) or filecmp.cmp(path, other, shallow=False))
 
 
 def _released(built: Built) -> Path | None:

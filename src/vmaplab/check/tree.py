@@ -141,7 +141,7 @@ def _told(arch: Arch, kernel: ObjectKernel) -> Told:
     A vmap() that goes wrong is for the comparison to find.
     """
     bits = [level.table_bits for level in arch.levels]
-    with suppress(VmapError, KernelFault):
+    with suppress(VmapError, KernelFault, Violation):
         addr = kernel.vmap(np.array([1], dtype=np.uint64)).addr
         words, table = kernel.live_tables().view("<u8"), kernel.table_root
         into, out = arch.table_shift

@@ -120,6 +120,23 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format, start: i
     return Walk(listed[np.argsort(listed["va"], kind="stable")], tables, complaints)
 
 
+def look_up(memory: NDArray[np.uint8], base: int, root: int, form: Format, addr: int) -> int | None:
+    """The physical address that ``addr`` translates to, by the tables as :func:`walk` takes them; None if to none."""
+    itemsize, table = np.dtype(form.entry).itemsize, root
+    for level in range(len(form.levels) - 1, -1, -1):
+        shift, bits = form.levels[level]
+        at = table - base + ((addr >> shift) & ((1 << bits) - 1)) * itemsize
+        if not 0 <= at < len(memory):
+            return None
+        it = form.decode(level, memory[at : at + itemsize].view(form.entry).astype(np.uint64))
+        if not it.valid[0]:
+            return None
+        table = int(it.phys[0])
+        if it.leaf[0]:
+            return table + (addr & ((1 << shift) - 1))
+    return None
+
+
 Tables = tuple[U64, U64, U64, NDArray[np.uint8]]
 
 

@@ -51,6 +51,10 @@ class Watched(Machine):
         """The kernel's."""
         self.kernel.set_limit(max_tables)
 
+    def set_signal(self, pending: bool) -> None:
+        """Let a fatal signal be pending for the task that calls, or none."""
+        self.kernel.set_signal(pending)
+
     def limit_pages(self, most: int, largest: int | None = None) -> None:
         """The kernel's."""
         self.kernel.limit_pages(most, largest)

@@ -60,6 +60,9 @@ SILENT = frozenset(_SILENT.split())
 TABLE_LEVELS = {"__pte_alloc_kernel": 0, "__pmd_alloc": 1, "__pud_alloc": 2, "__p4d_alloc": 3}
 """Which level of table a function of mm/memory.c allocates, 0 being the PTE level."""
 
+LENDER = "vmaplab_vmap_put"
+"""The function of support/ that allocates pages for vmap()."""
+
 FREE_TABLES = ("pmd_free_pte_page", "__pmd_free_pte_page", "pud_free_pmd_page")
 """Functions that free what an entry points to, without a look at whether that is a table."""
 
@@ -117,6 +120,7 @@ class Rest:
     :ivar areas: addresses of the areas taken, in order, where the object tells them.
     :ivar gfp_zero: the value of __GFP_ZERO; ``gfp_reclaim``: of __GFP_DIRECT_RECLAIM; ``gfp_account``, ``gfp_nofail``.
     :ivar atomic: what forbids to sleep now, in words; "" if nothing does.
+    :ivar zones: the values of __GFP_DMA and __GFP_DMA32, and of __GFP_HIGHMEM.
     :ivar forbidden: the GFP flags that the call was given, and the bits that no allocation may have for it;
         ``scope``: the bits that the task has forbidden itself. ``waits``: that call has __GFP_NOFAIL, so that tables
         and slab objects are there when it needs them.
@@ -127,6 +131,7 @@ class Rest:
     :ivar inserted: what vm_insert_page() got: user address and page frame.
     :ivar accounted: page frames in use that were allocated with __GFP_ACCOUNT; ``charged``: what their memory cgroup
         counts as MEMCG_VMALLOC, or None where the tree has no such counter.
+    :ivar lent: page frames in use that were allocated for vmap() with VM_MAP_PUT_PAGES.
     :ivar dirty: page frames in use that were allocated without __GFP_ZERO.
     :ivar direct: page frames whose direct map somebody has to reset: OWED, INVALID, or FLUSHED since.
     """
@@ -138,6 +143,7 @@ class Rest:
         self.heap_start = 0
         self.heap = memoryview(bytearray())
         self.gfp_zero = self.gfp_reclaim = self.gfp_account = self.gfp_nofail = 0
+        self.zones = 0, 0
         self.forbidden = "", 0
         self.waits = False
         self.scope: Callable[[], int] = lambda: 0
@@ -180,6 +186,7 @@ class Rest:
         self.inserted: list[tuple[int, int]] = []
         self.dirty: set[int] = set()
         self.accounted: set[int] = set()
+        self.lent: set[int] = set()
         self.charged = 0 if "vmaplab_mod_memcg_page_state" in self._answers else None
         self.direct: dict[int, str] = {}
         self._objects: dict[int, int] = {}
@@ -248,6 +255,11 @@ class Rest:
         """
         if gfp & self.gfp_reclaim and (why := self.atomic()):
             raise KernelFault(f"{self.cpu.caller()} allocates memory and may sleep for it, {why}")
+        low, high = self.zones
+        if gfp & low and gfp & high:
+            raise KernelFault(
+                f"{self.cpu.caller()} asks for pages of a low zone and of __GFP_HIGHMEM at once ({gfp:#x})"
+            )
         asked, bits = self.forbidden
         if gfp & bits & ~self.scope():
             raise KernelFault(f"{self.cpu.caller()} allocates memory with {gfp:#x}, and its caller asked for {asked}")
@@ -434,6 +446,8 @@ class Rest:
         if not len(pages):
             return 0
         self._own(pages, gfp)
+        if self.cpu.caller() == LENDER:
+            self.lent.update(pages.tolist())
         if order:
             self._whole[int(pages[0])] = order
         return self.page_of(int(pages[0]))
@@ -525,6 +539,7 @@ class Rest:
         self._owned.difference_update(pages)
         self.dirty.difference_update(pages)
         self.accounted.difference_update(pages)
+        self.lent.difference_update(pages)
         for one in pages if self.direct else ():
             if one in self.direct:
                 raise KernelFault(
@@ -689,6 +704,7 @@ class Rest:
 
     @stands_for("int down_read_trylock(struct rw_semaphore *sem)")
     @stands_for("int mutex_trylock(struct mutex *lock)")
+    @stands_for("int _raw_spin_trylock(raw_spinlock_t *lock)")
     @stands_for("int lock_is_held_type(const struct lockdep_map *lock, int read)")
     @stands_for("bool rcu_is_watching(void)")
     @stands_for("int __printk_ratelimit(const char *func)")

@@ -17,7 +17,7 @@ from vmaplab.errors import Violation
 
 Memory = Callable[[int], "NDArray[np.uint8] | None"]
 """The bytes of the page at an address, which is there if something is mapped there."""
-MOST_PAGES = 64
+MOST_PAGES = 16
 """Of a larger area, so many pages are looked at from its start on."""
 
 

@@ -79,6 +79,8 @@ VALUES = (
     "pf_memalloc_noio",
     "task_flags",
     "gfp_nofail",
+    "gfp_low",
+    "gfp_highmem",
 )
 
 
@@ -130,6 +132,7 @@ class ObjectKernel(Machine):
         self._demanded: list[int] = []
         self._zero_given = False
         self._executed: tuple[int, int, int, int] | None = None
+        self._signalled = False
         self._page_structs: dict[int, NDArray[np.uint8]] = {}
         self._contents = Contents()
         self._percpu: dict[int, tuple[int, int]] = {}  # of pcpu_get_vm_areas(): first address -> array, its length
@@ -152,6 +155,7 @@ class ObjectKernel(Machine):
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
         rest.gfp_zero, rest.gfp_reclaim = values["gfp_zero"], values["gfp_reclaim"]
         rest.gfp_account, rest.gfp_nofail, rest.scope = values["gfp_account"], values["gfp_nofail"], self._scope
+        rest.zones = values["gfp_low"], values["gfp_highmem"]
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
         self._set_up_cpus()
@@ -239,6 +243,9 @@ class ObjectKernel(Machine):
         self._zero_given = False
         self._contents = Contents()
         self._percpu.clear()
+        if self._signalled:
+            self._signalled = False
+            self._rules.begin()
         self._drop(lambda address: True)
         for chunk in list(self._page_structs):
             if len(self._page_structs) > _KEPT_CHUNKS:
@@ -286,11 +293,11 @@ class ObjectKernel(Machine):
             return False
         page = address & -self.arch.page_size
         if self._is_vmalloc(address):
-            entries = self._walk(page, page + 1).entries
-            if not len(entries):
+            phys = self._look_up(page)
+            if phys is None:
                 return False
-            frame = int(entries["phys"][0] + (np.uint64(page) - entries["va"][0])) >> self.arch.page_shift
-            self._cpu.map(page, self.arch.page_size)[:] = _DIRT if frame in self._rest.dirty else 0
+            dirty = phys >> self.arch.page_shift in self._rest.dirty
+            self._cpu.map(page, self.arch.page_size)[:] = _DIRT if dirty else 0
             self._demanded.append(page)
             return True
         if (
@@ -613,6 +620,13 @@ class ObjectKernel(Machine):
         :raises KernelFault: if there was one.
         """
         self._rest.check_heap()
+        self._rules.trees_hold()
+
+    def set_signal(self, pending: bool) -> None:
+        """Let a fatal signal be pending for the task that calls, or none."""
+        self._cpu.call("vmaplab_signal", int(pending))
+        self._rules.begin()
+        self._signalled = True
 
     def set_limit(self, max_tables: int | None) -> None:
         """Let at most ``max_tables`` tables exist from now on."""
@@ -630,8 +644,9 @@ class ObjectKernel(Machine):
         """The entries that map part of [start, end), read as the manual says."""
         return walker.walk(self.live_tables(), self.arch.table_base, self.table_root, self._form, start, end)
 
-    def _is_mapped(self, page: int) -> bool:
-        return len(self._walk(page, page + 1).entries) > 0
+    def _look_up(self, addr: int) -> int | None:
+        """The physical address that ``addr`` is mapped to."""
+        return walker.look_up(self._table_bytes, self.arch.table_base, self.table_root, self._form, addr)
 
     # -- shared -------------------------------------------------------------------------------------
 
@@ -697,7 +712,7 @@ class ObjectKernel(Machine):
             rest.forbidden, rest.waits = ("", 0), False
             self._take_log()
         if self._demanded:
-            self._drop(lambda address: not self._is_mapped(address))
+            self._drop(lambda address: self._look_up(address) is None)
         return result
 
     def _behind(self, fault: str) -> str:

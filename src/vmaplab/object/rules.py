@@ -53,7 +53,7 @@ class Rules:
             return
         self._count = cpu.view(image.address("vmaplab_held_count"), 8).view("<u8")
         self._held = cpu.view(image.address("vmaplab_held"), 24 * 64).view("<u8").reshape(-1, 3)
-        self._before = self._state()
+        self.begin()
         rest.atomic = self._atomic
 
     def _state(self) -> list[int]:
@@ -61,6 +61,11 @@ class Rules:
         room[:] = 0
         self._cpu.call("vmaplab_state", self._out)
         return [int(value) for value in room]
+
+    def begin(self) -> None:
+        """From here on calls have to leave the task's state as it is now."""
+        if self._told:
+            self._before = self._state()
 
     def _atomic(self) -> str:
         """Why a call must not sleep now, as far as locks tell; "" if it may."""
@@ -111,6 +116,23 @@ class Rules:
                     "whose entry of the top level it has set"
                 )
 
+    def trees_hold(self) -> None:
+        """Look at the trees of areas: order, their lists, and what the free tree says of the areas below each.
+
+        :raises Violation: for what is wrong there.
+        """
+        wrong = self._cpu.call("vmaplab_wrong_area", self._out)
+        if not wrong:
+            return
+        start, end, has, right = (int(value) for value in self._cpu.view(self._out, 32).view("<u8"))
+        what = (
+            "a tree of areas and its list do not have the same ones, from",
+            "areas overlap, or are out of order, at",
+            "what is free in front of it was not merged with",
+            f"subtree_max_size is {has:#x}, and the largest free area below has {right:#x} bytes, at",
+        )
+        raise Violation(f"{what[wrong - 1]} [{start:#x}, {end:#x})")
+
     def settled(self) -> None:
         """Look at what has to hold once all that was queued has run.
 
@@ -125,5 +147,6 @@ class Rules:
             name, counted = "NR_VMALLOC", self._rest.counters.get(self._counter, 0)
         else:
             return
-        if counted != self._rest.taken_pages:
-            raise Violation(f"{name} is {counted}, and {self._rest.taken_pages} pages are allocated")
+        taken = self._rest.taken_pages - len(self._rest.lent)  # vfree() frees those, and counts them not
+        if counted != taken:
+            raise Violation(f"{name} is {counted}, and {taken} pages are allocated")

@@ -145,6 +145,7 @@ def verdicts(
     if changed:
         ran, there = changed.counts
         lines = {"base": str(changed.base), "ran": ran, "with_code": there, "missing": changed.missing}
+        lines |= {"elsewhere": list(changed.elsewhere)}
         lines["without_code"] = changed.silent
     functions = {
         one.built.target.arch: [
@@ -189,7 +190,9 @@ def verdicts(
 
 def word_of(verdict: Verdict, changed: Changed | None) -> str:
     """The word of a verdict; it says so where it looked at less than what was changed."""
-    missed = changed is not None and (changed.missing or not changed.counts[1]) and any(changed.code)
+    missed = changed is not None and (
+        changed.elsewhere or ((changed.missing or not changed.counts[1]) and any(changed.code))
+    )
     return f"{verdict.word} where it looked" if missed and not verdict.difference else verdict.word
 
 

@@ -412,13 +412,16 @@ def changed_text(changed: Changed) -> str:
     """What ran of the changed lines, in one line."""
     ran, there = changed.counts
     base = changed.base.name
+    others, more = changed.elsewhere, len(changed.elsewhere) - 6
+    beside = ", ".join(others[:6]) + (f" and {more} more" if more > 0 else "")
+    beside = f"; of {beside}, which {'differ' if len(others) > 1 else 'differs'} too, it has nothing" if others else ""
     if not changed.code:
-        return f"nothing that the object is made of differs from {base}"
+        return f"nothing that the object is made of differs from {base}{beside}"
     missing = changed.missing
     told = f"{ran} of {there} changed lines ran (changed against {base})"
     if missing:
         told += f"; not: {', '.join(missing[:12])}" + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
-    return told + (f"; {changed.silent} more have no code of their own" if changed.silent else "")
+    return told + (f"; {changed.silent} more have no code of their own" if changed.silent else "") + beside
 
 
 def coverage(found: Coverage) -> None:

@@ -519,8 +519,13 @@ class AddressSpace:
             decay_va_pool_node(self.space, node, True)
 
     @property
+    def drain_waits(self) -> bool:
+        """Whether so much waits that a purge has been queued; asking changes nothing."""
+        return bool(self.space.state[DRAIN])
+
+    @property
     def drain_queued(self) -> bool:
-        """Whether so much waits that a purge has been queued; asking resets it."""
+        """The same; asking resets it."""
         queued = bool(self.space.state[DRAIN])
         self.space.state[DRAIN] = 0
         return queued

@@ -14,6 +14,7 @@
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
@@ -228,7 +229,7 @@ void vmaplab_state(unsigned long *out)
  * 11 physical address bits, 12 GFP_KERNEL, 13 and 14 where the map count and the reference count are in a struct
  * page, 15 the page of zeroes, 16 NR_CPUS, 17 IOREMAP_MAX_ORDER, 18 __GFP_DIRECT_RECLAIM, 19 NR_VMALLOC (0: none), 20
  * __GFP_ACCOUNT, 21 __GFP_FS, 22 __GFP_IO, 23 and 24 the task's flags that forbid these, 25 where those are, 26
- * __GFP_NOFAIL.
+ * __GFP_NOFAIL, 27 the low zones, 28 __GFP_HIGHMEM.
  */
 unsigned long vmaplab_value(unsigned long which)
 {
@@ -261,6 +262,8 @@ unsigned long vmaplab_value(unsigned long which)
 	case 24: return PF_MEMALLOC_NOIO;
 	case 25: return (unsigned long)&vmaplab_task.flags;
 	case 26: return (__force unsigned long)__GFP_NOFAIL;
+	case 27: return (__force unsigned long)(__GFP_DMA | __GFP_DMA32);
+	case 28: return (__force unsigned long)__GFP_HIGHMEM;
 #ifdef TREE_HAS_NR_VMALLOC
 	case 19: return NR_VMALLOC;
 #endif
@@ -520,6 +523,45 @@ void *vmaplab_vrealloc(unsigned long addr, unsigned long size, unsigned long how
 #else
 	return NULL;
 #endif
+}
+
+/* What a driver does that gives vmap() pages for good. */
+void *vmaplab_vmap_put(unsigned long size)
+{
+	unsigned int count = size >> PAGE_SHIFT, i;
+	struct page **pages;
+	void *addr = NULL;
+
+	if (!count || count * sizeof(*pages) > PAGE_SIZE)
+		return NULL;
+	pages = kmalloc(count * sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+	for (i = 0; i < count; i++) {
+		pages[i] = alloc_pages(GFP_KERNEL, 0);
+		if (!pages[i])
+			break;
+	}
+	if (i == count)
+		addr = vmap(pages, count, VM_MAP | VM_MAP_PUT_PAGES, PAGE_KERNEL);
+	if (addr)
+		return addr;
+	while (i--)
+		__free_pages(pages[i], 0);
+	kfree(pages);
+	return NULL;
+}
+
+/* A fatal signal is pending for the task, or is not. */
+void vmaplab_signal(unsigned long pending)
+{
+	if (pending) {
+		sigaddset(&vmaplab_task.pending.signal, SIGKILL);
+		set_tsk_thread_flag(&vmaplab_task, TIF_SIGPENDING);
+	} else {
+		sigdelset(&vmaplab_task.pending.signal, SIGKILL);
+		clear_tsk_thread_flag(&vmaplab_task, TIF_SIGPENDING);
+	}
 }
 
 void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)

@@ -25,6 +25,66 @@ unsigned long vmaplab_free_areas(bool bytes)
 	return count;
 }
 
+unsigned long vmaplab_wrong_area(unsigned long *out);
+
+static unsigned long largest_below(struct rb_node *node)
+{
+	return node ? rb_entry(node, struct vmap_area, rb_node)->subtree_max_size : 0;
+}
+
+/* What is wrong with one tree of areas and the list beside it: see vmaplab_wrong_area(). */
+static unsigned long wrong_in(struct rb_root *root, struct list_head *list, bool free, unsigned long *out)
+{
+	struct rb_node *node = rb_first(root);
+	struct list_head *item = list->next;
+	unsigned long end = 0, size, left, right;
+	struct vmap_area *va;
+
+	for (; node; node = rb_next(node), item = item->next) {
+		va = rb_entry(node, struct vmap_area, rb_node);
+		out[0] = va->va_start;
+		out[1] = va->va_end;
+		if (item != &va->list)
+			return 1;
+		if (va->va_start >= va->va_end || va->va_start < end)
+			return 2;
+		if (free && end && va->va_start == end)
+			return 3;
+		end = va->va_end;
+		if (!free)
+			continue;
+		left = largest_below(node->rb_left);
+		right = largest_below(node->rb_right);
+		size = va->va_end - va->va_start;
+		size = size > left ? size : left;
+		out[2] = va->subtree_max_size;
+		out[3] = size > right ? size : right;
+		if (out[2] != out[3])
+			return 4;
+	}
+	return item != list;
+}
+
+/*
+ * Looks at the trees of free areas and of those in use: 0 if they are what they have to be; 1 if a tree and its list do
+ * not have the same areas, 2 if areas overlap or are out of order, 3 if two free ones were not merged, 4 if an area of
+ * the free tree has another subtree_max_size (out[2]) than the areas below it have (out[3]). out[0], out[1]: its bounds.
+ */
+unsigned long vmaplab_wrong_area(unsigned long *out)
+{
+	unsigned long wrong = wrong_in(&free_vmap_area_root, &free_vmap_area_list, true, out);
+
+#ifdef TREE_HAS_VMAP_NODES
+	for (int node = 0; !wrong && node < nr_vmap_nodes; node++) {
+		struct vmap_node *vn = vmap_nodes + node;
+
+		wrong = wrong_in(&vn->busy.root, &vn->busy.head, false, out);
+		wrong = wrong ?: wrong_in(&vn->lazy.root, &vn->lazy.head, false, out);
+	}
+#endif
+	return wrong;
+}
+
 void vmaplab_shrink(void);
 
 void vmaplab_shrink(void)
