@@ -249,21 +249,51 @@ class Verdict:
 
 
 def check(plan: Plan, cases: int, jobs: int | None = None, advance: Callable[[], None] = lambda: None) -> Verdict:
-    """Compare ``cases`` scenarios, on ``jobs`` processes; stops at the first difference and shrinks it.
+    """As :func:`check_all`, of one plan."""
+    return check_all([plan], cases, jobs, advance)[0]
+
+
+def check_all(
+    plans: list[Plan], cases: int, jobs: int | None = None, advance: Callable[[], None] = lambda: None
+) -> list[Verdict]:
+    """Compare ``cases`` scenarios for each of ``plans``, on ``jobs`` processes.
+
+    Each stops at its first difference, which is shrunk: those of several plans at the same time.
 
     :param jobs: processes; one per CPU if None.
     :param advance: called for each :data:`CHUNK` of scenarios.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
-    found = _campaign(plan, cases, jobs, advance)
-    if not plan.sample or not found.difference or found.by_judge or BREAKS in found.difference:
-        return found
-    # A harmless difference must not hide a bug: the judges look at what remains, and at all else.
-    alone = replace(plan, judge=True, sample=0)
-    return replace(found, also=_campaign(alone, max(cases // (4 * plan.sample), 1), jobs, lambda: None))
+    found = _campaigns(plans, cases, jobs, advance)
+    for number, (plan, verdict) in enumerate(zip(plans, found, strict=True)):
+        if plan.sample and verdict.difference and not verdict.by_judge and BREAKS not in verdict.difference:
+            # A harmless difference must not hide a bug: the judges look at what remains, and at all else.
+            alone = replace(plan, judge=True, sample=0)
+            also = _campaigns([alone], max(cases // (4 * plan.sample), 1), jobs, lambda: None)[0]
+            found[number] = replace(verdict, also=also)
+    return found
 
 
-def _campaign(plan: Plan, cases: int, jobs: int, advance: Callable[[], None]) -> Verdict:
+def _campaigns(plans: list[Plan], cases: int, jobs: int, advance: Callable[[], None]) -> list[Verdict]:
+    searched = [_search(plan, cases, jobs, advance) for plan in plans]
+    differing = [(plan, first) for plan, (first, _) in zip(plans, searched, strict=True) if first]
+    if len(differing) > 1 and jobs > 1:
+        with ProcessPoolExecutor(min(jobs, len(differing)), multiprocessing.get_context("forkserver")) as pool:
+            shrunk = iter(list(pool.map(_shrunk, *zip(*differing, strict=True))))
+    else:
+        shrunk = iter([_shrunk(plan, first) for plan, first in differing])
+    verdicts = []
+    for first, verdict in searched:
+        if first:
+            told = next(shrunk)
+            kept = {name: getattr(verdict, name) for name in ("translated", "partly", "judged", "seen", "ran")}
+            verdict = replace(told, varied=first.varied is not None, **kept)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _search(plan: Plan, cases: int, jobs: int, advance: Callable[[], None]) -> tuple[Result | None, Verdict]:
+    """What ran up to the first scenario that differs, and the chunk that ends with that, if there is one."""
     results, found = [], Examined()
     for result in _results(plan, cases, jobs):
         results.append(result)
@@ -271,20 +301,18 @@ def _campaign(plan: Plan, cases: int, jobs: int, advance: Callable[[], None]) ->
         advance()
     rans = [result.ran for result in results if result.ran is not None]
     differing = [(result.number, result) for result in results if result.number is not None]
-    if differing:
-        first = min(differing, key=lambda one: one[0])[1]
-        verdict = replace(_shrunk(plan, first), varied=first.varied is not None)
-    else:
-        cases, calls = sum(result.cases for result in results), sum(result.calls for result in results)
-        verdict = Verdict(plan, cases, calls, failures=found.failures)
-    return replace(
-        verdict,
+    verdict = Verdict(
+        plan,
+        sum(result.cases for result in results),
+        sum(result.calls for result in results),
+        failures=found.failures,
         translated=found.translated,
         partly=found.partly,
         judged=found.judged,
         seen=found.seen,
         ran=np.maximum.reduce(rans) if rans else None,
     )
+    return (min(differing, key=lambda one: one[0])[1] if differing else None), verdict
 
 
 def check_one(plan: Plan, scenario: Scenario) -> Verdict:

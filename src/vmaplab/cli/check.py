@@ -135,7 +135,7 @@ def check_command(
         if one:
             found = [campaign.check_one(plan, one) for plan in plans]
         else:
-            found = [campaign.check(plan, cases, jobs, advance) for plan in plans]
+            found = campaign.check_all(plans, cases, jobs, advance)
     options = again(tree, base, release, given, snippet, call) + ["--verify"] * verify + ["--faults"] * faults
     options += ["--cpus", str(cpus)] * (cpus != CPUS)
 
