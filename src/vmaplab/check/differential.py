@@ -38,6 +38,8 @@ UNDEFINED = "goes through a leaf"
 """What a call came to that takes a page which a leaf maps for a table: from there on there is nothing to compare."""
 _DEAD = re.compile(r"^BUG at|(?:reads from|writes to) 0x[0-9a-f]{1,3}, where no memory is$")
 """A BUG(), or a NULL pointer that was followed."""
+MOST_ENTRIES = 13
+"""log2 of the entries of the largest PTE table (arm64-64k)."""
 _LINE = re.compile(r"(?<=\.[ch]):\d+")
 _PLACE = re.compile(r"(?<=\.[ch]):\d+ \w+")
 """Line and function of a warning: it is the same one where another tree has it."""
@@ -296,7 +298,7 @@ class ObjectSide(Side):
 
     def boot(self, scenario: Scenario) -> ObjectKernel:
         """The machine that ``scenario`` runs on, as after boot."""
-        pages = sum(step.length for step in scenario.steps if _stores(step))
+        pages = _most_stored(scenario)
         lines = max(1 << 16, 1 << (4 * pages).bit_length())
         key = scenario.boot_args, scenario.total_pages, lines
         kernel = self._machines.get(key)
@@ -343,6 +345,17 @@ class ObjectSide(Side):
         for kernel in self._machines.values():
             self._fold(kernel)
         return self._ran
+
+
+def _most_stored(scenario: Scenario) -> int:
+    """How many pages the steps can store entries for, at most, where ``tables`` keeps them from more."""
+    pages, tables = 0, 1 << 62
+    for step in scenario.steps:
+        if step.call == "tables":
+            tables = step.pages
+        elif _stores(step):  # into new tables, and into those that there are
+            pages += min(step.length, (tables + 16 << MOST_ENTRIES) + pages)
+    return pages
 
 
 def _stores(step: Operation) -> bool:
