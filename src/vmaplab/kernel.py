@@ -286,6 +286,8 @@ class Kernel(Machine):
         if not size:
             self._vfree(addr)
             raise VmapError(errno.EINVAL, "vrealloc() to 0 bytes frees")
+        if not addr:
+            return self.vmalloc(size, gfp=gfp)
         if area is None:
             self._mapper.warn(WarnOn.NO_AREA, f"Trying to vrealloc() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")

@@ -36,10 +36,12 @@ class Generator(Options):
         """The scenarios in the package that run all code that many random ones ran (tools/corpus.py)."""
         path = Path(__file__).parent / "corpus" / f"{self.arch.name}.txt"
         found = []
+        space = self.arch.vmalloc_end - self.arch.vmalloc_start >> self.arch.page_shift
         for line in path.read_text().splitlines() if path.is_file() else []:
             scenario = parse(line)
             cpus = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
-            windowed = any(step.call == "vmalloc" and step.addr for step in scenario.steps)
+            # What can fail for want of addresses: given ones, or nearly all.
+            windowed = any((step.call == "vmalloc" and step.addr) or step.pages > space // 8 for step in scenario.steps)
             words = {step.call for step in scenario.steps} | ({WINDOW} if windowed else set())
             if cpus < self.cpus and not words & self.without and scenario.boot_args in ("", *self.boot_args):
                 found.append(scenario)
