@@ -61,6 +61,10 @@ _SPARSE = {
 """Flags that an area must not have (True) or must have for vm_area_map_pages(), and how the kernel warns."""
 
 
+_FLAGS_OF = {"vmalloc_huge": VM_ALLOW_HUGE_VMAP, "vmalloc_user": VM_USERMAP, "vmalloc_32_user": VM_USERMAP}
+"""Flags that members of the vmalloc() family give their areas; SHMLBA, to which the last two align, is a page."""
+
+
 class Kernel(Machine):
     """A kernel's vmalloc address space and its page tables.
 
@@ -254,11 +258,7 @@ class Kernel(Machine):
         self, size: int, flags: int, node: int, align: int, start: int | None, end: int | None, gfp: int, by: int
     ) -> Mapping:
         if by:
-            flags, align = {
-                "vmalloc_huge": (VM_ALLOW_HUGE_VMAP, 1),
-                "vmalloc_user": (VM_USERMAP, self.arch.shmlba),
-                "vmalloc_32_user": (VM_USERMAP, self.arch.shmlba),
-            }.get(BY[by], (0, 1))
+            flags = _FLAGS_OF.get(BY[by], 0)
         seen = len(self.log)
         if not size:
             self._mapper.warn(WarnOn.NO_BYTES)

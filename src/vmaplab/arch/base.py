@@ -131,7 +131,6 @@ class Arch:
     :param set_memory: what set_memory_ro() and its like do with vmalloc space.
     :param pud_free_needs_page: it needs one spare page while it works.
     :param linear: where the linear map has physical address 0, without KASLR.
-    :param shmlba: SHMLBA in bytes, or 1 where that is a page.
     :param note: what a reader must know about the values above.
     """
 
@@ -179,7 +178,6 @@ class Arch:
     pud_free_needs_page: bool = False
     set_memory: SetMemory = field(default_factory=SetMemory)
     linear: int = 0
-    shmlba: int = 1
     note: str = ""
 
     @property

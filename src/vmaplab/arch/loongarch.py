@@ -34,7 +34,6 @@ _ARCH = Arch(
     pfn_shift=14,
     table_virt=CAC_BASE,
     linear=CAC_BASE,
-    shmlba=64 << 10,
     table_mask=(1 << 48) - 1,
     pte_none=G,
     invalid_tables=True,

@@ -14,8 +14,6 @@ from vmaplab.changes import Change
 
 V, R, W, G, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 X = 1 << 3
-RAM = 1 << 39
-"""Where RAM starts here, which the linear map begins with: table_base of the architecture."""
 PAGE_KERNEL = V | R | W | G | A | D
 
 
@@ -52,7 +50,7 @@ def _riscv(name: str, level_names: tuple[str, ...], page_offset: int, huge: bool
         ioremap_max_order=30 if huge else 19,  # PUD_SHIFT; else 7 + PAGE_SHIFT, the generic one
         phys_bits=56,
         free_flush_span=lambda shift: 1 << shift,
-        linear=page_offset - RAM,
+        linear=page_offset - Arch.table_base,  # where RAM starts here
         note="without Svpbmt and without Svnapot",
     )
 
