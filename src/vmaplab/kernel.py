@@ -117,9 +117,7 @@ class Kernel(Machine):
         quarter = self.release.has(Change.DECAY_QUARTER)
         self._space = AddressSpace(self.arch.page_shift, self._vmalloc_range, self.cpus, nodes, quarter)
         self._refuses_reset_perms = self.release.has(Change.VMAP_REFUSES_RESET_PERMS)
-        self._percpu_areas: dict[int, tuple[VmArea, ...]] = {}  # of pcpu_get_vm_areas(), by the address of the first
-        self._percpu: set[int] = set()  # addresses of those of them that nobody has freed
-        self._put: set[int] = set()  # addresses of areas that vmap() maps with VM_MAP_PUT_PAGES, of allocated pages
+        self._percpu: dict[int, VmAreas] = {}  # what pcpu_get_vm_areas() gave, by the address of the first area
         self._killed = False  # a fatal signal is pending
         self._drains_first = False  # whether the purge was queued before the first of these:
         self._failed: list[int] = []  # areas of vmalloc()s that failed, which wait for cleanup_vm_area_work()
@@ -215,14 +213,12 @@ class Kernel(Machine):
         except VmapError:
             buddy.free_pages(pages[::-1])  # the last one first
             raise
-        self._put.add(mapping.addr)
+        self._space.own(mapping.addr, allocated=True)
         return mapping
 
     def _vunmap(self, addr: int) -> None:
         if addr:
             block = self._remove_area(addr, "vunmap")
-            if self._put:
-                self._put.discard(self._space.bounds(block)[0])
             self._space.disown(block)
             if self._space.vm_flags(block) & VM_FLUSH_RESET_PERMS and not self._refuses_reset_perms:
                 self._vm_unmap_aliases()
@@ -235,8 +231,7 @@ class Kernel(Machine):
             self._vm_reset_perms(area)
         if area.pages_addr and not self._space.find_vmap_area(area.pages_addr):
             raise VmapError(errno.EFAULT, f"the page array of {addr:#x} is not mapped any more: an oops", bug=True)
-        if area.pages is not None and (area.flags & VM_ALLOC or area.addr in self._put):
-            self._put.discard(area.addr)
+        if area.pages is not None and (area.flags & VM_ALLOC or area.allocated):
             self._page_allocator().free_pages(area.pages)
         if area.pages_addr:
             self._vfree(area.pages_addr)
@@ -469,7 +464,6 @@ class Kernel(Machine):
             mapper.warn(WarnOn.NO_RAM, f"vm_unmap_ram() of {addr:#x}, where no area is")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         tables = mapper.tables(self._look_back(addr), maps=False)
-        self._percpu.discard(space.bounds(block)[0])
         space.unlink(block)
         space.disown(block)
         free_unmap_vmap_area(mapper.setup, tables, space.space, block)
@@ -511,17 +505,19 @@ class Kernel(Machine):
             base = self._space.pcpu_get_vm_areas(offsets, sizes, align)
         if base is None:
             raise VmapError(errno.ENOMEM, f"no address space for {len(sizes)} areas that lie so")
-        areas = tuple(VmArea(base + at, size, VM_ALLOC) for at, size in zip(offsets, sizes, strict=True))
-        self._percpu_areas[areas[0].addr] = areas
-        self._percpu.update(area.addr for area in areas)
-        return VmAreas(areas)
+        areas = VmAreas(tuple(VmArea(base + at, size, VM_ALLOC) for at, size in zip(offsets, sizes, strict=True)))
+        for area in areas.areas:
+            self._space.own(area.addr, together=areas)
+        self._percpu[areas.addr] = areas
+        return areas
 
     def _pcpu_free_vm_areas(self, addr: int) -> None:
-        areas = self._percpu_areas.pop(addr, None)
-        if areas is None:
+        taken = self._percpu.pop(addr, None)
+        if taken is None:
             raise VmapError(errno.EINVAL, f"pcpu_get_vm_areas() has no areas of which the first is at {addr:#x}")
-        for area in areas:
-            if area.addr not in self._percpu:
+        for area in taken.areas:
+            found = self.find_vm_area(area.addr)
+            if found is None or found.together is not taken:
                 raise VmapError(errno.EINVAL, f"somebody else has freed the area at {area.addr:#x}", bug=True)
             self._vunmap(area.addr)
 
@@ -840,8 +836,6 @@ class Kernel(Machine):
             mapper.warn(WarnOn.NO_AREA, f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"there is no area at {addr:#x}")
         mapper.finish(tables)
-        if self._percpu:
-            self._percpu.discard(space.bounds(int(block))[0])
         return int(block)
 
     def _look_back(self, addr: int) -> int:

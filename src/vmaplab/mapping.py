@@ -67,6 +67,8 @@ class VmArea:
     :param pages_addr: address of the page array of a ``vmalloc`` area, if that is in vmalloc space itself.
     :param order: log2 of the pages of its chunks.
     :param phys: physical address of what ``ioremap()`` maps, or None.
+    :param allocated: its pages came from the page allocator, though vmalloc() did not ask for them.
+    :param together: the areas of one ``pcpu_get_vm_areas()``, itself among them, or None.
     """
 
     addr: int
@@ -76,6 +78,8 @@ class VmArea:
     pages_addr: int = 0
     order: int = 0
     phys: int | None = None
+    allocated: bool = False
+    together: VmAreas | None = field(default=None, compare=False, repr=False)
 
     @property
     def end(self) -> int:

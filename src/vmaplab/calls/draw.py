@@ -239,13 +239,6 @@ class Draw:
             return Operation(call, rng.choice(gone))
         return Operation(call, addr=rng.choice((0x1000, arch.vmalloc_end + 1 & -arch.page_size, 0x1234)))
 
-    def _chunk(self, pages: int) -> int:
-        """A page frame that is, most times, aligned to ``pages``, or else to what keeps the entries few."""
-        rng = self.rng
-        first = (1 << 18) + rng.randrange(1 << 20)
-        align = pages if rng.random() < 0.9 else self.block if pages > self.block else 1
-        return first & -(1 << (align - 1).bit_length())
-
     def _into_area(self, add: Callable[..., None], number: int, room: int, limit: int) -> None:
         """Walker calls into a reserved area, not always once per entry."""
         rng, arch = self.rng, self._arch

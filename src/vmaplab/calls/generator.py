@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vmaplab.calls.draw import OF_A_PUD, UNALIGNED, WINDOW, Draw, Options
+from vmaplab.calls.draw import OF_A_PUD, TAKE, UNALIGNED, WINDOW, Draw, Options
 from vmaplab.calls.flags import VM_MAP
 from vmaplab.calls.motifs import Motifs
 from vmaplab.calls.operation import Operation
@@ -40,8 +40,8 @@ class Generator(Options):
         for line in path.read_text().splitlines() if path.is_file() else []:
             scenario = parse(line)
             cpus = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
-            # What can fail for want of addresses: given ones, or nearly all.
-            windowed = any((step.call == "vmalloc" and step.addr) or step.pages > space // 8 for step in scenario.steps)
+            takes = [step for step in scenario.steps if step.call in TAKE]
+            windowed = any(step.addr or step.pages > space // 8 for step in takes)
             words = {step.call for step in scenario.steps} | ({WINDOW} if windowed else set())
             if cpus < self.cpus and not words & self.without and scenario.boot_args in ("", *self.boot_args):
                 found.append(scenario)

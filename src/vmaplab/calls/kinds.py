@@ -349,6 +349,10 @@ class _Bits(Kind):
         """What the step has there."""
         return (step.flags & self._mask) >> self._at
 
+    def put(self, number: int) -> int:
+        """The flags of a step that has ``number`` there and nothing else."""
+        return number << self._at
+
     def _number(self, word: str) -> int:
         """The number that the rest of a word spells."""
         raise NotImplementedError
@@ -361,7 +365,7 @@ class _Bits(Kind):
         return word.startswith(self._prefix)
 
     def parse(self, word: str, before: int) -> dict[str, Any]:
-        return {"flags": self._number(word.removeprefix(self._prefix)) << self._at if word else 0}
+        return {"flags": self.put(self._number(word.removeprefix(self._prefix))) if word else 0}
 
     def text(self, step: Operation) -> str:
         return self._prefix + self._word(self.of(step)) if self.of(step) else ""
@@ -399,10 +403,6 @@ class Align(_Bits):
         """To how many pages the step aligns."""
         return 1 << self.of(step)
 
-    def spell(self, pages: int) -> int:
-        """The flags of a step that aligns to ``pages``."""
-        return pages.bit_length() - 1 << self._at
-
     def _number(self, word: str) -> int:
         pages = page_count(word)
         if pages < 1 or pages & (pages - 1):
@@ -413,7 +413,7 @@ class Align(_Bits):
         return str(1 << number)
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
-        return {"flags": source.rng.choice((0, 0, 0, 0, 1, 4, 9, 10, 14)) << self._at}
+        return {"flags": self.put(source.rng.choice((0, 0, 0, 0, 1, 4, 9, 10, 14)))}
 
 
 class VmFlags(_Bits):
@@ -435,7 +435,7 @@ class VmFlags(_Bits):
         if source.rng.random() < 0.8:
             return {"flags": 0}
         flags = source.rng.choice((VM_USERMAP, VM_DMA_COHERENT, VM_FLUSH_RESET_PERMS, VM_NO_GUARD))
-        return {"flags": flags << self._at}
+        return {"flags": self.put(flags)}
 
 
 class ExtentsAlign(Align):
@@ -465,7 +465,7 @@ class Choice(_Bits):
 
     def draw(self, source: Source, limit: int) -> dict[str, Any]:
         chosen = source.rng.randrange(len(self._names)) if source.rng.random() < self._share else 0
-        return {"flags": chosen << self._at}
+        return {"flags": self.put(chosen)}
 
 
 HUGE, ALIGN, GFP_FLAGS, FUNCTION = Huge(), Align(), Choice("gfp=", 7, GFP, 0.7), Choice("by=", 11, BY, 0.2)
@@ -535,7 +535,7 @@ class Extents(Kind):
             end += size + align * rng.choice((0, 0, 1, 16, rng.randrange(1 << 12)))
         rng.shuffle(places)
         pfns = np.array([number for place in places for number in place], dtype=np.uint64)
-        return {"pfns": pfns, "flags": ALIGN.spell(align)}
+        return {"pfns": pfns, "flags": ALIGN.put(align.bit_length() - 1)}
 
 
 class Shift(Kind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from vmaplab.calls.draw import OF_A_PUD, UNALIGNED, WINDOW, Draw
 from vmaplab.calls.flags import VM_DMA_COHERENT, VM_MAP, VM_NO_GUARD, VM_SPARSE, VM_USERMAP
-from vmaplab.calls.kinds import ALIGN, FUNCTION, GFP, GFP_FLAGS, HUGE, VM_FLAGS
+from vmaplab.calls.kinds import ALIGN, BY, FUNCTION, GFP, GFP_FLAGS, HUGE, VM_FLAGS
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario
 from vmaplab.pages.runs import array_of
@@ -67,6 +67,13 @@ class Motifs(Draw):
             steps.append(Operation("range", 0, first, pages=rng.randrange(1, span), pfn=1 << 16, flags=page >> 1))
         steps.append(Operation("vunmap", 0))
         return Scenario(tuple(steps))
+
+    def _chunk(self, pages: int) -> int:
+        """A page frame that is, most times, aligned to ``pages``, or else to what keeps the entries few."""
+        rng = self.rng
+        first = (1 << 18) + rng.randrange(1 << 20)
+        align = pages if rng.random() < 0.9 else self.block if pages > self.block else 1
+        return first & -(1 << (align - 1).bit_length())
 
     def _sparse(self) -> Scenario:
         """Pages mapped into areas with VM_SPARSE and without, inside, at the end and beyond, and unmapped again."""
@@ -139,11 +146,11 @@ class Motifs(Draw):
         """An area whose size goes down and up again, in place and not."""
         rng = self.rng
         most = rng.choice((2, 5, 20))
-        flags = {name: GFP_FLAGS.parse(f"gfp={name}", 0)["flags"] for name in GFP}
-        chosen = flags["GFP_KERNEL|__GFP_ZERO"] if rng.random() < 0.5 else 0
+        flags = [GFP_FLAGS.put(number) for number in range(len(GFP))]
+        chosen = GFP_FLAGS.put(GFP.index("GFP_KERNEL|__GFP_ZERO")) if rng.random() < 0.5 else 0
         steps = [Operation("vmalloc", pages=rng.randrange(1, most + 1), flags=chosen)]
         for _ in range(rng.randrange(2, 8)):
-            gfp = rng.choice(list(flags.values())) if rng.random() < 0.2 else chosen
+            gfp = rng.choice(flags) if rng.random() < 0.2 else chosen
             pages = rng.choice((rng.randrange(1, most + 1), 1, most, steps[-1].pages + 1, 2 * most))
             steps.append(Operation("vrealloc", len(steps) - 1, pages=pages, flags=gfp))
         steps.append(Operation("vfree", len(steps) - 1))
@@ -152,7 +159,7 @@ class Motifs(Draw):
     def _short_of_blocks(self) -> Scenario:
         """Huge vmalloc()s where no large pages are left, or too few: what they fall back to, and what is then freed."""
         rng, block = self.rng, min(self.block, 2048)
-        huge, gfp = HUGE.parse("huge", 0)["flags"], [GFP_FLAGS.parse(f"gfp={name}", 0)["flags"] for name in GFP]
+        huge, gfp = HUGE.put(1), [GFP_FLAGS.put(number) for number in range(len(GFP))]
         steps = [Operation("vmalloc", pages=rng.choice((1, 3, 5)), flags=0) for _ in range(rng.randrange(3))]
         steps += [Operation("vfree", 0)] * (len(steps) > 1 and rng.random() < 0.5)
         if rng.random() < 0.2:
@@ -183,7 +190,7 @@ class Motifs(Draw):
             steps.append(Operation("shrink"))
         at, room = self.start + behind * self.page, pages + 1 + rng.choice((0, 0, 0, -1, 1))
         for _ in range(2):
-            flags = ALIGN.spell(rng.choice((align, align, 2 * align, 1)))
+            flags = ALIGN.put(rng.choice((align, align, 2 * align, 1)).bit_length() - 1)
             steps.append(Operation("vmalloc", pages=pages, flags=flags, addr=at, pfn=room))
         return Scenario(tuple(steps), "", 1 << 18)
 
@@ -196,11 +203,9 @@ class Motifs(Draw):
             kind = rng.random()
             number = len(steps)
             if kind < 0.5:
-                steps.append(
-                    Operation("vmalloc", pages=pages, flags=VM_FLAGS.parse(f"flags={VM_USERMAP:#x}", 0)["flags"])
-                )
+                steps.append(Operation("vmalloc", pages=pages, flags=VM_FLAGS.put(VM_USERMAP)))
             elif kind < 0.7:
-                steps.append(Operation("vmalloc", pages=pages, flags=FUNCTION.parse("by=vmalloc_user", 0)["flags"]))
+                steps.append(Operation("vmalloc", pages=pages, flags=FUNCTION.put(BY.index("vmalloc_user"))))
             else:
                 flags = rng.choice((VM_MAP | VM_USERMAP, VM_MAP | VM_DMA_COHERENT, VM_MAP))
                 steps.append(Operation("vmap", pfns=array_of([(self.frame(1 << 18) & -256, pages)]), flags=flags))

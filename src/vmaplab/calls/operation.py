@@ -16,8 +16,9 @@ class Operation(NamedTuple):
     :param offset: pages behind that address.
     :param pages: how many.
     :param pfn: first page frame of a physical range.
-    :param pfns: the page array.
-    :param flags: flags of vmap() and of an area, page_shift of map, 1 for a huge vmalloc, bytes more of range.
+    :param pfns: the page array; of percpu the offset and the size of each area, pages, in turn.
+    :param flags: flags of vmap() and of an area, page_shift of map, bytes more of range and vread; of vmalloc what the
+        kinds of its arguments put there.
     :param addr: the address that it takes, if no operation gives one.
     """
 

@@ -60,7 +60,7 @@ class Held:
     :param metadata: per page, whether KMSAN has a shadow page and an origin page for it.
     :param sparse: vm_area_map_pages() may map in it.
     :param nested: the area of its page array, if that is in the vmalloc space too.
-    :param others: if it is the first of several that were taken together, the others; of those (0,).
+    :param first: the address of the first of several that were taken together with it; 0 if it was taken alone.
     """
 
     addr: int
@@ -71,7 +71,7 @@ class Held:
     metadata: NDArray[np.bool_]
     sparse: bool = False
     nested: list[int] = field(default_factory=list)
-    others: tuple[int, ...] = ()
+    first: int = 0
 
     @property
     def area(self) -> Area:
@@ -260,13 +260,9 @@ class Witness(Watched):
             if error.bug:
                 self.catch_up()
             raise
-        first, *others = (
-            self._hold(area.addr, np.full(size // self._page, NOTHING, dtype=np.int64), call, given)
-            for area, size in zip(made.areas, given["sizes"], strict=True)
-        )
-        first.others = tuple(held.addr for held in others)
-        for held in others:
-            held.others = (0,)
+        for area, size in zip(made.areas, given["sizes"], strict=True):
+            held = self._hold(area.addr, np.full(size // self._page, NOTHING, dtype=np.int64), call, given)
+            held.first = made.addr
         self._settle(call, seen)
         return made
 
@@ -354,7 +350,7 @@ class Witness(Watched):
             self._lose_sight(f"{call.method}() of what vm_map_ram() has mapped")
         if held is None:
             return []
-        if held.others or isinstance(held.call.effect, Reserves):
+        if held.first:
             self._lose_sight(f"{call.method}() of one of several areas that were taken together")
         if held.is_own and (not effect.frees or self._is_nested(held)):
             self._lose_sight(f"{call.method}() of an area whose pages somebody else has to free")
@@ -362,9 +358,7 @@ class Witness(Watched):
 
     def _all_of(self, addr: int) -> list[Held]:
         """The areas that were taken together, by the first of them."""
-        first = self._held.get(addr)
-        together = first is not None and isinstance(first.call.effect, Reserves) and first.others != (0,)
-        return [first, *(self._held[other] for other in first.others)] if first and together else []
+        return [held for held in self._held.values() if held.first and held.first == addr]
 
     def _counted(self, call: Call, addr: int, count: int) -> list[Held]:
         """The area that a call ends which must be told how many pages there are."""
@@ -384,7 +378,7 @@ class Witness(Watched):
         self.catch_up()
         nested = {addr for held in self._held.values() for addr in held.nested}
         for addr, held in list(self._held.items()):
-            if addr not in nested and held.others != (0,):
+            if addr not in nested and held.first in (0, addr):
                 self._invoke(held.ender, (addr, len(held.pfns))[: len(held.ender.arguments)])
         self.catch_up()
         self.vm_unmap_aliases()
@@ -461,14 +455,17 @@ class Witness(Watched):
 
     def _ram(self) -> list[tuple[int, int]]:
         """The areas and blocks of vm_map_ram(), by /proc/vmallocinfo; a block may have no page in use."""
+        return [(start, end) for start, end, last in self._listed() if last == "vm_map_ram"]
+
+    def _listed(self) -> list[tuple[int, int, str]]:
+        """Start, end and last word of each line of /proc/vmallocinfo."""
         lines = [line.split() for line in self.kernel.vmalloc_info().splitlines()]
-        bounds = [words[0].split("-") for words in lines if words[-1] == "vm_map_ram"]
-        return [(int(start, 16), int(end, 16)) for start, end in bounds]
+        bounds = [words[0].split("-") for words in lines]
+        return [(int(start, 16), int(end, 16), words[-1]) for (start, end), words in zip(bounds, lines, strict=True)]
 
     def _area_bytes(self, addr: int) -> int:
         """How long the area at ``addr`` is, by /proc/vmallocinfo."""
-        bounds = (line.split()[0].split("-") for line in self.kernel.vmalloc_info().splitlines())
-        return next((int(end, 16) - addr for start, end in bounds if int(start, 16) == addr), 0)
+        return next((end - addr for start, end, _ in self._listed() if start == addr), 0)
 
     def _in_ram(self, addr: int) -> bool:
         return any(start <= addr < end for start, end in self._ram())

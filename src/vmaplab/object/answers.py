@@ -76,6 +76,17 @@ _NEW, _FREED, _RED = b"\x5a", b"\x6b", b"\xbb"  # slab's POISON_INUSE, POISON_FR
 _FORMAT = re.compile(r"%(?:[-+ #0]*\d*(?:\.\d+)?)(?:hh|h|ll|l|z)?([a-zA-Z%])[A-Za-z]?")
 
 
+class GfpBits(NamedTuple):
+    """``__GFP_ZERO``, ``_DIRECT_RECLAIM``, ``_ACCOUNT``, ``_NOFAIL``, ``_DMA`` or ``_DMA32``, ``_HIGHMEM``."""
+
+    zero: int = 0
+    reclaim: int = 0
+    account: int = 0
+    nofail: int = 0
+    low: int = 0
+    highmem: int = 0
+
+
 class StandIn(NamedTuple):
     """One stand-in.
 
@@ -118,9 +129,8 @@ class Rest:
     :ivar work: work that waits to be run, in order: address of the ``struct work_struct`` -> CPU asked for.
     :ivar callbacks: of ``call_rcu()``, in order: addresses of the ``struct rcu_head`` and of the function.
     :ivar areas: addresses of the areas taken, in order, where the object tells them.
-    :ivar gfp_zero: the value of __GFP_ZERO; ``gfp_reclaim``: of __GFP_DIRECT_RECLAIM; ``gfp_account``, ``gfp_nofail``.
+    :ivar gfp: the tree's values of GFP flags.
     :ivar atomic: what forbids to sleep now, in words; "" if nothing does.
-    :ivar zones: the values of __GFP_DMA and __GFP_DMA32, and of __GFP_HIGHMEM.
     :ivar forbidden: the GFP flags that the call was given, and the bits that no allocation may have for it;
         ``scope``: the bits that the task has forbidden itself. ``waits``: that call has __GFP_NOFAIL, so that tables
         and slab objects are there when it needs them.
@@ -142,8 +152,7 @@ class Rest:
         self.cpu: Cpu
         self.heap_start = 0
         self.heap = memoryview(bytearray())
-        self.gfp_zero = self.gfp_reclaim = self.gfp_account = self.gfp_nofail = 0
-        self.zones = 0, 0
+        self.gfp = GfpBits()
         self.forbidden = "", 0
         self.waits = False
         self.scope: Callable[[], int] = lambda: 0
@@ -253,10 +262,9 @@ class Rest:
 
         :raises KernelFault: if it may sleep and must not.
         """
-        if gfp & self.gfp_reclaim and (why := self.atomic()):
+        if gfp & self.gfp.reclaim and (why := self.atomic()):
             raise KernelFault(f"{self.cpu.caller()} allocates memory and may sleep for it, {why}")
-        low, high = self.zones
-        if gfp & low and gfp & high:
+        if gfp & self.gfp.low and gfp & self.gfp.highmem:
             raise KernelFault(
                 f"{self.cpu.caller()} asks for pages of a low zone and of __GFP_HIGHMEM at once ({gfp:#x})"
             )
@@ -297,7 +305,7 @@ class Rest:
             self._next_object += room
         elif self.heap[offset : offset + room] != _FREED * room:
             raise KernelFault(f"something wrote to {self.heap_start + offset:#x} after that object was freed")
-        self.heap[offset : offset + size] = (b"\0" if gfp & self.gfp_zero else _NEW) * size
+        self.heap[offset : offset + size] = (b"\0" if gfp & self.gfp.zero else _NEW) * size
         self.heap[offset + size : offset + room] = _RED * (room - size)
         self._objects[self.heap_start + offset] = size
         self._places[self.heap_start + offset] = self.cpu.return_address()
@@ -355,7 +363,7 @@ class Rest:
         "6.12 on",
     )
     def _kmem_cache_create(self, size: int) -> int:
-        cache = self._alloc(_ALIGN, self.gfp_zero)
+        cache = self._alloc(_ALIGN, self.gfp.zero)
         self._caches[cache] = size
         return cache
 
@@ -368,7 +376,7 @@ class Rest:
 
     @stands_for("void *kmem_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru, gfp_t gfp)")
     def _kmem_cache_alloc_lru(self) -> int:
-        node = self._alloc(1024, self.gfp_zero)  # an xarray node, from a cache that boot made; its constructor zeroes
+        node = self._alloc(1024, self.gfp.zero)  # an xarray node, from a cache that boot made; its constructor zeroes
         if node:
             self._nodes.add(node)
         return node
@@ -398,7 +406,7 @@ class Rest:
 
     @stands_for("struct shrinker *shrinker_alloc(unsigned int flags, const char *fmt, ...)", "6.7 on")
     def _shrinker_alloc(self) -> int:
-        return self._alloc(4096, self.gfp_zero)
+        return self._alloc(4096, self.gfp.zero)
 
     # -- pages --------------------------------------------------------------------------------------
 
@@ -435,18 +443,19 @@ class Rest:
     @stands_for("struct page *__alloc_pages(gfp_t gfp, unsigned int order, int node, nodemask_t *nodes)")
     @stands_for("struct page *alloc_pages(gfp_t gfp, unsigned int order)")
     def _alloc_pages(self, gfp: int, order: int) -> int:
-        level = TABLE_LEVELS.get(self.cpu.caller())
+        caller = self.cpu.caller()
+        level = TABLE_LEVELS.get(caller)
         if level is not None:
             phys = self._table(level, gfp)
             return self.page_of(phys >> self._arch.page_shift) if phys else 0
-        nofail = bool(gfp & self.gfp_nofail)
+        nofail = bool(gfp & self.gfp.nofail)
         pages = self._buddy().alloc_pages(order, 0 if self._refuses(gfp) else 1 << order, nofail)
         if nofail and not len(pages):
             raise Undefined(f"{self.cpu.caller()} waits for a page of order {order} that never comes")
         if not len(pages):
             return 0
         self._own(pages, gfp)
-        if self.cpu.caller() == LENDER:
+        if caller == LENDER:
             self.lent.update(pages.tolist())
         if order:
             self._whole[int(pages[0])] = order
@@ -456,9 +465,9 @@ class Rest:
         """Hand out ``pages``."""
         numbers = pages.tolist()
         self._owned.update(numbers)
-        if not gfp & self.gfp_zero:
+        if not gfp & self.gfp.zero:
             self.dirty.update(numbers)
-        if gfp & self.gfp_account:
+        if gfp & self.gfp.account:
             self.accounted.update(numbers)
 
     @stands_for("void split_page(struct page *page, unsigned int order)")

@@ -28,7 +28,7 @@ from vmaplab.errors import InputError, KernelFault, Undefined, Violation, VmapEr
 from vmaplab.judge import FORMATS, invariants, walker
 from vmaplab.machine import Machine
 from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, VmAreas, parts_of
-from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, OWED, SPARE_PAGES, Rest
+from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, OWED, SPARE_PAGES, GfpBits, Rest
 from vmaplab.object.build import Built
 from vmaplab.object.contents import Contents
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
@@ -153,9 +153,7 @@ class ObjectKernel(Machine):
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
-        rest.gfp_zero, rest.gfp_reclaim = values["gfp_zero"], values["gfp_reclaim"]
-        rest.gfp_account, rest.gfp_nofail, rest.scope = values["gfp_account"], values["gfp_nofail"], self._scope
-        rest.zones = values["gfp_low"], values["gfp_highmem"]
+        rest.gfp, rest.scope = GfpBits(*(values[f"gfp_{name}"] for name in GfpBits._fields)), self._scope
         if cpu.family.task is not None:
             cpu.set_register(cpu.family.task, values["task"])
         self._set_up_cpus()
@@ -687,7 +685,7 @@ class ObjectKernel(Machine):
         seen = len(self.log)
         try:
             result = cpu.call(function, *arguments)
-            rest.forbidden, rest.waits = ("", 0), False
+            self._forbid("")
             self._executed = cpu.counts()  # what it queued is not its own
             self._take_log()
             self._rules.after(function.removeprefix("vmaplab_"), self.log.rows(seen))
@@ -709,7 +707,7 @@ class ObjectKernel(Machine):
                 raise Undefined(f"{fault}: it frees what a leaf maps as if it were a table") from None
             raise KernelFault(f"{fault}{self._behind(str(fault))}") from None
         finally:
-            rest.forbidden, rest.waits = ("", 0), False
+            self._forbid("")
             self._take_log()
         if self._demanded:
             self._drop(lambda address: self._look_up(address) is None)

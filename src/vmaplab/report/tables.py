@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping as Dict
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
@@ -412,16 +413,23 @@ def changed_text(changed: Changed) -> str:
     """What ran of the changed lines, in one line."""
     ran, there = changed.counts
     base = changed.base.name
-    others, more = changed.elsewhere, len(changed.elsewhere) - 6
-    beside = ", ".join(others[:6]) + (f" and {more} more" if more > 0 else "")
-    beside = f"; of {beside}, which {'differ' if len(others) > 1 else 'differs'} too, it has nothing" if others else ""
+    told = [f"{ran} of {there} changed lines ran (changed against {base})"]
     if not changed.code:
-        return f"nothing that the object is made of differs from {base}{beside}"
-    missing = changed.missing
-    told = f"{ran} of {there} changed lines ran (changed against {base})"
-    if missing:
-        told += f"; not: {', '.join(missing[:12])}" + (f" and {len(missing) - 12} more" if len(missing) > 12 else "")
-    return told + (f"; {changed.silent} more have no code of their own" if changed.silent else "") + beside
+        told = [f"nothing that the object is made of differs from {base}"]
+    if changed.missing:
+        told.append(f"not: {_first_of(changed.missing, 12)}")
+    if changed.silent:
+        told.append(f"{changed.silent} more have no code of their own")
+    if others := changed.elsewhere:
+        differ = "differ" if len(others) > 1 else "differs"
+        told.append(f"of {_first_of(others, 6)}, which {differ} too, it has nothing")
+    return "; ".join(told)
+
+
+def _first_of(names: Sequence[str], most: int) -> str:
+    """``names``, or the first of them and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def coverage(found: Coverage) -> None:

@@ -497,7 +497,7 @@ class AddressSpace:
             blocks = self.space.blocks
             cut(blocks, enclosing(blocks, start), start, pages)
             block = new_node(blocks, start, start + pages)
-            blocks.row[block, FLAGS], blocks.row[block, VM] = TRACKED, VM_ALLOC
+            blocks.row[block, FLAGS], blocks.row[block, VM] = 0, VM_ALLOC
             add(blocks, busy_root(node_of(self.space, start)), block)
             self.space.state[BUSY_AREAS] += 1
         return base

@@ -255,6 +255,9 @@ unsigned long vmaplab_value(unsigned long which)
 	case 16: return NR_CPUS;
 	case 17: return IOREMAP_MAX_ORDER;
 	case 18: return (__force unsigned long)__GFP_DIRECT_RECLAIM;
+#ifdef TREE_HAS_NR_VMALLOC
+	case 19: return NR_VMALLOC;
+#endif
 	case 20: return (__force unsigned long)__GFP_ACCOUNT;
 	case 21: return (__force unsigned long)__GFP_FS;
 	case 22: return (__force unsigned long)__GFP_IO;
@@ -264,9 +267,6 @@ unsigned long vmaplab_value(unsigned long which)
 	case 26: return (__force unsigned long)__GFP_NOFAIL;
 	case 27: return (__force unsigned long)(__GFP_DMA | __GFP_DMA32);
 	case 28: return (__force unsigned long)__GFP_HIGHMEM;
-#ifdef TREE_HAS_NR_VMALLOC
-	case 19: return NR_VMALLOC;
-#endif
 	}
 	return 0;
 }
@@ -491,11 +491,12 @@ bool flush_work(struct work_struct *work)
 	return cpu >= 0;
 }
 
-/* @how: which of GFP in calls/kinds.py, and 256 times which of BY; x86 has registers for six arguments. */
+/* In the order of GFP in calls/kinds.py. */
 static const gfp_t vmaplab_gfp[] = {
 	GFP_KERNEL, GFP_NOFS, GFP_NOIO, GFP_KERNEL_ACCOUNT, GFP_KERNEL | __GFP_ZERO, GFP_KERNEL | __GFP_NOFAIL,
 };
 
+/* @how: which of vmaplab_gfp, and 256 times which of BY in calls/kinds.py; x86 has registers for six arguments. */
 void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long start, unsigned long end,
 		      unsigned long how, unsigned long flags)
 {
