@@ -239,6 +239,24 @@ BUGS = {
         "\tif (type != FL_FIT_TYPE) {\n\t\tif (type == NE_FIT_TYPE)\n\t\t\taugment_tree_propagate_from(va);",
         scenario="area 1; area 300; area 1; area 300; area 1; vunmap @1; vunmap @3; aliases; area 100",
     ),
+    "free-areas-not-merged": Bug(
+        "__merge_or_add_vmap_area() joins an area with the one in front only where it has joined the one behind",
+        "\t\tif (sibling->va_end == va->va_start) {\n\t\t\t/*\n\t\t\t * If both",
+        "\t\tif (merged && sibling->va_end == va->va_start) {\n\t\t\t/*\n\t\t\t * If both",
+        scenario="area 300; area 1; vunmap @0; aliases",
+    ),
+    "list-out-of-order": Bug(
+        "__link_va() puts each area behind its parent in the list, also where it is the left child",
+        "\t\tif (&parent->rb_right != link)\n\t\t\thead = head->prev;\n",
+        "",
+        scenario="area 1; area 1; area 1; vunmap @0; aliases; area 1",
+    ),
+    "highmem-always": Bug(
+        "__vmalloc_area_node() asks for __GFP_HIGHMEM whatever zone it was asked for",
+        "\tif (!(gfp_mask & (GFP_DMA | GFP_DMA32)))\n\t\tgfp_mask |= __GFP_HIGHMEM;\n",
+        "\tgfp_mask |= __GFP_HIGHMEM;\n",
+        scenario="vmalloc 1 by=vmalloc_32",
+    ),
     "put-pages-counted": Bug(
         "vfree() takes pages that vmap() was given off the pages of vmalloc()",
         "\tif (!(vm->flags & VM_MAP_PUT_PAGES))\n\t\tatomic_long_sub(",

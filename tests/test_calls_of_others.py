@@ -14,7 +14,7 @@ from object_support import needs_kernel
 from vmaplab import InputError, Kernel, VmapError
 from vmaplab.calls.flags import VM_ALLOC, VM_FLUSH_RESET_PERMS, VM_MAP, VM_USERMAP
 from vmaplab.calls.scenario import parse
-from vmaplab.check.campaign import Plan, check_one
+from vmaplab.check.campaign import Plan, check_all, check_one
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.object import build, targets
 from vmaplab.trace import L_FLUSH_TLB
@@ -190,6 +190,7 @@ SAME = (
     "map_ram 0x100+5; map_ram 0x200+3; unmap_ram @0 5; vread @1 20 +512; vread @0 9 +8; vmalloc 5; vread @5+1 3 +4000",
     "tables 0; map_ram 0x0+1048577; vmap 0x5+1048577; tables 100; vmap 0x1+3",
     "vmalloc 16 by=vmalloc_user; remap @0+8 9 0x0",
+    "vmalloc 8; vrealloc 0x0 4; vrealloc 0x0 0; vfree @1",
     "percpu 0+8,64+8 align=4; map @0 0x100+4 12; lookup @0+3; info; dump @0; dump @0+70; percpu_free @0; aliases",
     "area 1; percpu 16+16,512+16 align=16; percpu 0+500,1024+500; percpu_free @1; percpu_free @1; info",
     "percpu 0+1,68719476736+1; percpu 0+1,4294967296+1; info",
@@ -204,6 +205,23 @@ SAME = (
 def found_in(arch, tree, scenario):
     built = build.build(targets.get(arch), tree, targets.smp())
     return check_one(Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=4), parse(scenario))
+
+
+@pytest.mark.slow
+@needs_kernel
+def test_what_differs_on_several_architectures_is_told_of_each(tmp_path):
+    tree = seeded("one-node-looked-up", tmp_path)
+    plans = []
+    for arch in ("arm64-4k", "x86_64"):
+        built = build.build(targets.get(arch), tree, targets.smp())
+        plans.append(Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=4, sample=8))
+    told = check_all(plans, 200, jobs=2)
+    assert [verdict.plan.arch.name for verdict in told] == ["arm64-4k", "x86_64"]
+    for verdict in told:
+        assert verdict.word in ("DIFFERENT", "VIOLATION") and verdict.shrunk.startswith("shrunk")
+        assert verdict.scenario is not None and len(verdict.scenario.steps) < 6
+        assert check_one(verdict.plan, verdict.scenario).difference == verdict.difference
+        assert verdict.ran is not None and verdict.cases > 0 and verdict.also is not None
 
 
 @needs_kernel
@@ -235,6 +253,9 @@ class TestInTheKernelsOwnCode:
             ),
             ("nofail-returns-null", "memory 3; vmalloc 16 gfp=GFP_KERNEL|__GFP_NOFAIL", "NULL"),
             ("free-tree-not-propagated", HOLES, "subtree_max_size is"),
+            ("free-areas-not-merged", "area 300; area 1; vunmap @0; aliases", "was not merged with"),
+            ("list-out-of-order", "area 1; area 1; area 1; vunmap @0; aliases; area 1", "do not have the same ones"),
+            ("highmem-always", "vmalloc 1 by=vmalloc_32", "of a low zone and of __GFP_HIGHMEM"),
             ("put-pages-counted", "vmap_put 3; vfree @0", "nr_vmalloc_pages is -3"),
             ("remap-offset-unchecked", "vmalloc 4 flags=0x8; remap @0 2 0x3", "EINVAL"),
             ("percpu-overlaps", "percpu 0+2; percpu 0+2; percpu_free @0; aliases; percpu 0+3", "percpu"),
