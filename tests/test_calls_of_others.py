@@ -42,7 +42,7 @@ def naive_base(kernel: Kernel, offsets, sizes, align) -> int | None:
 
 class TestPerCpuAreas:
     def test_they_lie_as_asked_as_high_as_can_be_and_without_guards(self):
-        kernel = kernel_of()
+        kernel = kernel_of(cpus=2)
         made = kernel.pcpu_get_vm_areas([0, 64 * PAGE], [8 * PAGE, 8 * PAGE], 4 * PAGE)
         end = kernel.arch.vmalloc_end & -(4 * PAGE)
         assert [(area.addr, area.size) for area in made.areas] == [
@@ -58,7 +58,7 @@ class TestPerCpuAreas:
     @pytest.mark.parametrize("seed", range(40))
     def test_among_others_they_lie_where_trying_every_address_puts_them(self, seed):
         rng = random.Random(seed)
-        kernel = kernel_of("powerpc-8xx", debug=True)
+        kernel = kernel_of("powerpc-8xx", debug=True, cpus=2)
         top = (kernel.arch.vmalloc_end - kernel.arch.vmalloc_start) // PAGE
         kernel.get_vm_area((top - 400) * PAGE)
         for _ in range(rng.randrange(1, 30)):
@@ -84,7 +84,7 @@ class TestPerCpuAreas:
             assert found == wanted
 
     def test_without_room_it_purges_and_tries_again(self):
-        kernel = kernel_of("powerpc-8xx")
+        kernel = kernel_of("powerpc-8xx", cpus=2)
         size = kernel.arch.vmalloc_end - kernel.arch.vmalloc_start
         kernel.get_vm_area(size - (16 << 20))
         area = kernel.get_vm_area((16 << 20) - 4 * PAGE)
@@ -97,7 +97,7 @@ class TestPerCpuAreas:
         assert not kernel.waiting_bytes
 
     def test_too_far_apart_warns(self):
-        kernel = kernel_of("powerpc-8xx")
+        kernel = kernel_of("powerpc-8xx", cpus=2)
         with pytest.raises(VmapError):
             kernel.pcpu_get_vm_areas([0, 1 << 30], [PAGE, PAGE], PAGE)
         assert "no address space holds" in kernel.warnings[0]
@@ -108,10 +108,10 @@ class TestPerCpuAreas:
     )
     def test_what_the_kernel_has_a_bug_on_for_is_refused(self, offsets, sizes, align):
         with pytest.raises(InputError):
-            kernel_of().pcpu_get_vm_areas(offsets, sizes, align)
+            kernel_of(cpus=2).pcpu_get_vm_areas(offsets, sizes, align)
 
     def test_areas_that_somebody_else_has_freed_end_in_a_bug(self):
-        kernel = kernel_of()
+        kernel = kernel_of(cpus=2)
         made = kernel.pcpu_get_vm_areas([0, 16 * PAGE], [PAGE, PAGE], PAGE)
         kernel.vunmap(made.areas[1].addr)
         with pytest.raises(VmapError) as caught:

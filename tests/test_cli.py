@@ -253,6 +253,33 @@ class TestReplay:
         assert result["steps"][1]["set_memory"]["hazards"][0]["outcome"] == "whole"
         assert [one["bug"] for one in result["steps"]] == [False, False, True]
 
+    def test_what_may_be_left_out_stands_in_any_order(self):
+        done = vmaplab("replay", "vmalloc 4 gfp=GFP_NOFS flags=0x8 align=4 huge; vmalloc 4 by=vzalloc")
+        assert done.returncode == 0 and "vmalloc 4 huge align=4 gfp=GFP_NOFS flags=0x8  0xffff" in done.stdout
+
+    def test_each_step_says_what_it_came_to(self):
+        steps = "memory 9; vmalloc 4 by=vmalloc_user; vmalloc 8; vfree @2; dump @1+1; remap @1 2 0x1"
+        done = vmaplab("replay", steps)
+        rows = {line.split("  ")[0]: line.split() for line in done.stdout.splitlines() if line.startswith("@")}
+        assert done.returncode == 0 and rows["@0"][-1] == "9" and rows["@3"][-1] == "-" and rows["@5"][-1] == "0"
+        assert "@3 is not called: @2 returned no address" in done.stdout
+        assert "@4 prints 4-page vmalloc region starting at 0xffff800080000000" in done.stdout
+        assert "@5 gives a process 0x100001+2" in done.stdout
+        told = json.loads(vmaplab("replay", steps, "--json").stdout)["steps"]
+        assert [one["called"] for one in told] == [True, True, True, False, True, True]
+        assert told[5]["pfns"] == [0x100001, 0x100002] and told[4]["text"].startswith("4-page vmalloc region")
+
+    def test_what_waits_for_ever_ends_it(self):
+        steps = "vmalloc 512 huge at=0xffff800080001000+514 gfp=GFP_KERNEL|__GFP_NOFAIL; vmalloc 2"
+        done = vmaplab("replay", steps)
+        assert done.returncode == 0 and "@0 is not defined, or never ends" in done.stdout and "@1" not in done.stdout
+        assert "__GFP_NOFAIL waits" in done.stdout
+
+    def test_bytes_that_wrap_are_named(self):
+        done = vmaplab("replay", "vmalloc 0x100001", "-a", "powerpc-8xx")
+        assert "1 x 4K" in done.stdout
+        assert "@0 asks for 0x100001000 bytes: an unsigned long of 32 bits holds 0x1000" in done.stdout
+
     @pytest.mark.parametrize(
         ("words", "told"),
         [
@@ -260,6 +287,14 @@ class TestReplay:
             (["cpu 1"], "say --cpus 2"),
             (["steps.txt"], "there is no file steps.txt"),
             (["vmap 0x1; set_memory @0 0"], "step 1 (set_memory @0 0): set_memory_*() of 0 pages"),
+            (["vmalloc 1 huge huge"], "'huge' cannot stand there"),
+            (["vmap_put 513"], "step 0 (vmap_put 513): 513 pages: give as many as"),
+            (["vmalloc 1; percpu_free @0", "--cpus", "2"], "step 1 (percpu_free @0): pcpu_get_vm_areas() gave no"),
+            (["percpu 0+1"], "say --cpus 2"),
+            (["vmalloc 1; vrealloc @0 2", "-r", "linux-6.1"], "step 1 (vrealloc @0 2): linux-6.1 has no vrealloc()"),
+            (["shrink", "-r", "linux-6.1"], "linux-6.1 has no vmap_node_shrink_scan()"),
+            (["memory 1 11"], "MAX_PAGE_ORDER is 10"),
+            (["signal 2"], "it takes 0 to 1"),
             ([""], "at least"),
         ],
     )

@@ -77,6 +77,7 @@ def test_every_change_that_a_scenario_can_show_has_one():
     values = {Change.RISCV_HUGE_VMAP, Change.RISCV_SV39_LOWER, Change.ARM64_MODULES_2G}  # the tree tells them
     elsewhere = {
         Change.VMAP_NODES,  # the allocator itself
+        Change.VREALLOC,  # there or not: the tree is asked (object/compat.py)
         Change.ARM64_BLOCKS_WITH_PTDUMP,  # needs a configuration: test_config.py
         Change.ARM64_SET_MEMORY_REFUSES_HUGE,  # set_memory_*() is read, not run
         Change.ARM64_MULTI_CONT_PTE,  # of a patch

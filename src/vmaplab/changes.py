@@ -24,6 +24,7 @@ class Change(Enum):
     VMAP_REFUSES_RESET_PERMS = _What("vmap() refuses VM_FLUSH_RESET_PERMS", "mm/vmalloc.c", "6.12")
     VMAP_PFN_SETS = _What("vmap_pfn() stores with set_pte_at(), which has arm64's barriers", "mm/vmalloc.c", "6.12")
     CALLER_WARNS_TOO = _What("vunmap() and vfree() warn of a bad address, too", "mm/vmalloc.c", "6.12")
+    VREALLOC = _What("there is vrealloc()", "mm/vmalloc.c", "6.12")
     NOFAIL_ORDER_0 = _What("__GFP_NOFAIL is kept from attempts with large pages", "mm/vmalloc.c", "6.12")
     RISCV_HUGE_VMAP = _What("riscv: HAVE_ARCH_HUGE_VMAP is selected", "arch/riscv/Kconfig", "6.12")
     RISCV_SV39_LOWER = _What("riscv: Sv39's linear map begins 8 GiB lower", "arch/riscv/include/asm/page.h", "6.12")

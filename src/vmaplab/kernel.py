@@ -141,6 +141,8 @@ class Kernel(Machine):
 
     def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
         """Do the call; the purge that it queues (``drain_vmap_work``) runs when it is over."""
+        if call.since is not None and not self.release.has(call.since):
+            raise InputError(f"{self.release.name} has no {call.prototype.name}()")
         try:
             return getattr(self, call.inner)(*arguments)
         finally:
@@ -201,8 +203,6 @@ class Kernel(Machine):
 
     def _vmap_put_pages(self, size: int) -> Mapping:
         count = size >> self.arch.page_shift
-        if count * self.arch.bits_per_long // 8 > self.arch.page_size or not count:
-            raise VmapError(errno.EINVAL, f"{count} pages; pointers to one at least, and to no more than fit a page")
         buddy, pages = self._page_allocator(), np.zeros(0, dtype=np.uint64)
         if self._mapper.memory.attempt():
             pages = buddy.alloc_pages(0, count)
@@ -314,8 +314,10 @@ class Kernel(Machine):
         low, high, align = where or (*self._vmalloc_range, 1)
         try:
             addr = self._area(size, max(align, 1 << shift), VM_ALLOC | flags, (low, high))
-        except VmapError as error:
-            error.undefined = error.undefined or nofail
+        except VmapError:
+            if nofail:
+                reason = f"no {size} bytes of address space aligned to {max(align, 1 << shift):#x}: __GFP_NOFAIL waits"
+                raise VmapError(errno.ENOMEM, reason, undefined=True) from None
             raise
         count, order = size >> page_shift, shift - page_shift
         pointer = self.arch.bits_per_long // 8
@@ -493,6 +495,8 @@ class Kernel(Machine):
         self._vunmap_range(start, end)
 
     def _pcpu_get_vm_areas(self, offsets: tuple[int, ...], sizes: tuple[int, ...], align: int) -> VmAreas:
+        if self.cpus == 1:
+            raise InputError("pcpu_get_vm_areas() is there with CONFIG_SMP=y alone; say --cpus 2, or more")
         start, end = self._vmalloc_range
         if (end & -align) - (start + align - 1 & -align) < max(map(operator.add, offsets, sizes)):
             self._mapper.warn(WarnOn.TOO_FAR)
@@ -514,7 +518,7 @@ class Kernel(Machine):
     def _pcpu_free_vm_areas(self, addr: int) -> None:
         taken = self._percpu.pop(addr, None)
         if taken is None:
-            raise VmapError(errno.EINVAL, f"pcpu_get_vm_areas() has no areas of which the first is at {addr:#x}")
+            raise InputError(f"pcpu_get_vm_areas() gave no areas of which the first is at {addr:#x}")
         for area in taken.areas:
             found = self.find_vm_area(area.addr)
             if found is None or found.together is not taken:
@@ -722,8 +726,7 @@ class Kernel(Machine):
 
     def limit_pages(self, most: int, largest: int | None = None) -> None:
         """Let vmalloc() have at most ``most`` pages at a time, in blocks of any order, or of ``largest`` at most."""
-        buddy = self._page_allocator()
-        buddy.most, buddy.largest = most, largest
+        self._page_allocator().limit(most, largest)
 
     def set_signal(self, pending: bool) -> None:
         """Let a fatal signal be pending for the task that calls, or none."""

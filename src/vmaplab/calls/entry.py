@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from vmaplab.calls import kinds
 from vmaplab.calls.effects import Effect
 from vmaplab.calls.operation import Operation
+from vmaplab.changes import Change
 from vmaplab.errors import InputError, VmapError
 from vmaplab.mapping import SetMemory, VmArea
 from vmaplab.pages.array import check_page_size, page_array
@@ -215,6 +216,13 @@ def some_bytes(machine: HasArch, kaddr: int, pgoff: int, size: int) -> None:
         raise InputError("remap_vmalloc_range_partial() of 0 bytes does not end: give one at least")
 
 
+def pages_of_a_page(machine: HasArch, size: int) -> None:
+    """As many pages as pointers fit a page, one at least."""
+    page, pointer = machine.arch.page_size, machine.arch.bits_per_long // 8
+    if not 0 < size <= page // pointer * page:
+        raise InputError(f"{size // page} pages: give as many as one page has room for pointers, {page // pointer}")
+
+
 def physical(machine: HasArch, phys: int, size: int, prot: int | None) -> None:
     """What ``ioremap()`` refuses before it comes to an area."""
     if size <= 0 or phys < 0 or phys + size > 1 << machine.arch.phys_bits:
@@ -319,6 +327,7 @@ class Call(Step):
     :param returns: what the function returns.
     :param effect: what it does.
     :param weight: how often it is drawn among the calls that take address space.
+    :param since: the change that brought it; None if every tree has it.
     """
 
     method: str
@@ -332,6 +341,7 @@ class Call(Step):
     returns: Returns
     effect: Effect
     weight: int
+    since: Change | None
 
     def given(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
         """``arguments`` by their names."""
@@ -354,6 +364,7 @@ def kernel_call(
     effect: Effect,
     binding: str | None = None,
     weight: int = 0,
+    since: Change | None = None,
     check: Callable[..., None] | None = None,
     bound: bool = True,
 ) -> Callable[[F], F]:
@@ -385,6 +396,7 @@ def kernel_call(
             returns,
             effect,
             weight,
+            since,
         )
         checks, count = tuple(one.check for one in arguments), len(arguments)
 

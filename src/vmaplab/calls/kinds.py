@@ -126,13 +126,16 @@ class Place(Kind):
 
 
 class Count(Kind):
-    """A number of pages, or another one; ``least``: the smallest that makes sense."""
+    """A number of pages, or another one; ``least``: the smallest that makes sense, ``most``: the largest there is."""
 
-    def __init__(self, least: int = 1) -> None:
-        self._least = least
+    def __init__(self, least: int = 1, most: int | None = None) -> None:
+        self._least, self._most = least, most
 
     def parse(self, word: str, before: int) -> dict[str, Any]:
-        return {"pages": page_count(word)}
+        number = page_count(word)
+        if self._most is not None and number > self._most:
+            raise ValueError(f"it takes {self._least} to {self._most}")
+        return {"pages": number}
 
     def text(self, step: Operation) -> str:
         return str(step.pages)

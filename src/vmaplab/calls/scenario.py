@@ -79,12 +79,18 @@ def parse(text: str) -> Scenario:
 
 
 def _parse_step(call: str, words: list[str], before: int) -> Operation:
-    fields: dict[str, Any] = {}
-    for kind in STEPS[call].form:
-        there = words and (not kind.optional or kind.takes(words[0]))
-        if not there and not kind.optional:
-            raise ValueError(call)
-        fields = merged(fields, kind.parse(words.pop(0) if there else "", before))
-    if words:
+    """What must be there comes first, in order; what may be left out follows in any order."""
+    form = STEPS[call].form
+    needed = [kind for kind in form if not kind.optional]
+    options = {kind: "" for kind in form if kind.optional}
+    if len(words) < len(needed):
         raise ValueError(call)
+    for word in words[len(needed) :]:
+        kind = next((kind for kind, taken in options.items() if not taken and kind.takes(word)), None)
+        if kind is None:
+            raise ValueError(f"'{word}' cannot stand there" if options else call)
+        options[kind] = word
+    fields: dict[str, Any] = {}
+    for kind, word in [*zip(needed, words, strict=False), *options.items()]:
+        fields = merged(fields, kind.parse(word, before))
     return Operation(call, **fields)

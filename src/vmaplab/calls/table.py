@@ -60,6 +60,7 @@ from vmaplab.calls.entry import (
     kernel_call,
     of_the_size_alone,
     pages_inside,
+    pages_of_a_page,
     physical,
     range_of_pages,
     some_bytes,
@@ -69,6 +70,7 @@ from vmaplab.calls.entry import (
 )
 from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP, VM_MAP
 from vmaplab.calls.operation import Operation
+from vmaplab.changes import Change
 from vmaplab.errors import InputError
 from vmaplab.mapping import Mapping, Part, SetMemory, VmArea, VmAreas
 
@@ -226,6 +228,7 @@ class Calls(ABC):
         returns=Returns.ADDRESS,
         effect=Maps("vfree", None, metadata=True),
         weight=4,
+        check=pages_of_a_page,
     )
     def vmap_put_pages(self, size: Long) -> Mapping:
         """``vmap(pages, count, VM_MAP | VM_MAP_PUT_PAGES, PAGE_KERNEL)`` of pages that are allocated for it.
@@ -245,6 +248,7 @@ class Calls(ABC):
         gives=lambda step, addr, page: (addr, step.pages * page, kinds.GFP_FLAGS.of(step)),
         returns=Returns.ADDRESS,
         effect=Moves("vmalloc"),
+        since=Change.VREALLOC,
     )
     def vrealloc(self, addr: Address, size: Long, gfp: Gfp = "GFP_KERNEL") -> Mapping:
         """``vrealloc(p, size, flags)``: the same area where it is large enough, or a new one; 0 bytes free it."""
@@ -493,6 +497,7 @@ class Calls(ABC):
         gives=lambda step, addr, page: (),
         returns=Returns.NOTHING,
         effect=Asks(),
+        since=Change.VMAP_NODES,
     )
     def shrink(self) -> None:
         """``vmap_node_shrink_scan()``: all areas in the pools become free for all, as when memory is short."""
@@ -690,23 +695,25 @@ STEPS |= {
             "memory",
             (kinds.Count(0), kinds.Second()),
             "memory 700 3",
-            "from here on vmalloc() can have at most 700 pages at a time, in blocks of order 3 at most; the order may"
-            " be left out",
+            "from here on at most 700 pages of the page allocator can be in use, those that are now included, in blocks"
+            " of order 3 at most; the order may be left out",
             lambda machine, step: machine.limit_pages(step.pages, None if step.pfn < 0 else step.pfn),
         ),
         Setting(
             "signal",
-            (kinds.Count(0),),
+            (kinds.Count(0, 1),),
             "signal 1",
-            "from here on a fatal signal is pending for the task; with 0, none is any more",
+            "from here on a fatal signal is pending for the task, which ends a vmalloc() that looks for large pages;"
+            " with 0, none is any more",
             lambda machine, step: machine.set_signal(step.pages > 0),
         ),
         Setting(
             "fail",
             (kinds.Count(0), kinds.Second()),
             "fail 3 7",
-            "with `check --faults`: of the allocations from here on, counted from 0, these (one or two) fail; a step"
-            " like others, so `@N` counts it",
+            "of the allocations from here on, counted from 0, these (one or two) fail: the model counts areas, page"
+            " tables, page arrays and pages, so the numbers of `replay` are not those that `check --faults` prints;"
+            " a step like others, so `@N` counts it",
             lambda machine, step: machine.fail([step.pages] if step.pfn < 0 else [step.pages, step.pfn]),
         ),
     )

@@ -20,7 +20,7 @@ from vmaplab.calls.effects import Asks, Changes, Ends, Maps, Moves, Reserves
 from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, WINDOW, Generator
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import SHRINK_S, shrink
-from vmaplab.calls.table import call_of, effect_of
+from vmaplab.calls.table import STEPS, Call, call_of, effect_of
 from vmaplab.calls.vary import tame, vary
 from vmaplab.changes import Change
 from vmaplab.check.coverage import Ran
@@ -173,13 +173,18 @@ class Plan:
         base = ObjectSide(self.base, "the base", self.verify, self.cpus)
         return base, ObjectSide(self.built, "the tree", self.verify, self.cpus)
 
+    def _has(self, call: Call) -> bool:
+        """Whether the release has ``call``."""
+        return call.since is None or self.release.has(call.since)
+
     def generator(self) -> Generator:
         """Where the scenarios come from."""
         only_vmap = self.built.call != "vmap"
         without = frozenset[str]() if self.built.has_nodes else OLD_ALLOCATOR
         if "VREALLOC" not in self.built.probed:
             without |= {"vrealloc"}
-        if self.built.config.get("SMP") != "y":
+        without |= {step.word for step in STEPS.values() if isinstance(step, Call) and not self._has(step)}
+        if self.cpus == 1 or self.built.config.get("SMP") != "y":
             without |= {"percpu"}
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}

@@ -22,7 +22,8 @@ class Played:
     :param cpu: the CPU that made the call.
     :param value: what the call returned; None for NULL.
     :param why: why it failed, or "".
-    :param bug: it ended in a BUG(), and so did the replay.
+    :param called: whether it was done: no step is that goes by an address which another did not return.
+    :param end: why the replay ended with it, in words; "" if it did not. ``bug``: that was a BUG() or an oops.
     :param leaves: bytes of a leaf -> how many the call mapped.
     :param warnings: the WARN_ON()s that fired.
     :param found: what the call returned in Python: a mapping, parts, a verdict.
@@ -32,10 +33,22 @@ class Played:
     cpu: int
     value: int | None
     why: str
+    called: bool
+    end: str
     bug: bool
     leaves: dict[int, int]
     warnings: tuple[str, ...]
     found: Any
+
+    @property
+    def text(self) -> str:
+        """What the call printed."""
+        return self.found if returns_of(self.operation) is Returns.TEXT and self.found is not None else ""
+
+    @property
+    def frames(self) -> list[int]:
+        """The page frames that a process gets."""
+        return self.found if returns_of(self.operation) is Returns.FRAMES and self.found is not None else []
 
     @property
     def parts(self) -> list[Part]:
@@ -49,7 +62,7 @@ class Played:
 
 
 def replay(kernel: Machine, scenario: Scenario) -> list[Played]:
-    """Do the steps of ``scenario`` on ``kernel``, one after the other; a BUG() ends it.
+    """Do the steps of ``scenario`` on ``kernel``, one after the other; a BUG() ends it, or what is not defined.
 
     :raises Violation: naming the step after which a watched kernel is not right.
     """
@@ -57,7 +70,7 @@ def replay(kernel: Machine, scenario: Scenario) -> list[Played]:
     addresses: list[int] = []
     for step in scenario.steps:
         cpu, seen, returns = kernel.cpu, len(kernel.warnings), returns_of(step)
-        found, value, why, bug = None, 0, "", False
+        found, value, why, end, bug = None, 0, "", "", False
         refused: int | None = 0
         try:
             found = perform(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
@@ -65,13 +78,16 @@ def replay(kernel: Machine, scenario: Scenario) -> list[Played]:
             refused = value
         except VmapError as error:
             refused, why, bug = returns.refusal(error), str(error), error.bug
+            end = "a BUG() or an oops" if bug else "not defined, or never ends" if error.undefined else ""
         except (InputError, Violation) as error:
             raise type(error)(f"step {len(played)} ({text_of(step)}): {error}") from None
         addr = value if returns is Returns.ADDRESS else 0
-        leaves = _leaves(kernel, step, addr) if addr and isinstance(found, Mapping) else {}
-        played.append(Played(step, cpu, refused, why, bug, leaves, tuple(kernel.warnings[seen:]), found))
+        leaves = _leaves(kernel, found) if isinstance(found, Mapping) else {}
+        called = step.ref < 0 or addresses[step.ref] != 0
+        warnings = tuple(kernel.warnings[seen:])
+        played.append(Played(step, cpu, refused, why, called, end, bug, leaves, warnings, found))
         addresses.append(addr)
-        if bug:
+        if end:
             break
     return played
 
@@ -81,15 +97,15 @@ def finish(witness: Witness, played: list[Played]) -> None:
 
     :raises Violation: if something is lost.
     """
-    if played[-1].bug:
-        witness.blind = witness.blind or "a BUG() or an oops"
+    if played[-1].end:
+        witness.blind = witness.blind or f"what is {played[-1].end}"
     else:
         witness.close()
 
 
-def _leaves(kernel: Machine, step: Operation, addr: int) -> dict[int, int]:
+def _leaves(kernel: Machine, mapping: Mapping) -> dict[int, int]:
     """The leaves of what a call has mapped."""
     found: dict[int, int] = {}
-    for size in kernel.leaves(addr, addr + step.length * kernel.arch.page_size)["size"].tolist():
+    for size in kernel.leaves(mapping.addr, mapping.addr + mapping.size)["size"].tolist():
         found[size] = found.get(size, 0) + 1
     return found

@@ -276,8 +276,7 @@ class Rest:
 
     def limit_pages(self, most: int, largest: int | None) -> None:
         """Let at most ``most`` pages be in use, tables aside, and no block above order ``largest``, if one is said."""
-        buddy = self._buddy()
-        buddy.most, buddy.largest = most, largest
+        self._buddy().limit(most, largest)
 
     def log_pages(self) -> list[NDArray[np.uint64]]:
         """A list to which the page allocator adds what it hands out from now on."""

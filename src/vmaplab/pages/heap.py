@@ -222,6 +222,16 @@ class Buddy:
         )
         return other
 
+    def limit(self, most: int, largest: int | None = None) -> None:
+        """Let at most ``most`` pages be in use, in blocks of any order, or of ``largest`` at most.
+
+        :raises InputError: if there are no such blocks.
+        """
+        orders = len(self.zone.head) - 1
+        if largest is not None and largest > orders:
+            raise InputError(f"there are no blocks of order {largest}: MAX_PAGE_ORDER is {orders}")
+        self.most, self.largest = most, largest
+
     @property
     def free(self) -> int:
         """Free pages."""

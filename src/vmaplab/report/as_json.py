@@ -220,11 +220,15 @@ def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]
                 "cpu": one.cpu,
                 "returns": one.value,
                 "why": one.why or None,
+                "called": one.called,
+                "end": one.end or None,
                 "bug": one.bug,
                 "leaves": {str(size): count for size, count in one.leaves.items()},
                 "warnings": list(one.warnings),
                 "set_memory": _set_memory(one.verdict),
                 "parts": [list(part) for part in one.parts],
+                "text": one.text or None,
+                "pfns": one.frames,
             }
             for one in played
         ],

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from vmaplab.arch import Arch
-from vmaplab.calls.table import Returns, returns_of
+from vmaplab.calls.table import Returns, call_of, returns_of
 from vmaplab.config import settings
 from vmaplab.cost import COLUMNS, TEXTS
 from vmaplab.pages.array import size_text
+from vmaplab.pages.runs import runs_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
 from vmaplab.report.as_json import word_of
 
@@ -303,10 +304,19 @@ def replayed(kernel: Kernel, played: list[Played], config: Dict[str, bool], info
     for number, one in enumerate(played):
         for warning in one.warnings:
             print(f"@{number} warns: {warning}")
+        size, bits = one.operation.pages * kernel.arch.page_size, kernel.arch.bits_per_long
+        if size >> bits and call_of(one.operation):
+            print(f"@{number} asks for {size:#x} bytes: an unsigned long of {bits} bits holds {size % (1 << bits):#x}")
         if one.why and not one.verdict:
             print(f"@{number} fails: {one.why}")
-        if one.bug:
-            print(f"@{number} is a BUG() or an oops: what comes after it is not run")
+        if one.end:
+            print(f"@{number} is {one.end}: what comes after it is not run")
+        if not one.called:
+            print(f"@{number} is not called: @{one.operation.ref} returned no address")
+        for line in one.text.splitlines():
+            print(f"@{number} prints {line}")
+        if one.frames:
+            print(f"@{number} gives a process {runs_text(np.array(one.frames, dtype=np.uint64))}")
         if one.verdict:
             _hazards(number, one.verdict)
         for at, size, phys in one.parts:
@@ -341,12 +351,16 @@ def judged(witness: Witness) -> None:
 
 
 def _returned(one: Played) -> str:
-    if one.bug:
-        return "BUG()"
+    if one.end:
+        return "BUG()" if one.bug else "?"
+    if not one.called:
+        return "-"
     if one.value is None:
         return "NULL"
-    if returns_of(one.operation) in (Returns.PARTS, Returns.TEXT):
+    if returns_of(one.operation) in (Returns.PARTS, Returns.TEXT) or call_of(one.operation) is None:
         return ""
+    if one.frames:
+        return "0"
     if one.value < 0:
         return f"-{errno.errorcode[-one.value]}"
     return f"{one.value:#x}" if one.value else "0"
