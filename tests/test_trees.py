@@ -86,6 +86,13 @@ def test_every_change_that_a_scenario_can_show_has_one():
     assert set(QUESTIONS) == set(Change) - values - elsewhere
 
 
+@pytest.mark.parametrize("change", [one for one in Change if one.value.since[0].isdigit()], ids=lambda one: one.name)
+def test_the_first_tree_that_has_a_change_is_the_one_it_names(change):
+    number = tuple(map(int, change.value.since.split(".")))
+    first = min(tree.number for tree in TREES if change in tree.changes)
+    assert first == number
+
+
 @for_each_change
 def test_a_model_without_the_change_does_something_else(change):
     """On the scenario that asks for it: a fact that is dropped from the model is noticed."""

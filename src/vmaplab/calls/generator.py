@@ -33,11 +33,16 @@ class Generator(Options):
         self._kept = [] if not first or self.only_vmap or self.short else self._corpus()
 
     def _corpus(self) -> list[Scenario]:
-        """The scenarios in the package that run all code that many random ones ran (tools/corpus.py)."""
-        path = Path(__file__).parent / "corpus" / f"{self.arch.name}.txt"
+        """The scenarios in the package that fit.
+
+        ``all.txt`` has what it takes to notice faults in code that others run, too; those of an architecture run all
+        code that many random ones ran (tools/corpus.py).
+        """
+        folder = Path(__file__).parent / "corpus"
+        paths = [path for name in ("all", self.arch.name) if (path := folder / f"{name}.txt").is_file()]
         found = []
         space = self.arch.vmalloc_end - self.arch.vmalloc_start >> self.arch.page_shift
-        for line in path.read_text().splitlines() if path.is_file() else []:
+        for line in [line for path in paths for line in path.read_text().splitlines()]:
             scenario = parse(line)
             cpus = max((step.pages for step in scenario.steps if step.call == "cpu"), default=0)
             takes = [step for step in scenario.steps if step.call in TAKE]

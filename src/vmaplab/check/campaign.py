@@ -522,7 +522,8 @@ def _run(start: int, end: int) -> Result:
         theirs.begin_chapter()
     for number in range(start, end):
         before = _blocks(theirs)
-        varied = vary(kept, rng) if kept and rng.random() < VARIED else None
+        own = number < generator.fixed  # none of those is left out for another
+        varied = vary(kept, rng) if kept and not own and rng.random() < VARIED else None
         scenario = varied or generator.scenario(number)
         try:
             one = _examine(plan, ours, theirs, scenario, number)

@@ -73,6 +73,7 @@ OWED, INVALID, FLUSHED = "not reset", "invalid, without a TLB flush since", "inv
 """What is known of the direct map of a page of an area with VM_FLUSH_RESET_PERMS, in words."""
 _ALIGN = 64
 _NEW, _FREED, _RED = b"\x5a", b"\x6b", b"\xbb"  # slab's POISON_INUSE, POISON_FREE, SLUB_RED_INACTIVE
+_BAD_ENTRY = re.compile(r"\bbad p(?:gd|4d|ud|md) ")
 _FORMAT = re.compile(r"%(?:[-+ #0]*\d*(?:\.\d+)?)(?:hh|h|ll|l|z)?([a-zA-Z%])[A-Za-z]?")
 
 
@@ -669,7 +670,10 @@ class Rest:
 
     @stands_for("int _printk(const char *fmt, ...)")
     def _printk(self, fmt: int) -> None:
-        self.printed.append(self._formatted(fmt, 1))
+        text = self._formatted(fmt, 1)
+        if _BAD_ENTRY.search(text):  # pmd_clear_bad() and its like
+            raise KernelFault(f"{self.cpu.caller()} meets a bad entry, and clears it: '{text}'")
+        self.printed.append(text)
 
     @stands_for("int vmaplab_vm_insert_page(struct vm_area_struct *vma, unsigned long addr, struct page *page)")
     def _vm_insert_page(self, addr: int, page: int) -> None:

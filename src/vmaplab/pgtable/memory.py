@@ -21,8 +21,10 @@ from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, i64
 from vmaplab.trace import L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_WARN, Ints, WarnOn
 
-# Indices into Tables.state; of FREE, one per level.
+# Indices into Tables.state; of FREE and PATH, one per level. The walkers keep the tables that they are in in PATH: an
+# array of their own would be allocated for each batch.
 NEXT, TABLES, LIMIT, STOPPED, LOGGED, WARNED, ATTEMPTS, FAIL_FIRST, FAIL_SECOND, FREE = range(10)
+PATH = FREE + MAX_LEVELS
 
 # Bits of Tables.state[WARNED].
 W_BUSY, W_NULL, W_INVALID = 1 << WarnOn.ENTRY_SET, 1 << WarnOn.NULL_PAGE, 1 << WarnOn.PFN_INVALID
@@ -176,7 +178,7 @@ class TableMemory:
             self._words[invalid : invalid + int(g.words[level])] = g.none[level]
             invalid += int(g.words[level])
         self._words[g.root : used] = g.none[g.top]
-        self._state = np.zeros(FREE + MAX_LEVELS, dtype=np.int64)
+        self._state = np.zeros(PATH + MAX_LEVELS, dtype=np.int64)
         self._state[NEXT] = used
         self._state[LIMIT] = UNLIMITED if max_tables is None else max_tables
         counters, nothing = np.zeros(len(COMPILED), dtype=np.int64), np.zeros((0, 4), dtype=np.int64)
@@ -242,7 +244,7 @@ class TableMemory:
     def live(self) -> NDArray[np.uint8]:
         """As :meth:`dump`, with the tables that are free now as zeroes."""
         words = self._words[: int(self._state[NEXT])]
-        if self._state[FREE:].any():
+        if self._state[FREE:PATH].any():
             words = words.copy()
             for level in range(MAX_LEVELS):
                 table = int(self._state[FREE + level]) - 1

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vmaplab._jit import jit
-from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, i64
+from vmaplab.pgtable.geometry import Geometry, i64
 from vmaplab.pgtable.memory import (
+    PATH,
     W_BLOCK_CUT,
     W_GROUP_CUT,
     W_GROUP_STARTED,
@@ -62,7 +61,7 @@ def unmap_range(tables: Tables, g: Geometry, begin: int, end: int) -> None:
 
     A block goes as a whole, even if the range covers only part of it.
     """
-    path = np.zeros(MAX_LEVELS, dtype=np.int64)
+    path = tables.state[PATH:]
     level = g.top
     path[level] = g.root
     addr = begin
@@ -112,7 +111,7 @@ def list_leaves(tables: Tables, g: Geometry, begin: int, end: int, leaves: Ints)
     A group of PTEs is one leaf, a block another; a base page that stands alone is a leaf of its own. Leaves that
     find no room are counted and not written.
     """
-    path = np.zeros(MAX_LEVELS, dtype=np.int64)
+    path = tables.state[PATH:]
     level = g.top
     path[level] = g.root
     addr = begin

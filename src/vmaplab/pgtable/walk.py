@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
@@ -24,12 +23,12 @@ from vmaplab.pgtable.geometry import (
     CLEARS_NONE,
     CLEARS_TABLES_BEFORE,
     CLEARS_TABLES_BEHIND,
-    MAX_LEVELS,
     Geometry,
     i64,
 )
 from vmaplab.pgtable.memory import (
     LIMIT,
+    PATH,
     STOPPED,
     TABLES,
     W_BUSY,
@@ -296,21 +295,21 @@ def map_range(
     tables.cost[C_CALLS] += 1
     leaf_top = g.top if contiguous else 1
     fresh = False
-    path = np.zeros(MAX_LEVELS, dtype=np.int64)
+    path = tables.state
     level = g.top
-    path[level] = g.root
+    path[PATH + level] = g.root
     addr = begin
     while addr < end:
         above = g.shift[max(level, 1)]
         stop = min(end, ((addr >> above) + 1) << above)
         if level == 0:
-            err = map_ptes(tables, g, pages, first, contiguous, path[0], fresh, addr, stop, begin, shift, prots[0])
+            err = map_ptes(tables, g, pages, first, contiguous, path[PATH], fresh, addr, stop, begin, shift, prots[0])
             if err:
                 return err
         else:
             offset = (addr - begin) >> g.page_shift
             tables.state[STOPPED] = offset
-            word = path[level] + ((addr >> above) & g.mask[level])
+            word = path[PATH + level] + ((addr >> above) & g.mask[level])
             entry = load(tables, g, word)
             made = 0
             if level <= leaf_top and g.leaf[level] and shift >= above and stop - addr == 1 << above:
@@ -339,7 +338,7 @@ def map_range(
                 else:
                     lower = table_of(g, entry)
                 level -= 1
-                path[level] = lower
+                path[PATH + level] = lower
                 continue
         addr = stop
         level = climb(g, max(level, 1), addr)

@@ -40,6 +40,7 @@ LINUX_6_12 = Tree(
         Change.VMAP_REFUSES_RESET_PERMS,
         Change.VMAP_PFN_SETS,
         Change.CALLER_WARNS_TOO,
+        Change.VREALLOC,
         Change.NOFAIL_ORDER_0,
         Change.RISCV_HUGE_VMAP,
         Change.RISCV_SV39_LOWER,
