@@ -22,8 +22,9 @@ import numpy as np
 import document
 from document import table
 from vmaplab import Kernel, release
-from vmaplab.check.campaign import Plan, check
+from vmaplab.check.campaign import check
 from vmaplab.check.differential import compare
+from vmaplab.check.plan import Plan
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 

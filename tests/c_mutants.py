@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from object_support import changed_tree
 from vmaplab.check import campaign
-from vmaplab.check.campaign import SAMPLE, Plan
 from vmaplab.check.coverage import VMALLOC, Coverage, functions_of
+from vmaplab.check.plan import SAMPLE, Plan
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets

@@ -17,7 +17,8 @@ from vmaplab import release as releases
 from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.operation import Operation
-from vmaplab.check.campaign import Plan, check
+from vmaplab.check.campaign import check
+from vmaplab.check.plan import Plan
 from vmaplab.check.replay import replay
 from vmaplab.errors import Violation
 from vmaplab.mapping import ZEROES, Part

@@ -14,7 +14,9 @@ from object_support import needs_kernel
 from vmaplab import InputError, Kernel, VmapError
 from vmaplab.calls.flags import VM_ALLOC, VM_FLUSH_RESET_PERMS, VM_MAP, VM_USERMAP
 from vmaplab.calls.scenario import parse
-from vmaplab.check.campaign import Plan, check_all, check_one
+from vmaplab.check.campaign import check_all
+from vmaplab.check.one import check_one
+from vmaplab.check.plan import Plan
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.object import build, targets
 from vmaplab.trace import L_FLUSH_TLB

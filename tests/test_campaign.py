@@ -12,8 +12,10 @@ from vmaplab import Kernel
 from vmaplab import release as releases
 from vmaplab.calls.generator import WINDOW, Generator
 from vmaplab.calls.scenario import Scenario, parse
-from vmaplab.check import campaign
-from vmaplab.check.campaign import Plan, check
+from vmaplab.check import campaign, one
+from vmaplab.check.campaign import check
+from vmaplab.check.one import check_one
+from vmaplab.check.plan import Plan
 from vmaplab.check.seen import Seen
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets
@@ -26,7 +28,7 @@ from vmaplab.object import build, targets
 )
 def test_a_difference_is_not_lost_behind_scenarios_that_agree(monkeypatch, told, found):
     answers = iter(told)
-    monkeypatch.setattr(campaign, "compared", lambda *_: (next(answers), 0, 0, Seen()))
+    monkeypatch.setattr(one, "compared", lambda *_: (next(answers), 0, 0, Seen()))
     generator = Generator(Kernel("x86_64").arch, seed=1)
     plan = SimpleNamespace(faults=False, judge=False, sample=0, guided=False, seed=1)
     monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan})
@@ -57,7 +59,7 @@ def test_only_a_varied_scenario_may_make_no_sense(monkeypatch, varies):
         return "", 0, 0, Seen()
 
     nonsense = parse("aliases; aliases")
-    monkeypatch.setattr(campaign, "compared", compared)
+    monkeypatch.setattr(one, "compared", compared)
     monkeypatch.setattr(campaign, "vary", lambda *_: nonsense)
     monkeypatch.setattr(campaign, "VARIED", 1.0)
     blocks = iter(range(100))
@@ -67,13 +69,30 @@ def test_only_a_varied_scenario_may_make_no_sense(monkeypatch, varies):
     generator = Generator(Kernel("x86_64").arch, seed=1)
     plan = SimpleNamespace(faults=False, judge=False, sample=0, guided=True, seed=1)
     monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan})
+    first = generator.fixed
     if not varies:
         with pytest.raises(InputError):
-            campaign._run(10, 15)
+            campaign._run(first, first + 5)
         return
-    result = campaign._run(10, 15)
+    result = campaign._run(first, first + 5)
     assert (result.cases, result.number, result.varied) == (5, None, None)
-    assert result.calls == sum(len(generator.scenario(number).steps) for number in range(10, 15))
+    assert result.calls == sum(len(generator.scenario(number).steps) for number in range(first, first + 5))
+
+
+def test_no_varied_scenario_takes_the_place_of_a_fixed_one(monkeypatch):
+    ran: list[Scenario] = []
+    monkeypatch.setattr(one, "compared", lambda scenario, *_: (ran.append(scenario) or "", 0, 0, Seen()))
+    monkeypatch.setattr(campaign, "VARIED", 1.0)
+    blocks = iter(range(1000))
+    monkeypatch.setattr(campaign, "_blocks", lambda _: next(blocks))
+    generator = Generator(Kernel("x86_64").arch, seed=1)
+    plan = SimpleNamespace(faults=False, judge=False, sample=0, guided=True, seed=1)
+    monkeypatch.setattr(campaign, "_state", {"sides": (None, None), "generator": generator, "plan": plan})
+    last = generator.fixed + 3
+    campaign._run(0, last)
+    own = [str(generator.scenario(number)) for number in range(last)]
+    assert [str(scenario) for scenario in ran[: generator.fixed]] == own[: generator.fixed]
+    assert [str(scenario) for scenario in ran[generator.fixed :]] != own[generator.fixed :]
 
 
 @needs_kernel
@@ -89,7 +108,7 @@ class TestJudging:
         verdict = check(self.plan(sample=2), 4, jobs=1)
         assert verdict.word == "VIOLATION" and verdict.by_judge and verdict.judged
         assert "flush" in verdict.difference and len(verdict.scenario.steps) == 1
-        again = campaign.check_one(self.plan(judge=True), verdict.scenario)
+        again = check_one(self.plan(judge=True), verdict.scenario)
         assert again.by_judge and "flush" in again.difference
 
     def test_a_difference_does_not_hide_what_the_judges_say(self):
@@ -122,6 +141,6 @@ def test_an_area_of_16_tib_lies_in_the_pool_of_a_page(arch):
     plan = Plan(built, None, releases.get("linux-6.12"), {}, 1, cpus=targets.CPUS)
     page = "area 1 flags=0x44"  # VM_NO_GUARD: one page in all
     text = f"area 4294967296; vunmap @0; {page}; vmap 1; {page}; vunmap @2; aliases; {page}; shrink; {page}"
-    assert campaign.check_one(plan, parse(text)).difference == ""
-    warned = campaign.check_one(plan, parse(text)).plan.sides()[0].run(parse(text)).log.texts
+    assert check_one(plan, parse(text)).difference == ""
+    warned = check_one(plan, parse(text)).plan.sides()[0].run(parse(text)).log.texts
     assert sum("another size" in text for text in warned) >= 2

@@ -11,8 +11,9 @@ import pytest
 from object_support import changed_tree, needs_kernel, object_of
 from vmaplab.calls.scenario import parse
 from vmaplab.calls.vary import MOST_STEPS, tame, vary
-from vmaplab.check.campaign import Plan, careless, check_one
 from vmaplab.check.coverage import VMALLOC, Coverage, changes_ran, functions_of, guard_of, spans
+from vmaplab.check.one import careless, check_one
+from vmaplab.check.plan import Plan
 from vmaplab.object import build, targets
 from vmaplab.release import RELEASES
 from vmaplab.report.as_json import word_of

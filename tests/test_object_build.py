@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from object_support import EXAMPLE, changed_tree, needs_kernel, object_of
-from vmaplab.check.campaign import Plan, check
+from vmaplab.check.campaign import check
+from vmaplab.check.plan import Plan
 from vmaplab.errors import InputError
 from vmaplab.object import build, kbuild, seed, targets, tools
 from vmaplab.release import RELEASES

@@ -16,8 +16,9 @@ from vmaplab.calls.flags import VM_IOREMAP, VM_MAP
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.calls.shrink import shrink
-from vmaplab.check.campaign import Plan, check
+from vmaplab.check.campaign import check
 from vmaplab.check.differential import ModelSide, ObjectSide, compare
+from vmaplab.check.plan import Plan
 from vmaplab.check.tree import facts_of
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.object.targets import TARGETS

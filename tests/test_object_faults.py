@@ -9,8 +9,9 @@ import pytest
 
 from object_support import changed_tree, needs_kernel, object_of
 from vmaplab.calls.scenario import parse
-from vmaplab.check.campaign import Plan, check_one
 from vmaplab.check.differential import compare
+from vmaplab.check.one import check_one
+from vmaplab.check.plan import Plan
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
 from vmaplab.object import build, targets

@@ -14,8 +14,8 @@ import pytest
 from object_support import EXAMPLE, needs_kernel, object_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
 from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP
-from vmaplab.check.campaign import Plan
 from vmaplab.check.differential import compare
+from vmaplab.check.plan import Plan
 from vmaplab.object import arm64, riscv, x86
 from vmaplab.object.emulator import Emulator
 from vmaplab.object.kernel import ObjectKernel

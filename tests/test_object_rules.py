@@ -10,7 +10,8 @@ import pytest
 from bugs import BUGS, seeded
 from object_support import SNIPPETS, needs_kernel
 from vmaplab.calls.scenario import parse
-from vmaplab.check.campaign import Plan, check_one
+from vmaplab.check.one import check_one
+from vmaplab.check.plan import Plan
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import KernelFault, Violation
 from vmaplab.object import build, targets

@@ -10,7 +10,8 @@ import pytest
 from object_support import object_of
 from vmaplab import release as releases
 from vmaplab.calls.scenario import parse
-from vmaplab.check.campaign import Plan, check_one
+from vmaplab.check.one import check_one
+from vmaplab.check.plan import Plan
 from vmaplab.object.targets import TARGETS
 
 FILES = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))

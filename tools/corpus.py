@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import vmaplab
 from vmaplab.calls.scenario import Scenario, parse
-from vmaplab.check.campaign import Plan
 from vmaplab.check.differential import ObjectSide, compared
+from vmaplab.check.plan import Plan
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.object import build, targets
 

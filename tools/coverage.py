@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vmaplab.check.campaign import Plan, check
+from vmaplab.check.campaign import check
 from vmaplab.check.coverage import NO_STEP, VMALLOC, Coverage
+from vmaplab.check.plan import Plan
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.object import build, targets
 

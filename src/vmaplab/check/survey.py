@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmaplab.check.campaign import Plan, Verdict, check
+from vmaplab.check.campaign import check
+from vmaplab.check.plan import Plan, Verdict
 from vmaplab.check.tree import TreeFacts, facts_of, model_config
 from vmaplab.errors import InputError, KernelFault, VmapError
 from vmaplab.object import targets

@@ -96,7 +96,9 @@ def check_command(
     built = build_all(names, tree, config, snippet, call)
     bases = build_all(names, base, config, None, None) if base else [None] * len(built)
     from vmaplab.calls.scenario import parse
-    from vmaplab.check import campaign
+    from vmaplab.check.campaign import check_all
+    from vmaplab.check.one import check_one
+    from vmaplab.check.plan import SAMPLE, Plan, Verdict
     from vmaplab.check.tree import between, facts_of, model_config
 
     one = None if scenario is None else parse(scenario)
@@ -106,7 +108,7 @@ def check_command(
             facts.append(facts_of(ours))
             step()
     plans = [
-        campaign.Plan(
+        Plan(
             ours,
             other,
             told.under(wanted) if wanted else told.release,
@@ -117,7 +119,7 @@ def check_command(
             calls=calls,
             cpus=cpus,
             judge=judge,
-            sample=0 if verify or faults or judge or one else campaign.SAMPLE,
+            sample=0 if verify or faults or judge or one else SAMPLE,
             # A released kernel is its row as it stands: nothing of the tree goes into it.
             notes=(
                 tuple(between(told, facts_of(other), ours.target.arch))
@@ -132,14 +134,11 @@ def check_command(
     cases = cases or (20 if faults else 2000)
     chunks = -(-cases // plans[0].chunk) * len(plans)
     with progress("comparing", total=chunks) as advance:
-        if one:
-            found = [campaign.check_one(plan, one) for plan in plans]
-        else:
-            found = campaign.check_all(plans, cases, jobs, advance)
+        found = [check_one(plan, one) for plan in plans] if one else check_all(plans, cases, jobs, advance)
     options = again(tree, base, release, given, snippet, call) + ["--verify"] * verify + ["--faults"] * faults
     options += ["--cpus", str(cpus)] * (cpus != CPUS)
 
-    def command(verdict: campaign.Verdict | None) -> str:
+    def command(verdict: Verdict | None) -> str:
         if verdict is None or not verdict.difference:
             return ""
         words = ["vmaplab", "check", *options, *["--judge"] * verdict.by_judge, "--arch", verdict.plan.arch.name]

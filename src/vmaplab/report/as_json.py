@@ -9,8 +9,8 @@ from vmaplab.errors import Violation, VmapError
 from vmaplab.release import DEFAULT, RELEASES, get
 
 if TYPE_CHECKING:
-    from vmaplab.check.campaign import Verdict
     from vmaplab.check.coverage import Changed, Coverage
+    from vmaplab.check.plan import Verdict
     from vmaplab.check.replay import Played
     from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof

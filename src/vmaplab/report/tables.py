@@ -24,8 +24,8 @@ from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
 from vmaplab.report.as_json import word_of
 
 if TYPE_CHECKING:
-    from vmaplab.check.campaign import Verdict
     from vmaplab.check.coverage import Changed, Coverage
+    from vmaplab.check.plan import Verdict
     from vmaplab.check.replay import Played
     from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
