@@ -17,7 +17,7 @@ from vmaplab.check.plan import Plan
 from vmaplab.object import build, targets
 from vmaplab.release import RELEASES
 from vmaplab.report.as_json import word_of
-from vmaplab.report.tables import changed_text
+from vmaplab.report.checks import changed_text
 
 SOURCE = """\
 static int one(int a)

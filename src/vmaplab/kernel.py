@@ -28,8 +28,8 @@ from vmaplab.calls.flags import (
     VM_SPARSE,
     VM_USERMAP,
 )
-from vmaplab.calls.kinds import BY, GFP, TAKE_GFP
 from vmaplab.calls.operation import Operation
+from vmaplab.calls.options import BY, GFP, TAKE_GFP
 from vmaplab.calls.table import Call, check_cpu, outcome
 from vmaplab.changes import Change
 from vmaplab.config import booted, complete_config, parse_boot_args

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from vmaplab.calls.draw import OF_A_PUD, UNALIGNED, WINDOW, Draw
 from vmaplab.calls.flags import VM_DMA_COHERENT, VM_MAP, VM_NO_GUARD, VM_SPARSE, VM_USERMAP
-from vmaplab.calls.kinds import ALIGN, BY, FUNCTION, GFP, GFP_FLAGS, HUGE, VM_FLAGS
 from vmaplab.calls.operation import Operation
+from vmaplab.calls.options import ALIGN, BY, FUNCTION, GFP, GFP_FLAGS, HUGE, VM_FLAGS
 from vmaplab.calls.scenario import Scenario
 from vmaplab.pages.runs import array_of
 

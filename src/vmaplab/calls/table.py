@@ -17,7 +17,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.calls import kinds
+from vmaplab.calls import kinds, options
+from vmaplab.calls.arguments import (
+    NUMA_NO_NODE,
+    Address,
+    Area,
+    Bound,
+    By,
+    Flags,
+    Gfp,
+    Int,
+    Long,
+    Longs,
+    Node,
+    Number,
+    Pages,
+    Power,
+    Prot,
+    Shift,
+    extents,
+    inside,
+    of_the_size_alone,
+    pages_inside,
+    pages_of_a_page,
+    physical,
+    range_of_pages,
+    some_bytes,
+    whole_chunks,
+    whole_pages,
+    whole_range,
+)
 from vmaplab.calls.effects import (
     Asks,
     Changes,
@@ -33,41 +62,7 @@ from vmaplab.calls.effects import (
     physical_range,
     physical_until,
 )
-from vmaplab.calls.entry import (
-    NUMA_NO_NODE,
-    STEPS,
-    Address,
-    Area,
-    Bound,
-    By,
-    Call,
-    Flags,
-    Gfp,
-    Int,
-    Long,
-    Longs,
-    Node,
-    Number,
-    Pages,
-    Power,
-    Prot,
-    Returns,
-    Setting,
-    Shift,
-    Step,
-    extents,
-    inside,
-    kernel_call,
-    of_the_size_alone,
-    pages_inside,
-    pages_of_a_page,
-    physical,
-    range_of_pages,
-    some_bytes,
-    whole_chunks,
-    whole_pages,
-    whole_range,
-)
+from vmaplab.calls.entry import STEPS, Call, Returns, Setting, Step, kernel_call
 from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP, VM_MAP
 from vmaplab.calls.operation import Operation
 from vmaplab.changes import Change
@@ -98,12 +93,12 @@ PLACE = kinds.Place()
 
 def _vmalloc_of(step: Operation, addr: int, page: int) -> tuple[Any, ...]:
     """The arguments of vmalloc() for a step; of another function of the family the size alone, and GFP flags."""
-    by, gfp = kinds.FUNCTION.of(step), kinds.GFP_FLAGS.of(step)
+    by, gfp = options.FUNCTION.of(step), options.GFP_FLAGS.of(step)
     if by:
         return step.pages * page, 0, NUMA_NO_NODE, 1, None, None, gfp, by
-    flags = kinds.VM_FLAGS.of(step) | (VM_ALLOW_HUGE_VMAP if kinds.HUGE.of(step) else 0)
+    flags = options.VM_FLAGS.of(step) | (VM_ALLOW_HUGE_VMAP if options.HUGE.of(step) else 0)
     end = addr + step.pfn * page if addr else None
-    return step.pages * page, flags, NUMA_NO_NODE, kinds.ALIGN.pages(step) * page, addr or None, end, gfp, 0
+    return step.pages * page, flags, NUMA_NO_NODE, options.ALIGN.pages(step) * page, addr or None, end, gfp, 0
 
 
 class Calls(ABC):
@@ -177,12 +172,12 @@ class Calls(ABC):
         " gfp_t gfp_mask, pgprot_t prot, unsigned long vm_flags, int node, const void *caller)",
         "vmalloc",
         kinds.AllocPages(),
-        kinds.HUGE,
-        kinds.ALIGN,
-        kinds.Window(),
-        kinds.GFP_FLAGS,
-        kinds.VM_FLAGS,
-        kinds.FUNCTION,
+        options.HUGE,
+        options.ALIGN,
+        options.Window(),
+        options.GFP_FLAGS,
+        options.VM_FLAGS,
+        options.FUNCTION,
         binding="void *vmaplab_vmalloc(unsigned long size, unsigned long align, unsigned long start, unsigned long end,"
         " unsigned long how, unsigned long flags)",
         example="vmalloc 512 huge",
@@ -212,8 +207,8 @@ class Calls(ABC):
         :param flags: ``VM_*`` beside VM_ALLOC: VM_ALLOW_HUGE_VMAP for what ``vmalloc_huge()`` does.
         :param align: of the area, bytes.
         :param start: lowest address of the area; VMALLOC_START if None. ``end``: likewise, where it has to end.
-        :param gfp: the name of the GFP flags, of those that ``vmaplab.calls.kinds.GFP`` has.
-        :param by: the function to call, of those that ``vmaplab.calls.kinds.BY`` has; others take the size alone.
+        :param gfp: the name of the GFP flags, of those that ``vmaplab.calls.options.GFP`` has.
+        :param by: the function to call, of those that ``vmaplab.calls.options.BY`` has; others take the size alone.
         """
 
     @kernel_call(
@@ -241,11 +236,11 @@ class Calls(ABC):
         "vrealloc",
         PLACE,
         kinds.AllocPages(),
-        kinds.GFP_FLAGS,
+        options.GFP_FLAGS,
         binding="void *vmaplab_vrealloc(unsigned long addr, unsigned long size, unsigned long how)",
         example="vrealloc @0 40",
         help="`vrealloc()` to 40 pages; `gfp=GFP_NOFS` may follow; 6.12 on",
-        gives=lambda step, addr, page: (addr, step.pages * page, kinds.GFP_FLAGS.of(step)),
+        gives=lambda step, addr, page: (addr, step.pages * page, options.GFP_FLAGS.of(step)),
         returns=Returns.ADDRESS,
         effect=Moves("vmalloc"),
         since=Change.VREALLOC,
@@ -336,8 +331,8 @@ class Calls(ABC):
         "struct vm_struct **pcpu_get_vm_areas(const unsigned long *offsets, const size_t *sizes, int nr_vms,"
         " size_t align)",
         "percpu",
-        kinds.Extents(),
-        kinds.ExtentsAlign(),
+        options.Extents(),
+        options.ExtentsAlign(),
         binding="void *vmaplab_percpu(unsigned long *extents, int nr_vms, size_t align, unsigned long *out)",
         example="percpu 0+8,64+8 align=4",
         help="`pcpu_get_vm_areas()` of areas of 8 pages each, the second 64 pages behind the first, as the per-CPU"
@@ -345,7 +340,7 @@ class Calls(ABC):
         gives=lambda step, addr, page: (
             [int(number) * page for number in pages_of(step)[::2]],
             [int(number) * page for number in pages_of(step)[1::2]],
-            kinds.ALIGN.pages(step) * page,
+            options.ALIGN.pages(step) * page,
         ),
         returns=Returns.ADDRESS,
         effect=Reserves("percpu_free"),

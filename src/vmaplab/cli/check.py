@@ -155,11 +155,11 @@ def check_command(
 
         print_json(to_json.verdicts(found, commands, changed, covered if show_coverage else []))
     else:
-        from vmaplab.report import tables
+        from vmaplab.report import checks
 
-        tables.verdicts(found, commands, changed)
+        checks.verdicts(found, commands, changed)
         for coverage in covered if show_coverage else []:
-            tables.coverage(coverage)
+            checks.coverage(coverage)
         if call and not (release or base) and any(verdict.difference for verdict in found):
             own = plans[0].release.name
             print(f"\n{call}() was compared with {own}, the tree's own version; --release names another")

@@ -40,9 +40,9 @@ def object_build_command(
 
         print_json(to_json.built(built))
     else:
-        from vmaplab.report import tables
+        from vmaplab.report import checks
 
-        tables.built(built)
+        checks.built(built)
 
 
 @object_app.command("survey")
@@ -67,8 +67,8 @@ def object_survey_command(
 
         print_json(to_json.surveyed(found))
     else:
-        from vmaplab.report import tables
+        from vmaplab.report import checks
 
-        tables.surveyed(found)
+        checks.surveyed(found)
     if not all(one.understood for one in found):
         raise typer.Exit(1)

@@ -80,9 +80,9 @@ def replay_command(
             told["verified"] = to_json.judged(witness)
         print_json(told)
     else:
-        from vmaplab.report import tables
+        from vmaplab.report import replays
 
-        tables.replayed(kernel, played, config_of(config), info)
+        replays.replayed(kernel, played, config_of(config), info)
         if witness:
             finish(witness, played)
-            tables.judged(witness)
+            replays.judged(witness)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vmaplab.arch import Arch
 from vmaplab.calls.effects import Ends, Moves
 from vmaplab.calls.flags import VM_ALLOC, VM_FLUSH_RESET_PERMS, VM_NO_GUARD
-from vmaplab.calls.kinds import BY, GFP, TAKE_GFP, ZEROING
+from vmaplab.calls.options import BY, GFP, TAKE_GFP, ZEROING
 from vmaplab.calls.table import STEPS, Call, Returns, check_cpu
 from vmaplab.changes import Change
 from vmaplab.config import parse_boot_args

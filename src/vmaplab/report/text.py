@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What all reports share: where they print to, and tables without lines."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+
+class Output(Console):
+    """Standard output, as wide as the tables need: a narrow terminal wraps lines, it never loses columns."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, width=300)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line: no reader is no finding."""
+        raise BrokenPipeError
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print ``table``; without trailing blanks where the output may end up in a mail."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def new_table(*columns: str, left: int = 1) -> Table:
+    """A table without lines, the first ``left`` columns flush left and the others flush right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+    return table
+
+
+def pages_text(count: int) -> str:
+    """``count`` pages, in words."""
+    return f"{count} page" + "s" * (count != 1)
