@@ -269,6 +269,26 @@ BUGS = {
         "\t\tif (base + end < va->va_start) {\n\t\t\tva = node_to_va(rb_prev(&va->rb_node));",
         scenario="percpu 0+2; percpu 0+2; percpu_free @0; aliases; percpu 0+3",
     ),
+    "block-cleared-as-bad": Bug(
+        "vunmap_pmd_range() leaves a block to pmd_none_or_clear_bad()",
+        "\t\tcleared = pmd_clear_huge(pmd);\n",
+        "\t\tcleared = 0;\n",
+        scenario="vmalloc 512 huge; vfree @0",
+    ),
+    "vrealloc-forgets-size": Bug(
+        "vrealloc() within the area does not set requested_size: the next one copies too little",
+        "realloc shrink time.\n\t\t */\n\t\tvm->requested_size = size;\n",
+        "realloc shrink time.\n\t\t */\n",
+        scenario="vmalloc 9; vrealloc @0 4; vrealloc @1 8; vrealloc @2 20",
+    ),
+    "vread-stale-address": Bug(
+        "vmap_ram_vread_iter() does not go on behind the zeroes that it gives for a hole",
+        "size_t to_zero = min_t(size_t, start - addr, remains);\n\t\t\tsize_t zeroed = zero_iter(iter, to_zero);\n\n"
+        "\t\t\taddr += zeroed;\n",
+        "size_t to_zero = min_t(size_t, start - addr, remains);\n\t\t\tsize_t zeroed = zero_iter(iter, to_zero);\n\n",
+        scenario="map_ram 0x100+2; map_ram 0x200+2; map_ram 0x300+2; map_ram 0x400+2; unmap_ram @0 2; unmap_ram @2 2;"
+        " vread @0 9",
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from bugs import seeded
+from bugs import BUGS, seeded
 from object_support import needs_kernel
 from vmaplab import InputError, Kernel, VmapError
 from vmaplab.calls.flags import VM_ALLOC, VM_FLUSH_RESET_PERMS, VM_MAP, VM_USERMAP
@@ -261,6 +261,9 @@ class TestInTheKernelsOwnCode:
             ("put-pages-counted", "vmap_put 3; vfree @0", "nr_vmalloc_pages is -3"),
             ("remap-offset-unchecked", "vmalloc 4 flags=0x8; remap @0 2 0x3", "EINVAL"),
             ("percpu-overlaps", "percpu 0+2; percpu 0+2; percpu_free @0; aliases; percpu 0+3", "percpu"),
+            ("block-cleared-as-bad", "vmalloc 512 huge; vfree @0", "meets a bad entry, and clears it"),
+            ("vrealloc-forgets-size", "vmalloc 9; vrealloc @0 4; vrealloc @1 8; vrealloc @2 20", "loses what was in"),
+            ("vread-stale-address", BUGS["vread-stale-address"].scenario, "step 6"),
         ],
     )
     def test_a_bug_there_is_found(self, tmp_path, bug, scenario, told):
