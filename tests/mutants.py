@@ -98,8 +98,8 @@ MUTANTS = [
     Mutant(
         "wrong index in an upper table",
         "pgtable/walk.py",
-        "word = path[level] + ((addr >> above) & g.mask[level])\n            entry",
-        "word = path[level] + ((addr >> above) & g.mask[level] >> 1)\n            entry",
+        "word = path[PATH + level] + ((addr >> above) & g.mask[level])\n            entry",
+        "word = path[PATH + level] + ((addr >> above) & g.mask[level] >> 1)\n            entry",
     ),
     Mutant(
         "an entry is mapped over another without a look",

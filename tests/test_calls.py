@@ -33,7 +33,7 @@ def test_an_example_can_be_read_and_is_written_the_same_again(step):
 def test_the_model_has_every_call(call):
     assert callable(getattr(Kernel, call.inner))
     scenario = parse(f"pages 0x40000; area 512 flags=0x1000; {call.example}")
-    kernel = Kernel("arm64-4k", total_pages=scenario.total_pages)
+    kernel = Kernel("arm64-4k", total_pages=scenario.total_pages, cpus=2)
     area = perform(kernel, scenario.steps[0], 0)
     try:
         perform(kernel, scenario.steps[1], area.addr)
@@ -54,7 +54,7 @@ def test_every_call_that_takes_an_area_says_what_ends_it():
 
 
 def test_whatever_has_a_weight_is_drawn():
-    generator = Generator(Kernel("x86_64").arch, seed=3, calls=50)
+    generator = Generator(Kernel("x86_64").arch, seed=3, calls=50, cpus=2)
     drawn = {step.call for number in range(40) for step in generator.scenario(number).steps}
     assert {call.word for call in CALLS if call.weight} <= drawn
 

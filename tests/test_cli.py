@@ -289,7 +289,6 @@ class TestReplay:
             (["vmap 0x1; set_memory @0 0"], "step 1 (set_memory @0 0): set_memory_*() of 0 pages"),
             (["vmalloc 1 huge huge"], "'huge' cannot stand there"),
             (["vmap_put 513"], "step 0 (vmap_put 513): 513 pages: give as many as"),
-            (["vmalloc 1; percpu_free @0", "--cpus", "2"], "step 1 (percpu_free @0): pcpu_get_vm_areas() gave no"),
             (["percpu 0+1"], "say --cpus 2"),
             (["vmalloc 1; vrealloc @0 2", "-r", "linux-6.1"], "step 1 (vrealloc @0 2): linux-6.1 has no vrealloc()"),
             (["shrink", "-r", "linux-6.1"], "linux-6.1 has no vmap_node_shrink_scan()"),

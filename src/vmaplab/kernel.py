@@ -518,7 +518,7 @@ class Kernel(Machine):
     def _pcpu_free_vm_areas(self, addr: int) -> None:
         taken = self._percpu.pop(addr, None)
         if taken is None:
-            raise InputError(f"pcpu_get_vm_areas() gave no areas of which the first is at {addr:#x}")
+            raise VmapError(errno.EINVAL, f"not called: pcpu_get_vm_areas() gave no areas that begin at {addr:#x}")
         for area in taken.areas:
             found = self.find_vm_area(area.addr)
             if found is None or found.together is not taken:

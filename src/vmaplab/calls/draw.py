@@ -71,6 +71,8 @@ class Options:
     boot_args: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.cpus == 1:  # the per-CPU allocator is another one without SMP
+            self.without |= {"percpu"}
         self.boot_args = (*(BOOT_ARGS if self.arch.huge_vmap else ("",)), *self.arch.boot_args)
 
 

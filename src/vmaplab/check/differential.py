@@ -20,7 +20,7 @@ from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario, text_of
 from vmaplab.calls.table import Returns, call_of, effect_of, outcome, returns_of
 from vmaplab.check.seen import Seen, Stored, stored
-from vmaplab.errors import BREAKS, InputError, KernelFault, Undefined, Violation, VmapError
+from vmaplab.errors import BREAKS, InputError, KernelFault, Undefined, Unprovided, Violation, VmapError
 from vmaplab.judge import FORMATS
 from vmaplab.judge.witness import Witness
 from vmaplab.kernel import Kernel
@@ -98,8 +98,10 @@ def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
             value = outcome(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
             results.append(value)
             addr = value if returns_of(step) is Returns.ADDRESS else 0
+        except Unprovided:
+            raise
         except InputError as error:
-            raise type(error)(f"step {len(results)} ({text_of(step)}): {error}") from None
+            raise InputError(f"step {len(results)} ({text_of(step)}): {error}") from None
         except VmapError as error:
             results.append(_refused(step, error))
         except Undefined:

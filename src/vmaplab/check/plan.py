@@ -136,7 +136,7 @@ class Plan:
         if "VREALLOC" not in self.built.probed:
             without |= {"vrealloc"}
         without |= {step.word for step in STEPS.values() if isinstance(step, Call) and not self._has(step)}
-        if self.cpus == 1 or self.built.config.get("SMP") != "y":
+        if self.built.config.get("SMP") != "y":
             without |= {"percpu"}
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}

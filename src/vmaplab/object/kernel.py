@@ -444,7 +444,7 @@ class ObjectKernel(Machine):
 
     def _pcpu_free_vm_areas(self, addr: int) -> None:
         if addr not in self._percpu:
-            raise InputError(f"pcpu_get_vm_areas() gave no areas of which the first is at {addr:#x}")
+            raise VmapError(errno.EINVAL, f"not called: pcpu_get_vm_areas() gave no areas that begin at {addr:#x}")
         self._call("vmaplab_percpu_free", *self._percpu.pop(addr))
 
     def _remap_vmalloc_range_partial(self, kaddr: int, pgoff: int, size: int) -> list[int]:
