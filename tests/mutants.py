@@ -31,8 +31,8 @@ MUTANTS = [
     Mutant(
         "each base page goes to the frame after its own",
         "pgtable/walk.py",
-        "byteswap((source[index] << pfn_shift) | value, swap)",
-        "byteswap(((source[index] + 1) << pfn_shift) | value, swap)",
+        "byteswap((pages[np.uint64(left + index)] << pfn_shift) | value, swap)",
+        "byteswap(((pages[np.uint64(left + index)] + 1) << pfn_shift) | value, swap)",
     ),
     Mutant(
         "PFN stored two bits too high (riscv)",
@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "contiguous bit on 15 of 16 entries",
         "pgtable/walk.py",
-        "slots[cell] = byteswap(value + step * (cell & ~kept), swap)",
-        "slots[cell] = byteswap((value if cell else value & ~g.group_mask) + step * (cell & ~kept), swap)",
+        "words[np.uint64(word + cell)] = byteswap(value + step * (cell & ~kept), swap)",
+        "words[np.uint64(word + cell)] = byteswap((value if cell else value & ~g.group_mask) + step * cell, swap)",
     ),
     Mutant(
         "contiguous bit where the frame is not aligned",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
@@ -98,26 +99,31 @@ def warn(tables: Tables, err: int) -> int:
 
 
 @inlined
-def storable(count: int, slots: NDArray[Any], none: int, pages: Ints, pfn_limit: int, cells: int) -> int:
+def storable(
+    count: int, words: NDArray[Any], word: int, filled: int, none: int, pages: Ints, first: int, looked: int, limit: int
+) -> int:
     """How many of ``count`` base pages can be stored: up to an entry that is set or a page that is not valid.
 
-    :param slots: the words to fill, ``cells`` per page; empty if the table was just allocated, and so is.
+    :param filled: words from ``word`` on to look at, a whole number for each page; 0 if the table was just allocated.
     :param none: the word of an empty entry.
-    :param pages: a PFN per page; empty if they need no look.
+    :param looked: pages from ``pages[first]`` on to look at; 0 if they need no look.
+    :param limit: the first PFN that is not valid.
     """
     differ = 0
-    for word in slots:
-        differ |= i64(word) ^ none
+    for cell in range(filled):
+        differ |= i64(words[np.uint64(word + cell)]) ^ none
     invalid = 0  # the sign bit gathers pfn < 0 and pfn >= limit
-    last = pfn_limit - 1
-    for pfn in pages:
+    last = limit - 1
+    for index in range(looked):
+        pfn = pages[np.uint64(first + index)]
         invalid |= pfn | (last - pfn)
     if differ == 0 and invalid >= 0:
         return count
+    cells = filled // count
     for index in range(count):  # something is wrong: find where
-        if index < len(slots) and i64(slots[index * cells]) != none:
+        if filled and i64(words[word + index * cells]) != none:
             return index
-        if index < len(pages) and not 0 <= pages[index] < pfn_limit:
+        if index < looked and not 0 <= pages[first + index] < limit:
             return index
     return count
 
@@ -163,27 +169,27 @@ def map_ptes(
             if group >= 0:
                 value |= g.group_bits[group]
         # The kernel looks at every entry and page that it stores one by one, and at the first of a group.
+        # Indices are unsigned, so that nothing looks for negative ones and the loops become vector code; slices do
+        # that, too, but counting their references takes longer.
         looked = count if group < 0 else 1
-        left = 0 if contiguous else first + offset
-        source = pages[left : left + (0 if contiguous else looked)]
-        taken = words[word : word + (0 if fresh else looked * cells)]
-        good = storable(looked, taken, none, source, g.pfn_limit, cells)
+        left = first + offset
+        filled, read = 0 if fresh else looked * cells, 0 if contiguous else looked
+        good = storable(looked, words, word, filled, none, pages, left, read, g.pfn_limit)
         if group < 0 or good == 0:
             count = good
-        # Slices, so that every index below is a plain loop counter and the loops become vector code.
-        slots = words[word : word + count * cells]
         if group >= 0 or contiguous:
             value |= pfn << pfn_shift
             step = (1 << pfn_shift) // cells
             kept = 0 if group >= 0 else cells - 1  # the cells of a base page are all alike
-            for cell in range(len(slots)):
-                slots[cell] = byteswap(value + step * (cell & ~kept), swap)
+            for cell in range(count * cells):
+                words[np.uint64(word + cell)] = byteswap(value + step * (cell & ~kept), swap)
         elif cells == 1:
-            for index in range(len(slots)):
-                slots[index] = byteswap((source[index] << pfn_shift) | value, swap)
+            for index in range(count):
+                words[np.uint64(word + index)] = byteswap((pages[np.uint64(left + index)] << pfn_shift) | value, swap)
         else:
-            for cell in range(len(slots)):
-                slots[cell] = byteswap((source[cell // cells] << pfn_shift) | value, swap)
+            for cell in range(count * cells):
+                entry = (pages[np.uint64(left + cell // cells)] << pfn_shift) | value
+                words[np.uint64(word + cell)] = byteswap(entry, swap)
         if len(tables.log) > 0:
             for cell in range(count * cells):
                 phys = g.base + (word + cell) * g.word_bytes
