@@ -266,6 +266,7 @@ def test_a_scenario_that_goes_through_a_leaf_is_no_difference():
     [
         ("arm64-4k", "vmap 0x1000000000"),  # its struct page would be at address 0
         ("x86_64", "tables 0; vmap 0x0 flags=0x104"),  # vunmap() of what failed purges: the area is to be reset
+        ("x86_64", "memory 0; vmalloc 2049 flags=0x100"),  # free_vm_area() of one without its page array does not
     ],
 )
 def test_what_only_6_1_does_is_followed(arch, steps):

@@ -218,10 +218,15 @@ class Kernel(Machine):
 
     def _vunmap(self, addr: int) -> None:
         if addr:
-            block = self._remove_area(addr, "vunmap")
-            self._space.disown(block)
+            block = self._free_vm_area(addr, "vunmap")
             if self._space.vm_flags(block) & VM_FLUSH_RESET_PERMS and not self._refuses_reset_perms:
                 self._vm_unmap_aliases()
+
+    def _free_vm_area(self, addr: int, call: str = "free_vm_area") -> int:
+        """``free_vm_area()``: the area goes, and nothing of its permissions is put back; the block."""
+        block = self._remove_area(addr, call)
+        self._space.disown(block)
+        return block
 
     def _vfree(self, addr: int) -> None:
         if not addr:
@@ -384,7 +389,7 @@ class Kernel(Machine):
             addr = self._failed.pop()
             area = self.find_vm_area(addr)
             if area is not None and area.pages is None:
-                self._vunmap(addr)
+                self._free_vm_area(addr)
             else:
                 self._vfree(addr)
 
