@@ -61,17 +61,17 @@ def unmap_range(tables: Tables, g: Geometry, begin: int, end: int) -> None:
 
     A block goes as a whole, even if the range covers only part of it.
     """
-    path = tables.state[PATH:]
+    path = tables.state
     level = g.top
-    path[level] = g.root
+    path[PATH + level] = g.root
     addr = begin
     while addr < end:
         above = g.shift[max(level, 1)]
         stop = min(end, ((addr >> above) + 1) << above)
         if level == 0:
-            clear_ptes(tables, g, path[0], addr, stop)
+            clear_ptes(tables, g, path[PATH], addr, stop)
         else:
-            word = path[level] + ((addr >> above) & g.mask[level])
+            word = path[PATH + level] + ((addr >> above) & g.mask[level])
             entry = load(tables, g, word)
             if entry != g.none[level]:
                 if entry & g.leaf_mask == g.leaf_value:
@@ -80,7 +80,7 @@ def unmap_range(tables: Tables, g: Geometry, begin: int, end: int) -> None:
                         warned_again(tables, i64(W_BLOCK_CUT))
                 else:
                     level -= 1
-                    path[level] = table_of(g, entry)
+                    path[PATH + level] = table_of(g, entry)
                     continue
         addr = stop
         level = climb(g, max(level, 1), addr)
@@ -111,20 +111,20 @@ def list_leaves(tables: Tables, g: Geometry, begin: int, end: int, leaves: Ints)
     A group of PTEs is one leaf, a block another; a base page that stands alone is a leaf of its own. Leaves that
     find no room are counted and not written.
     """
-    path = tables.state[PATH:]
+    path = tables.state
     level = g.top
-    path[level] = g.root
+    path[PATH + level] = g.root
     addr = begin
     found = 0
     while addr < end:
         above = g.shift[level]
         step = 1 << above
         cells = g.cells if level == 0 else 1
-        entry = load(tables, g, path[level] + ((addr >> above) & g.mask[level]) * cells)
+        entry = load(tables, g, path[PATH + level] + ((addr >> above) & g.mask[level]) * cells)
         if entry != g.none[level]:
             if level > 0 and entry & g.leaf_mask != g.leaf_value:
                 level -= 1
-                path[level] = table_of(g, entry)
+                path[PATH + level] = table_of(g, entry)
                 continue
             group = group_of(g, entry) if level == 0 else -1
             if group >= 0:
