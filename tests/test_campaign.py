@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,13 +11,15 @@ import pytest
 from object_support import SNIPPETS, needs_kernel
 from vmaplab import Kernel
 from vmaplab import release as releases
-from vmaplab.calls.generator import WINDOW, Generator
+from vmaplab.calls.generator import UNALIGNED, WINDOW, Generator
 from vmaplab.calls.scenario import Scenario, parse
+from vmaplab.calls.table import absent_from
 from vmaplab.check import campaign, one
 from vmaplab.check.campaign import check
 from vmaplab.check.one import check_one
 from vmaplab.check.plan import Plan
 from vmaplab.check.seen import Seen
+from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets
 
@@ -47,6 +50,23 @@ def test_the_scenarios_of_the_package_come_first(arch):
     assert len(kept) - arrays >= 40 and 0 < fewer.fixed - arrays < len(kept) - arrays
     left = [str(fewer.scenario(number)) for number in range(arrays, fewer.fixed)]
     assert any("vrealloc" in text for text in kept) and not any("vrealloc" in text or "at=0x" in text for text in left)
+
+
+@pytest.mark.parametrize("arch", targets.MAIN)
+def test_what_notices_faults_of_any_architecture_is_left_out_of_none(arch):
+    generator = Generator(releases.get("linux-6.12").on(arch), seed=1, cpus=targets.CPUS)
+    ran = [str(generator.scenario(number)) for number in range(generator.fixed)]
+    folder = Path(campaign.__file__).parents[1] / "calls" / "corpus"
+    wanted = [str(parse(line)) for line in (folder / "all.txt").read_text().splitlines()]
+    assert wanted and set(wanted) <= set(ran)
+
+
+@needs_kernel
+def test_a_check_of_6_12_leaves_out_nothing_but_what_nobody_looks_at():
+    built = build.build(targets.get("x86_64"), config=targets.smp())
+    plan = Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=targets.CPUS)
+    assert plan.generator().without == {UNALIGNED}
+    assert absent_from(plan.release) == set() and absent_from(releases.get("linux-6.1")) == {"vrealloc", "shrink"}
 
 
 @pytest.mark.parametrize("varies", [True, False])
@@ -106,7 +126,7 @@ class TestJudging:
     def test_what_two_trees_have_in_common_is_judged(self):
         assert check(self.plan(), 4, jobs=1).word == "same"
         verdict = check(self.plan(sample=2), 4, jobs=1)
-        assert verdict.word == "VIOLATION" and verdict.by_judge and verdict.judged
+        assert verdict.word == "VIOLATION" and verdict.by_judge and verdict.found.judged
         assert "flush" in verdict.difference and len(verdict.scenario.steps) == 1
         again = check_one(self.plan(judge=True), verdict.scenario)
         assert again.by_judge and "flush" in again.difference
@@ -129,7 +149,7 @@ def test_a_check_says_the_same_whoever_runs_its_parts():
     built = build.build(targets.get("arm64-4k"), None, targets.smp())
     plan = Plan(built, None, releases.get("linux-6.12"), {}, 1, pages=16, cpus=targets.CPUS)
     one, two = check(plan, 420, jobs=1), check(plan, 420, jobs=2)
-    assert (one.calls, one.cases, str(one.seen), one.word) == (two.calls, two.cases, str(two.seen), "same")
+    assert (one.calls, one.cases, str(one.found.seen), one.word) == (two.calls, two.cases, str(two.found.seen), "same")
     assert (one.ran > 0).tolist() == (two.ran > 0).tolist()
 
 

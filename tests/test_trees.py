@@ -164,7 +164,7 @@ def test_the_judges_find_nothing_in_the_tree(tree, arch):
     built = object_of(tree, arch)
     plan = Plan(built, None, facts_of(built).release, model_config(built), seed=5, verify=True)
     verdict = check(plan, 40, jobs=1)
-    assert verdict.difference == "" and verdict.translated > 0, f"{verdict.scenario}: {verdict.difference}"
+    assert verdict.difference == "" and verdict.found.translated > 0, f"{verdict.scenario}: {verdict.difference}"
     assert check(replace(plan, verify=False, faults=True, seed=6), 2, jobs=1).difference == ""
 
 

@@ -257,7 +257,7 @@ class TestTheKernelsOwnCode:
     def test_scenarios_are_compared_and_watched(self):
         plan = Plan(object_of("arm64-4k"), None, RELEASES["linux-6.12"], {}, seed=11, verify=True)
         verdict = check(plan, 60)
-        assert verdict.difference == "" and verdict.translated > 10_000
+        assert verdict.difference == "" and verdict.found.translated > 10_000
 
     @pytest.mark.slow
     @pytest.mark.parametrize("arch", ["arm64-4k", "x86_64", "riscv64-sv48"])
@@ -265,13 +265,13 @@ class TestTheKernelsOwnCode:
         built = build.build(targets.get(arch), config=("SMP=y", "NR_CPUS=4"))
         plan = Plan(built, None, RELEASES["linux-6.12"], {}, seed=5, verify=True, calls=50, cpus=4)
         verdict = check(plan, 24, jobs=1)
-        assert verdict.difference == "" and verdict.translated > 100_000 and verdict.partly < 10
+        assert verdict.difference == "" and verdict.found.translated > 100_000 and verdict.found.partly < 10
 
     @pytest.mark.slow
     def test_allocations_of_long_sequences_fail(self):
         plan = Plan(object_of("x86_64"), None, RELEASES["linux-6.12"], {}, seed=6, pages=32, faults=True, calls=12)
         verdict = check(plan, 2, jobs=1)
-        assert verdict.difference == "" and verdict.failures > 100
+        assert verdict.difference == "" and verdict.found.failures > 100
 
     def test_a_vmap_block_that_is_lost_is_a_violation(self):
         """In the kernel as it is: vunmap() of what vm_map_ram() mapped takes the block out of the tree."""
@@ -298,12 +298,12 @@ class TestTheKernelsOwnCode:
     def test_a_bug_after_which_nothing_is_judged_is_no_finding(self):
         plan = Plan(object_of("arm64-4k"), None, RELEASES["linux-6.12"], {}, seed=1, faults=True)
         verdict = check_one(plan, parse("vmalloc 512; unmap_ram @0 9"))
-        assert verdict.word == "holds" and verdict.partly == 2
+        assert verdict.word == "holds" and verdict.found.partly == 2
 
     def test_allocations_fail(self):
         plan = Plan(object_of("riscv64-sv48"), None, RELEASES["linux-6.12"], {}, seed=3, pages=32, faults=True)
         verdict = check(plan, 5)
-        assert verdict.difference == "" and verdict.failures > 100
+        assert verdict.difference == "" and verdict.found.failures > 100
 
     @pytest.mark.slow
     @pytest.mark.parametrize(

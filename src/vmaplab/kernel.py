@@ -30,7 +30,7 @@ from vmaplab.calls.flags import (
 )
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.options import BY, GFP, TAKE_GFP
-from vmaplab.calls.table import Call, check_cpu, outcome
+from vmaplab.calls.table import Call, absent_from, check_cpu, outcome
 from vmaplab.changes import Change
 from vmaplab.config import booted, complete_config, parse_boot_args
 from vmaplab.cost import C_LEAVES, Cost
@@ -118,6 +118,7 @@ class Kernel(Machine):
         self._space = AddressSpace(self.arch.page_shift, self._vmalloc_range, self.cpus, nodes, quarter)
         self._refuses_reset_perms = self.release.has(Change.VMAP_REFUSES_RESET_PERMS)
         self._percpu: dict[int, VmAreas] = {}  # what pcpu_get_vm_areas() gave, by the address of the first area
+        self._absent = absent_from(self.release)
         self._killed = False  # a fatal signal is pending
         self._drains_first = False  # whether the purge was queued before the first of these:
         self._failed: list[int] = []  # areas of vmalloc()s that failed, which wait for cleanup_vm_area_work()
@@ -141,7 +142,7 @@ class Kernel(Machine):
 
     def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
         """Do the call; the purge that it queues (``drain_vmap_work``) runs when it is over."""
-        if call.since is not None and not self.release.has(call.since):
+        if call.word in self._absent:
             raise InputError(f"{self.release.name} has no {call.prototype.name}()")
         try:
             return getattr(self, call.inner)(*arguments)

@@ -71,6 +71,7 @@ from vmaplab.mapping import Mapping, Part, SetMemory, VmArea, VmAreas
 
 if TYPE_CHECKING:
     from vmaplab.arch import Arch
+    from vmaplab.release import Release
 
 __all__ = [
     "NUMA_NO_NODE",
@@ -80,6 +81,7 @@ __all__ = [
     "Returns",
     "Setting",
     "Step",
+    "absent_from",
     "call_of",
     "check_cpu",
     "effect_of",
@@ -719,6 +721,12 @@ def call_of(step: Operation) -> Call | None:
     """The entry of a step; None if it is no call."""
     entry = STEPS[step.call]
     return entry if isinstance(entry, Call) else None
+
+
+def absent_from(release: Release) -> frozenset[str]:
+    """The calls, by the first words of their steps, that ``release`` does not have."""
+    calls = [step for step in STEPS.values() if isinstance(step, Call)]
+    return frozenset(call.word for call in calls if call.since and not release.has(call.since))
 
 
 def effect_of(word: str) -> Effect | None:

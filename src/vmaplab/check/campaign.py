@@ -86,8 +86,8 @@ def _campaigns(plans: list[Plan], cases: int, jobs: int, advance: Callable[[], N
     for first, verdict in searched:
         if first:
             told = next(shrunk)
-            kept = {name: getattr(verdict, name) for name in ("translated", "partly", "judged", "seen", "ran")}
-            verdict = replace(told, varied=first.varied is not None, **kept)
+            found = replace(verdict.found, told=told.difference, failures=told.found.failures)
+            verdict = replace(told, found=found, varied=first.varied is not None, ran=verdict.ran)
         verdicts.append(verdict)
     return verdicts
 
@@ -105,11 +105,7 @@ def _search(plan: Plan, cases: int, jobs: int, advance: Callable[[], None]) -> t
         plan,
         sum(result.cases for result in results),
         sum(result.calls for result in results),
-        failures=found.failures,
-        translated=found.translated,
-        partly=found.partly,
-        judged=found.judged,
-        seen=found.seen,
+        found,
         ran=np.maximum.reduce(rans) if rans else None,
     )
     return (min(differing, key=lambda one: one[0])[1] if differing else None), verdict
@@ -129,14 +125,15 @@ def _shrunk(plan: Plan, result: Result) -> Verdict:
             smaller = shrink(found.scenario, lambda other: side.watch(other).fault != "")
             scenario, how = smaller[0], _how(found.scenario, *smaller)
             told = f"{side.name}: {side.watch(scenario).fault or found.finding}"
-            return Verdict(plan, first + 1, calls, first, scenario, told, failures=found.runs, shrunk=how)
-        return Verdict(plan, first + 1, calls, first, scenario, told, failures=found.runs)
+            looked = Examined(told, failures=found.runs)
+            return Verdict(plan, first + 1, calls, looked, first, scenario, shrunk=how)
+        return Verdict(plan, first + 1, calls, Examined(told, failures=found.runs), first, scenario)
     finding = Finding("", scenario) if plan.judge else Finding(compare(scenario, ours, theirs), scenario)
     if not finding.told and (plan.judge or is_sampled(plan, first)):
         finding = judged(theirs, scenario, first)[0]
     if not finding.told:
         told += "\n  only after the scenarios before it: something outlives a scenario"
-        return Verdict(plan, first + 1, calls, first, scenario, told)
+        return Verdict(plan, first + 1, calls, Examined(told), first, scenario)
 
     def look(other: Scenario, side: Side, against: Side) -> str:
         if finding.judged:
@@ -147,7 +144,8 @@ def _shrunk(plan: Plan, result: Result) -> Verdict:
     ours, theirs = plan.sides()
     told = look(scenario, theirs, ours) or finding.told
     how = _how(finding.scenario, scenario, done)
-    return Verdict(plan, first + 1, calls, first, scenario, told, by_judge=finding.judged, shrunk=how)
+    looked = Examined(told)
+    return Verdict(plan, first + 1, calls, looked, first, scenario, by_judge=finding.judged, shrunk=how)
 
 
 def _how(before: Scenario, after: Scenario, done: bool) -> str:

@@ -69,6 +69,7 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
         if last > frames:
             raise InputError(f"'{step.call}' goes beyond the {frames:#x} page frames that {plan.arch.name} can address")
     ours, theirs = plan.sides()
+    steps = len(scenario.steps)
     chosen = any(step.call == "fail" for step in scenario.steps)
     if chosen and not plan.faults and not plan.judge:
         raise InputError("the step 'fail' counts each side's own allocations, so nothing can be compared: add --faults")
@@ -77,34 +78,22 @@ def check_one(plan: Plan, scenario: Scenario) -> Verdict:
         fault = fault_of(theirs, run, scenario)
         seen = Seen(stored=[run.stored])
         seen.settle()
-        return Verdict(
-            plan,
-            1,
-            len(scenario.steps),
-            None,
-            scenario,
-            fault,
-            run.translated,
-            partly=int(run.blind != ""),
-            seen=seen,
-            ran=ran_by(theirs),
-            by_judge=fault != "",
-        )
+        looked = Examined(fault, run.translated, partly=int(run.blind != ""), seen=seen)
+        return Verdict(plan, 1, steps, looked, None, scenario, ran_by(theirs), by_judge=fault != "")
     if chosen:
         runs = [(side.name, side.watch(scenario)) for side in (ours, theirs)]
         told = "\n".join(f"{name}: {run.fault}" for name, run in runs if run.fault)
-        partly = sum(run.blind != "" for _, run in runs)
-        return Verdict(plan, 1, len(scenario.steps), None, scenario, told, failures=2, partly=partly)
+        looked = Examined(told, failures=2, partly=sum(run.blind != "" for _, run in runs))
+        return Verdict(plan, 1, steps, looked, None, scenario)
     if plan.faults:
         side, found = failures_of(scenario, ours, theirs)
         told = f"{side.name}: {found.finding}" if side else ""
-        shown = found.scenario or scenario
-        return Verdict(plan, 1, len(scenario.steps), None, shown, told, failures=found.runs, partly=found.partly)
+        looked = Examined(told, failures=found.runs, partly=found.partly)
+        return Verdict(plan, 1, steps, looked, None, found.scenario or scenario)
     told, translated, partly, seen = compared(scenario, ours, theirs)
     seen.settle()
-    return Verdict(
-        plan, 1, len(scenario.steps), None, scenario, told, translated, partly=partly, seen=seen, ran=ran_by(theirs)
-    )
+    looked = Examined(told, translated, partly=partly, seen=seen)
+    return Verdict(plan, 1, steps, looked, None, scenario, ran_by(theirs))
 
 
 def ran_by(side: Side) -> Ran | None:

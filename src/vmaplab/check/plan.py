@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from vmaplab.arch import Arch
 from vmaplab.calls.generator import OF_A_PUD, UNALIGNED, WINDOW, Generator
 from vmaplab.calls.scenario import Scenario
-from vmaplab.calls.table import STEPS, Call
+from vmaplab.calls.table import absent_from
 from vmaplab.changes import Change
 from vmaplab.check.coverage import Ran
 from vmaplab.check.differential import ModelSide, ObjectSide, Side
@@ -125,19 +125,12 @@ class Plan:
         base = ObjectSide(self.base, "the base", self.verify, self.cpus)
         return base, ObjectSide(self.built, "the tree", self.verify, self.cpus)
 
-    def _has(self, call: Call) -> bool:
-        """Whether the release has ``call``."""
-        return call.since is None or self.release.has(call.since)
-
     def generator(self) -> Generator:
         """Where the scenarios come from."""
         only_vmap = self.built.call != "vmap"
-        without = frozenset[str]() if self.built.has_nodes else OLD_ALLOCATOR
+        without = absent_from(self.release) | (frozenset() if self.built.has_nodes else OLD_ALLOCATOR)
         if "VREALLOC" not in self.built.probed:
             without |= {"vrealloc"}
-        without |= {step.word for step in STEPS.values() if isinstance(step, Call) and not self._has(step)}
-        if self.built.config.get("SMP") != "y":
-            without |= {"percpu"}
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}
         # Failing allocations are few scenarios: those arrays are all of one call, and each table is run again to fail.
@@ -163,14 +156,9 @@ class Verdict:
     :param plan: what was compared.
     :param cases: scenarios compared.
     :param calls: steps in them.
+    :param found: what came of them.
     :param number: the scenario that differed, or None.
     :param scenario: the same, made smaller.
-    :param difference: in words; empty if there is none.
-    :param translated: pages that an MMU translated.
-    :param failures: runs with a failing allocation.
-    :param partly: watched runs of which not all steps could be judged.
-    :param judged: runs that the judges watched beside the comparison.
-    :param seen: what their side built.
     :param ran: which of its code ran.
     :param varied: the scenario is like others that reached new code, none of the generator's.
     :param shrunk: how the scenario was made smaller, in words; "" if it was not.
@@ -181,19 +169,19 @@ class Verdict:
     plan: Plan
     cases: int
     calls: int
+    found: Examined
     number: int | None = None
     scenario: Scenario | None = None
-    difference: str = ""
-    translated: int = 0
-    failures: int = 0
-    partly: int = 0
-    judged: int = 0
-    seen: Seen = field(default_factory=Seen)
     ran: Ran | None = field(default=None, compare=False)
     by_judge: bool = False
     varied: bool = False
     shrunk: str = ""
     also: Verdict | None = None
+
+    @property
+    def difference(self) -> str:
+        """How two sides differ, or which invariant one breaks, in words; empty if there is nothing."""
+        return self.found.told
 
     @property
     def word(self) -> str:
@@ -202,4 +190,4 @@ class Verdict:
             return "VIOLATION" if BREAKS in self.difference or self.by_judge else "DIFFERENT"
         if self.plan.faults or self.plan.judge:
             return "holds"
-        return "same, and holds" if self.plan.verify or self.judged else "same"
+        return "same, and holds" if self.plan.verify or self.found.judged else "same"

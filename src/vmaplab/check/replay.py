@@ -14,6 +14,8 @@ from vmaplab.judge.witness import Witness
 from vmaplab.machine import Machine
 from vmaplab.mapping import Mapping, Part, SetMemory
 
+_BUG = "a BUG() or an oops"
+
 
 @dataclass(frozen=True)
 class Played:
@@ -23,7 +25,7 @@ class Played:
     :param value: what the call returned; None for NULL.
     :param why: why it failed, or "".
     :param called: whether it was done: no step is that goes by an address which another did not return.
-    :param end: why the replay ended with it, in words; "" if it did not. ``bug``: that was a BUG() or an oops.
+    :param end: why the replay ended with it, in words; "" if it did not.
     :param leaves: bytes of a leaf -> how many the call mapped.
     :param warnings: the WARN_ON()s that fired.
     :param found: what the call returned in Python: a mapping, parts, a verdict.
@@ -35,10 +37,14 @@ class Played:
     why: str
     called: bool
     end: str
-    bug: bool
     leaves: dict[int, int]
     warnings: tuple[str, ...]
     found: Any
+
+    @property
+    def bug(self) -> bool:
+        """Whether it ended in a BUG() or an oops."""
+        return self.end == _BUG
 
     @property
     def text(self) -> str:
@@ -70,22 +76,22 @@ def replay(kernel: Machine, scenario: Scenario) -> list[Played]:
     addresses: list[int] = []
     for step in scenario.steps:
         cpu, seen, returns = kernel.cpu, len(kernel.warnings), returns_of(step)
-        found, value, why, end, bug = None, 0, "", "", False
+        found, value, why, end = None, 0, "", ""
         refused: int | None = 0
         try:
             found = perform(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr)
             value = 0 if found is None else returns.number(found)
             refused = value
         except VmapError as error:
-            refused, why, bug = returns.refusal(error), str(error), error.bug
-            end = "a BUG() or an oops" if bug else "not defined, or never ends" if error.undefined else ""
+            refused, why = returns.refusal(error), str(error)
+            end = _BUG if error.bug else "not defined, or never ends" if error.undefined else ""
         except (InputError, Violation) as error:
             raise type(error)(f"step {len(played)} ({text_of(step)}): {error}") from None
         addr = value if returns is Returns.ADDRESS else 0
         leaves = _leaves(kernel, found) if isinstance(found, Mapping) else {}
         called = step.ref < 0 or addresses[step.ref] != 0
         warnings = tuple(kernel.warnings[seen:])
-        played.append(Played(step, cpu, refused, why, called, end, bug, leaves, warnings, found))
+        played.append(Played(step, cpu, refused, why, called, end, leaves, warnings, found))
         addresses.append(addr)
         if end:
             break

@@ -78,7 +78,7 @@ def _told(one: Surveyed) -> list[str]:
         uncalled = ", ".join(sorted(one.built.unanswered))
         texts += [f"not answered, and not called so far: {uncalled}"] if uncalled else []
     texts += [*(one.facts.notes if one.facts else ()), *([str(one.verdict.difference)] if one.verdict else [])]
-    texts += [f"built {one.verdict.seen}"] if one.verdict else []
+    texts += [f"built {one.verdict.found.seen}"] if one.verdict else []
     return [text for text in texts if text]
 
 
@@ -93,9 +93,9 @@ def verdicts(found: list[Verdict], commands: list[tuple[str, str]], changed: Cha
     table = new_table("arch", "object", other, "scenarios", "calls", *watched, "", left=3)
     table.columns[-1].justify = "left"
     for verdict in found:
-        plan = verdict.plan
-        counts = [verdict.judged] * judges + [verdict.translated] * (plan.verify or judges)
-        counts += [verdict.failures] * plan.faults + [verdict.partly] * (plan.verify or plan.faults or judges)
+        plan, looked = verdict.plan, verdict.found
+        counts = [looked.judged] * judges + [looked.translated] * (plan.verify or judges)
+        counts += [looked.failures] * plan.faults + [looked.partly] * (plan.verify or plan.faults or judges)
         table.add_row(
             plan.arch.name,
             plan.code,
@@ -111,7 +111,7 @@ def verdicts(found: list[Verdict], commands: list[tuple[str, str]], changed: Cha
     if not plan.faults:
         console.print()
         for verdict in found:
-            print(f"{verdict.plan.arch.name} built {verdict.seen}")
+            print(f"{verdict.plan.arch.name} built {verdict.found.seen}")
     for note in _once([(verdict.plan.arch.name, list(verdict.plan.notes)) for verdict in found]):
         print(f"note: {note}")
     for verdict, both in zip(found, commands, strict=True):
