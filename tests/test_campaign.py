@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from vmaplab.calls.table import absent_from
 from vmaplab.check import campaign, one
 from vmaplab.check.campaign import check
 from vmaplab.check.one import check_one
-from vmaplab.check.plan import Plan
+from vmaplab.check.plan import Examined, Plan, Verdict
 from vmaplab.check.seen import Seen
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError
@@ -65,7 +66,9 @@ def test_what_notices_faults_of_any_architecture_is_left_out_of_none(arch):
 def test_a_check_of_6_12_leaves_out_nothing_but_what_nobody_looks_at():
     built = build.build(targets.get("x86_64"), config=targets.smp())
     plan = Plan(built, None, facts_of(built).release, model_config(built), 1, cpus=targets.CPUS)
-    assert plan.generator().without == {UNALIGNED}
+    assert plan.generator().without == {UNALIGNED} and Verdict(plan, 1, 1, Examined()).notes == plan.notes
+    old = replace(plan, built=replace(built, probed=()))
+    assert "map_ram, percpu" in Verdict(old, 1, 1, Examined()).notes[-1]
     assert absent_from(plan.release) == set() and absent_from(releases.get("linux-6.1")) == {"vrealloc", "shrink"}
 
 

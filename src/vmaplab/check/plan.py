@@ -125,12 +125,16 @@ class Plan:
         base = ObjectSide(self.base, "the base", self.verify, self.cpus)
         return base, ObjectSide(self.built, "the tree", self.verify, self.cpus)
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Calls that no scenario makes, by the first words of their steps: the release, or the model, lacks them."""
+        lacks = absent_from(self.release) | (frozenset() if self.built.has_nodes else OLD_ALLOCATOR)
+        return lacks if "VREALLOC" in self.built.probed else lacks | {"vrealloc"}
+
     def generator(self) -> Generator:
         """Where the scenarios come from."""
         only_vmap = self.built.call != "vmap"
-        without = absent_from(self.release) | (frozenset() if self.built.has_nodes else OLD_ALLOCATOR)
-        if "VREALLOC" not in self.built.probed:
-            without |= {"vrealloc"}
+        without = self.left_out
         if not self.release.has(Change.INNER_ERRORS):  # nobody looks there, and it takes seconds to run wild
             without |= {UNALIGNED}
         # Failing allocations are few scenarios: those arrays are all of one call, and each table is run again to fail.
@@ -182,6 +186,12 @@ class Verdict:
     def difference(self) -> str:
         """How two sides differ, or which invariant one breaks, in words; empty if there is nothing."""
         return self.found.told
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know before he believes it, a line each."""
+        left_out = ", ".join(sorted(self.plan.left_out))
+        return self.plan.notes + ((f"no random scenario has these calls on this tree: {left_out}",) if left_out else ())
 
     @property
     def word(self) -> str:

@@ -172,7 +172,7 @@ def verdicts(
                 "undefined": verdict.found.seen.undefined,
                 "areas_from_object": bool(verdict.found.seen.guided),
             },
-            "notes": list(verdict.plan.notes),
+            "notes": list(verdict.notes),
             "verdict": word_of(verdict, changed),
             "judged": verdict.found.judged,
             "changed_lines": lines,

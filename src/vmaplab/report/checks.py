@@ -112,7 +112,7 @@ def verdicts(found: list[Verdict], commands: list[tuple[str, str]], changed: Cha
         console.print()
         for verdict in found:
             print(f"{verdict.plan.arch.name} built {verdict.found.seen}")
-    for note in _once([(verdict.plan.arch.name, list(verdict.plan.notes)) for verdict in found]):
+    for note in _once([(verdict.plan.arch.name, list(verdict.notes)) for verdict in found]):
         print(f"note: {note}")
     for verdict, both in zip(found, commands, strict=True):
         for one, command in zip((verdict, verdict.also), both, strict=True):
