@@ -648,6 +648,9 @@ class Kernel(Machine):
         leaves = self.leaves(addr, addr + numpages * self.arch.page_size)
         return set_memory(self.arch, leaves, self.find_vm_area(addr), addr, numpages)
 
+    def _ptdump(self) -> None:
+        """The walk changes nothing; of what it prints nothing is modelled."""
+
     def _vmalloc_info(self) -> str:
         return "".join(f"{line}\n" for line in vmalloc_info(self._space, self.arch.bits_per_long))
 

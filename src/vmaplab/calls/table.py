@@ -641,6 +641,20 @@ class Calls(ABC):
         """The text of ``/proc/vmallocinfo``, but for the callers."""
 
     @kernel_call(
+        "void ptdump_walk_pgd(struct ptdump_state *st, struct mm_struct *mm, pgd_t *pgd)",
+        "ptdump",
+        binding="int vmaplab_ptdump(void)",
+        example="ptdump",
+        help="the walk of `/sys/kernel/debug/kernel_page_tables` through vmalloc space: it changes nothing, and meets"
+        " what others do to the tables meanwhile (`check --race`)",
+        gives=lambda step, addr, page: (),
+        returns=Returns.NOTHING,
+        effect=Asks(),
+    )
+    def ptdump(self) -> None:
+        """``ptdump_walk_pgd()`` of the vmalloc space; nothing where the kernel has none beside huge mappings."""
+
+    @kernel_call(
         "int set_memory_ro(unsigned long addr, int numpages)",
         "set_memory",
         PLACE,

@@ -73,6 +73,17 @@ def check_command(
     judge: Annotated[
         bool, typer.Option("--judge", help="Compare nothing: the judges alone, for a tree that equals no release.")
     ] = False,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race", help="Let each pair of calls overlap on two CPUs, under all schedules with few preemptions."
+        ),
+    ] = False,
+    preemptions: Annotated[int, typer.Option("--preemptions", min=0, help="With --race: of a schedule, at most.")] = 1,
+    schedule: Annotated[
+        str | None,
+        typer.Option("--schedule", metavar="CPU:N,...", help="With --race and --scenario: this one, e.g. '0:300,1,0'."),
+    ] = None,
     show_coverage: Annotated[
         bool, typer.Option("--coverage", help="Say which lines of mm/vmalloc.c ran, per function, and which did not.")
     ] = False,
@@ -91,6 +102,19 @@ def check_command(
     names = targets_of(arch or (",".join(MAIN) if tree else DEFAULT_ARCH))
     given = config
     config = [*smp(cpus), *(config or [])]
+    if race:
+        if verify or faults or judge or base or release or call or show_coverage:
+            raise InputError("--race lets calls overlap and judges that; leave out what compares or judges otherwise")
+        if cpus == 1:
+            raise InputError("--race needs two CPUs at least; leave out --cpus")
+        from vmaplab.cli.race import race as overlap
+
+        options = again(tree, None, None, given, snippet, None) + ["--cpus", str(cpus)] * (cpus != CPUS)
+        built = build_all(names, tree, config, snippet, None)
+        overlap(built, options, scenario, schedule, preemptions, calls, cases, seed, jobs, as_json)
+        return
+    if schedule:
+        raise InputError("--schedule is for calls that overlap; say --race")
     if calls and call:
         raise InputError("--calls makes calls of all kinds; leave out --call")
     built = build_all(names, tree, config, snippet, call)

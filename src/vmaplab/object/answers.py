@@ -132,6 +132,7 @@ class Rest:
     :ivar areas: addresses of the areas taken, in order, where the object tells them.
     :ivar gfp: the tree's values of GFP flags.
     :ivar atomic: what forbids to sleep now, in words; "" if nothing does.
+    :ivar wait: what is done where another CPU holds a lock that is asked for, and from where that returns.
     :ivar forbidden: the GFP flags that the call was given, and the bits that no allocation may have for it;
         ``scope``: the bits that the task has forbidden itself. ``waits``: that call has __GFP_NOFAIL, so that tables
         and slab objects are there when it needs them.
@@ -158,6 +159,7 @@ class Rest:
         self.waits = False
         self.scope: Callable[[], int] = lambda: 0
         self.atomic: Callable[[], str] = lambda: ""
+        self.wait: Callable[[int, int], None] = self._never_free
         self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
         self.first_table = 0  # physical address of the first table after the PGD
         self.page_of: Callable[[int], int] = lambda pfn: 0
@@ -213,17 +215,14 @@ class Rest:
         self.counters: dict[int, int] = {}
         self.buddy = None
 
-    def state(self) -> tuple[Any, ...]:
+    def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs to come back to this moment."""
-        free = {size: list(addresses) for size, addresses in self._free_objects.items()}
-        return dict(self._objects), dict(self._places), set(self._nodes), free, dict(self._caches), self._next_object
+        return {name: _copied(value) for name, value in vars(self).items() if name in _STATE}
 
-    def restore(self, state: tuple[Any, ...]) -> None:
-        """Back to a moment before any page was allocated."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Back to the moment of ``state``."""
         self.reset()
-        objects, places, nodes, free, caches, self._next_object = state
-        self._objects, self._places, self._nodes, self._caches = dict(objects), dict(places), set(nodes), dict(caches)
-        self._free_objects = {size: list(addresses) for size, addresses in free.items()}
+        vars(self).update({name: _copied(value) for name, value in state.items()})
 
     @property
     def tables(self) -> dict[int, int]:
@@ -619,12 +618,19 @@ class Rest:
         named = f": {self.lock_name(lock)}" if lock else ""
         raise KernelFault(f"{self.cpu.place(place)} {self.cpu.text(what)}{named}")
 
+    @stands_for("void vmaplab_wait(unsigned long lock, unsigned long place)")
+    def _wait(self, lock: int, place: int) -> None:
+        self.wait(lock, place)
+
     def lock_name(self, lock: int) -> str:
         """What ``lock`` is: the variable that has it, or that it lies in a slab object."""
         for address, size in self._objects.items():
             if address <= lock < address + size:
                 return f"a lock {lock - address} bytes into {self._told(address, size)}"
         return self.cpu.object_at(lock) or f"{lock:#x}"
+
+    def _never_free(self, lock: int, place: int) -> None:
+        raise KernelFault(f"{self.cpu.place(place)} waits for ever: another CPU holds {self.lock_name(lock)}")
 
     @stands_for("void vmaplab_alloc_vmap_area(unsigned long addr, unsigned long size)")
     def _alloc_vmap_area(self, addr: int) -> None:
@@ -748,6 +754,22 @@ class Rest:
     @stands_for("void panic(const char *fmt, ...)")
     def _panic(self, fmt: int) -> None:
         raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(fmt, 1)}")
+
+
+_STATE = frozenset(
+    """
+    work callbacks areas messages copied text printed inserted dirty accounted lent charged direct counters buddy
+    _caches _objects _places _nodes _free_objects _next_object _next_table _spares _tables _free_tables _owned _whole
+    """.split()  # noqa: SIM905
+)
+"""What of :class:`Rest` changes from call to call."""
+
+
+def _copied(value: Any) -> Any:
+    """A copy of what a field of _STATE has; lists in a dict are copied too."""
+    if isinstance(value, dict):
+        return {key: list(one) if isinstance(one, list) else one for key, one in value.items()}
+    return value.copy() if hasattr(value, "copy") else value
 
 
 def _printed(form: str, numbers: list[int]) -> str:

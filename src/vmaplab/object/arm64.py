@@ -8,16 +8,29 @@ import unicorn
 from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64 as RELOC
 from unicorn import arm64_const as reg
 
-from vmaplab.object.family import Family, Target
+from vmaplab.object.family import ACQUIRES, MARKED, RELEASES, Family, Target
+
+_CHANGES = ("add", "clr", "set", "eor", "smax", "smin", "umax", "umin")
+_LSE = ("swp", "cas", *(f"{way}{change}" for way in ("ld", "st") for change in _CHANGES))
 
 
 def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     """Loads and stores by mnemonic; LSE atomics (``swp``, ``cas``, ``ldadd``...) are both."""
-    changes = ("add", "clr", "set", "eor", "smax", "smin", "umax", "umin")
-    atomic = mnemonic.startswith(("swp", "cas", *(f"{way}{change}" for way in ("ld", "st") for change in changes)))
+    atomic = mnemonic.startswith(_LSE)
     load = atomic or mnemonic.startswith("ld")
     store = atomic or mnemonic.startswith("st") or (mnemonic == "dc" and operands.startswith("zva"))
     return load, store, mnemonic in ("dsb", "dmb", "isb")
+
+
+def _ordering(mnemonic: str, operands: str) -> int:
+    """An atomic is taken for one that orders both ways: the kernel has a barrier beside those that do not."""
+    if mnemonic.startswith((*_LSE, "ldxr", "ldaxr", "stxr", "stlxr", "ldxp", "ldaxp", "stxp", "stlxp")):
+        return MARKED | ACQUIRES | RELEASES
+    return MARKED | ACQUIRES if mnemonic.startswith("lda") else MARKED | RELEASES if mnemonic.startswith("stl") else 0
+
+
+def _calls(mnemonic: str, operands: str) -> bool:
+    return mnemonic in ("bl", "blr")
 
 
 def _conditional(mnemonic: str) -> bool:
@@ -61,6 +74,8 @@ FAMILY = Family(
     disassembler=(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM),
     classify=_classify,
     conditional=_conditional,
+    ordering=_ordering,
+    calls=_calls,
 )
 
 TARGETS = (

@@ -11,6 +11,9 @@ from vmaplab.object.link import Needed
 TELLS = "vmaplab_"
 """Before the name of a function: what tells the engine of its call."""
 
+OWN = "vmaplab_own_start", "vmaplab_own_end"
+"""Symbols at the bounds of the code of ``support/``."""
+
 # Where things are bound, relative to the image's base.
 ANSWERS = 0x100_0000  # functions that are answered: STEP bytes each
 SILENCE = 0x101_0000  # functions without effect
@@ -25,7 +28,8 @@ _SCRIPT = """
 {bound}
 SECTIONS {{
   . = {base};
-  .text : {{ *(.text .text.* .init.text .exit.text .ref.text .noinstr.text .sched.text)
+  .text : {{ {own_start} = .; *support.o(.text .text.*) {own_end} = .;
+    *(.text .text.* .init.text .exit.text .ref.text .noinstr.text .sched.text)
     *(.altinstr_aux .altinstr_replacement) }}
   . = ALIGN(0x10000);
   .rodata : {{ *(.rodata .rodata.* .init.rodata) }}
@@ -90,7 +94,8 @@ class Binder:
     def script(self) -> str:
         """The linker script."""
         room = " ".join(f". = ALIGN(64); {name} = .; . += {PER_CPU_BYTES};" for name in self.own_zeroes)
-        return _SCRIPT.format(base=f"{self._base:#x}", bound="\n".join(self.lines), per_cpu=room)
+        bound = "\n".join(self.lines)
+        return _SCRIPT.format(base=f"{self._base:#x}", bound=bound, per_cpu=room, own_start=OWN[0], own_end=OWN[1])
 
     def _is_told_twice(self, name: str) -> bool:
         """Whether ``name`` tells of a function that this tree has not inline: its own call is answered, and seen."""

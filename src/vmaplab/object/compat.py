@@ -51,6 +51,9 @@ PROBES = {
     "ARM64_SET_PTES": ("arch/arm64/include/asm/pgtable.h", "__set_ptes"),  # 6.7 on
     "ARM64_PTE_BARRIERS": ("arch/arm64/include/asm/pgtable.h", "queue_pte_barriers"),  # 6.16 on
     "ARM64_CPU_NUMBER": ("arch/arm64/include/asm/smp.h", "cpu_number"),  # a per-CPU variable: to 6.x
+    "ARM64_PTDUMP_LOCK": ("arch/arm64/include/asm/ptdump.h", "arm64_ptdump_lock_key"),  # 6.17 on
+    "PTDUMP_BESIDE_BLOCKS": ("mm/vmalloc.c", "ptdump"),  # in stable trees of 2026
+    "PTDUMP_NOTE_PAGE_PTE": ("include/linux/ptdump.h", "note_page_pte"),  # 6.16 on, and stable trees
     "NUM_POSSIBLE_CPUS": ("include/linux/cpumask.h", "__num_possible_cpus"),  # a variable: 6.19 on
     "NR_VMALLOC": ("include/linux/mmzone.h", "NR_VMALLOC"),  # instead of nr_vmalloc_pages
     "PCPU_HOT": ("arch/x86/include/asm/current.h", "pcpu_hot"),  # 6.2 to 6.14

@@ -34,9 +34,6 @@ PER_CPU = 0x3800_0000
 OWN_DATA = 0x4000_0000
 PAGE = 1 << 12  # granularity of what is mapped
 
-BLOCKS = 1 << 27
-"""How many basic blocks one call may execute before it counts as a loop."""
-
 # Indices into the control array, which the log follows.
 _BUDGET, _LOGGED, _ROOM, _OFFSET, _LAST, _LENGTH, _MASK, _LIVE, _OPEN, _OPENED, _RAN, _ORDERS, _TEXT, _TEXT_BYTES = (
     range(14)
@@ -74,9 +71,12 @@ class Emulator:
 
     :param answer: called with the name of a function that is not in the image; gives its result.
     :param log_lines: room for table stores and other events of one call.
+    :cvar most_blocks: how many basic blocks one call may execute before it counts as a loop.
     :ivar image: symbols, lines and bug table of what is loaded.
     :ivar ran: per byte of the code, not 0 where a basic block begins that has run: its bytes, 255 at most.
     """
+
+    most_blocks = 1 << 27
 
     def __init__(self, built: Built, answer: Callable[[str], int], log_lines: int = 1 << 16) -> None:
         self.family = family = built.target.family
@@ -227,7 +227,7 @@ class Emulator:
 
         :raises KernelFault: if it does not come back, or does what no kernel may do.
         """
-        family, uc = self.family, self._uc
+        family = self.family
         start = self.image.address(function)
         stack = self._stack_top - 64
         for register, value in zip(family.arguments, arguments, strict=False):
@@ -238,13 +238,21 @@ class Emulator:
         else:
             self.set_register(family.link, self.base + EXIT)
         self.set_register(family.stack, stack)
-        self._control[_BUDGET], self._control[_OPEN] = BLOCKS, 0
+        self._control[_BUDGET], self._control[_OPEN] = self.most_blocks, 0
         self._control[_LAST] = 0
         self._counter[2 : 1 + len(self._counter) // 2] = 0
+        self._enter(start)
+        return self.register(family.result)
+
+    def _enter(self, start: int) -> None:
+        """Run from ``start`` on until the call returns, or something stops the CPU.
+
+        :raises KernelFault: if it does what no kernel may do.
+        """
         self._fault = self._error = None
         _running.append(self)
         try:
-            uc.emu_start(start, self.base + EXIT)
+            self._uc.emu_start(start, self.base + EXIT)
         except unicorn.UcError as error:
             if self._fault is None:
                 self._fault = KernelFault(f"{error} in {self.where()}")
@@ -253,10 +261,9 @@ class Emulator:
         if self._error is not None:
             raise self._error
         if self._fault is None and self._control[_BUDGET] < 0:
-            self._fault = KernelFault(f"{BLOCKS} basic blocks and no end: a loop in {self.where()}")
+            self._fault = KernelFault(f"{self.most_blocks} basic blocks and no end: a loop in {self.where()}")
         if self._fault is not None:
             raise self._fault
-        return self.register(family.result)
 
     def argument(self, number: int) -> int:
         """Argument ``number`` of the function that is being answered, unsigned."""
@@ -420,12 +427,16 @@ class Emulator:
     def trap_at(self, address: int, action: Callable[[], None], goes_on: bool) -> None:
         """Run ``action`` when the CPU reaches the trapping instruction at ``address``; it can then do nothing."""
         if goes_on:
-            code = capstone.Cs(*self.family.disassembler).disasm_lite(bytes(self.view(address, 4)), 0)
-            length = next((size for _, size, _, _ in code), 0)
-            if length not in self.family.nop:
-                raise InputError(f"vmaplab: the bug table names {address:#x}, which is no trap that vmaplab knows")
-            self._uc.mem_write(address, self.family.nop[length])
+            self._disarm(address)
         self._on_code(address, address, lambda _: action())
+
+    def _disarm(self, address: int) -> None:
+        """Put an instruction that does nothing in the place of a trapping one."""
+        code = capstone.Cs(*self.family.disassembler).disasm_lite(bytes(self.view(address, 4)), 0)
+        length = next((size for _, size, _, _ in code), 0)
+        if length not in self.family.nop:
+            raise InputError(f"vmaplab: the bug table names {address:#x}, which is no trap that vmaplab knows")
+        self._uc.mem_write(address, self.family.nop[length])
 
     def _on_invalid_memory(self, _uc: Any, access: int, address: int, size: int, _value: int, _data: Any) -> bool:
         fetch = access in (unicorn.UC_MEM_FETCH_UNMAPPED, unicorn.UC_MEM_FETCH_PROT)

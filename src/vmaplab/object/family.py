@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+MARKED, ACQUIRES, RELEASES = 2, 4, 8
+"""Bits of an instruction that touches memory: others may race with it; what comes after it cannot pass it; or what came
+before. See :mod:`vmaplab.race.marks`."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -46,6 +50,9 @@ class Family:
     :param disassembler: Capstone's architecture and mode.
     :param conditional: whether an instruction of this mnemonic branches or goes on.
     :param relative: whether Capstone gives the target of a branch relative to it.
+    :param ordering: mnemonic and operands of an instruction -> MARKED, ACQUIRES and RELEASES, of an atomic access or
+        one that orders others; 0 for all else.
+    :param calls: whether an instruction of this mnemonic and these operands is a call.
     :param classify: mnemonic and operands of an instruction -> ``(loads, stores, barrier)``.
     """
 
@@ -73,6 +80,8 @@ class Family:
     disassembler: tuple[int, int]
     classify: Callable[[str, str], tuple[bool, bool, bool]]
     conditional: Callable[[str], bool]
+    ordering: Callable[[str, str], int]
+    calls: Callable[[str, str], bool]
     cpu: int | None = None
     task: int | None = None
     relative: bool = False

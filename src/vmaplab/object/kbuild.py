@@ -47,6 +47,7 @@ OBJECTS = (
     "mm/memory.o",
     "mm/init-mm.o",
     "mm/pgtable-generic.o",
+    "mm/pagewalk.o",
     "lib/rbtree.o",
     "lib/find_bit.o",
     "lib/xarray.o",
@@ -54,6 +55,8 @@ OBJECTS = (
     "lib/llist.o",
     "lib/bitmap.o",
 )
+SHARING = ("lib/rbtree.c", "lib/xarray.c", "lib/llist.c", "mm/pagewalk.c", "mm/ptdump.c")
+"""Sources whose code touches what CPUs share: it has to be known of each line whether it does so by READ_ONCE()."""
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range": 2}
 """Functions that some headers have inline, whose calls the engine must see, with the number of their arguments."""
 
@@ -121,7 +124,10 @@ class KernelBuild:
         for source in filter(self._has_source, self.family.marked):
             name = str(Path(source).with_suffix(".o"))
             wrapper = own / Path(source).name
-            units[name] = self._compile(wrapper, [f'#include "{marks}"', f'#include "{self.tree}/{source}"'], name)
+            parts = [f'#include "{marks}"', _KEYS_ARE_READ, f'#include "{self.tree}/{source}"']
+            units[name] = self._compile(wrapper, parts, name)
+        walks = ["#define CONFIG_PTDUMP 1", "#define CONFIG_PTDUMP_CORE 1", f'#include "{self.tree}/mm/ptdump.c"']
+        units["mm/ptdump.o"] = self._compile(own / "ptdump.c", walks, "mm/vmalloc.o")
         support = SUPPORT / f"{self.family.name}.c"
         units["support"] = self._compile(
             own / "support.c", [f'#include "{tree}"', f'#include "{support}"'], "mm/vmalloc.o"
@@ -275,11 +281,13 @@ class KernelBuild:
             )
         ld = f"{self.tools.prefix}ld"
         joined, script, image = self._own / "joined.o", self._own / "image.lds", self._own / "image.elf"
-        self._run([ld, "-r", "-o", str(joined), *map(str, units.values())], self._own)
+        support = str(units["support"])
+        others = [str(path) for name, path in units.items() if name != "support"]
+        self._run([ld, "-r", "-o", str(joined), *others], self._own)
         script.write_text(binder.script())
         quiet = ["--no-relax", "--no-warn-rwx-segments"]
-        self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined)], self._own)
-        own = [str(Path(source).name) for source in ("mm/vmalloc.c", *self.family.marked, *self.family.sources)]
+        self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined), support], self._own)
+        own = [Path(source).name for source in ("mm/vmalloc.c", *SHARING, *self.family.marked, *self.family.sources)]
         read_lines(image, self.tree, own).save(self._own / LINES)
         self._run([f"{self.tools.prefix}strip", "--strip-debug", str(image)], self._own)
         return {
@@ -371,6 +379,11 @@ _FIRST_ERROR = [
 ]
 _COMPILER = re.compile(r"unrecognized command|unknown option|internal compiler error|command not found|too old")
 
+
+_KEYS_ARE_READ = """#include <linux/jump_label.h>
+#undef static_branch_unlikely
+#define static_branch_unlikely(x) (atomic_read(&(x)->key.enabled) > 0)"""
+"""With CONFIG_JUMP_LABEL a static key is in the code, which nobody patches here."""
 
 _INSTEAD = """
 #include <linux/memcontrol.h>

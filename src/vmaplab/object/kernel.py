@@ -101,6 +101,9 @@ class ObjectKernel(Machine):
         with the arguments of ``vmap()``, ``vmap_pages_range_noflush()``, and of ``vmaplab_ioremap()`` in support/.
     """
 
+    _emulator = Emulator
+    _others = Rest
+
     def __init__(
         self,
         built: Built,
@@ -124,9 +127,9 @@ class ObjectKernel(Machine):
         self.total_pages = total_pages
         self.cpus = operator.index(cpus)
         self._form = FORMATS[self.arch.name]
-        self._rest = rest = Rest(self.arch, self.arch.table_base + TABLE_BYTES)
+        self._rest = rest = self._others(self.arch, self.arch.table_base + TABLE_BYTES)
         rest.make_buddy = lambda: zone_of(self.arch, total_pages)
-        self._cpu = rest.cpu = cpu = Emulator(built, rest.answer, log_lines)
+        self._cpu = rest.cpu = cpu = self._emulator(built, rest.answer, log_lines)
         rest.choose(built.answers)
         cpu.on_unmapped = self._demand
         self._demanded: list[int] = []
@@ -151,6 +154,7 @@ class ObjectKernel(Machine):
         rest.heap_start = base + OWN_DATA
         rest.heap = cpu.map(rest.heap_start, HEAP_BYTES).data
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
+        self._out = base + _INPUT
         cpu.call("vmaplab_boot", arch.table_base, arch.table_base, self.built.target.levels)
         self.values = values = {name: cpu.call("vmaplab_value", number) for number, name in enumerate(VALUES)}
         rest.gfp, rest.scope = GfpBits(*(values[f"gfp_{name}"] for name in GfpBits._fields)), self._scope
@@ -348,7 +352,7 @@ class ObjectKernel(Machine):
             if not found:
                 raise VmapError(errno.ENOMEM, f"{name}() returned NULL")
             return self._mapping(found, -(-values["size"] // self.arch.page_size) * self.arch.page_size, seen)
-        if call.returns is Returns.ERRNO and (err := -_int(found)) > 0:
+        if call.returns is Returns.ERRNO and (err := -signed_int(found)) > 0:
             raise VmapError(err, f"{name}() returned -{err}")
         return None
 
@@ -426,7 +430,7 @@ class ObjectKernel(Machine):
     def _pcpu_get_vm_areas(self, offsets: tuple[int, ...], sizes: tuple[int, ...], align: int) -> VmAreas:
         if not self._cpu.image.has("vmaplab_percpu"):
             raise InputError("pcpu_get_vm_areas() is there with CONFIG_SMP=y alone; say --cpus 2, or more")
-        count, out = len(sizes), self._cpu.base + _INPUT
+        count, out = len(sizes), self._out
         extents = self._put(np.array([*offsets, *sizes], dtype=np.uint64))
         if not self._call("vmaplab_percpu", extents, count, align, out):
             raise VmapError(errno.ENOMEM, "pcpu_get_vm_areas() returned NULL")
@@ -450,7 +454,7 @@ class ObjectKernel(Machine):
     def _remap_vmalloc_range_partial(self, kaddr: int, pgoff: int, size: int) -> list[int]:
         inserted, page = self._rest.inserted, self.arch.page_size
         inserted.clear()
-        if err := -_int(self._call("vmaplab_remap", kaddr, pgoff, size, _USER)):
+        if err := -signed_int(self._call("vmaplab_remap", kaddr, pgoff, size, _USER)):
             raise VmapError(err, f"remap_vmalloc_range_partial() returned -{err}")
         if [addr for addr, _ in inserted] != list(range(_USER, _USER + len(inserted) * page, page)):
             raise Violation("remap_vmalloc_range_partial() does not map each page of the process in turn")
@@ -470,7 +474,7 @@ class ObjectKernel(Machine):
         length = -(-(phys + size - start) // self.arch.page_size) * self.arch.page_size
         value = self.values["ioremap_prot"] if prot is None else prot
         seen = len(self.log)
-        out = self._cpu.base + _INPUT
+        out = self._out
         self._cpu.view(out, 8).view("<i8")[0] = 0
         addr = self._call(self._functions["ioremap"], start, length, value, out)
         if not addr:
@@ -483,7 +487,7 @@ class ObjectKernel(Machine):
 
     def _vread(self, addr: int, count: int) -> list[Part]:
         self._rest.copied.clear()
-        self._call("vread_iter", self._cpu.base + _INPUT, addr, count)
+        self._call("vread_iter", self._out, addr, count)
         copied, shift = self._rest.copied, self.arch.page_shift
         mapped: set[int] = set()
         if self._zero_given:
@@ -499,7 +503,7 @@ class ObjectKernel(Machine):
 
     def _vmalloc_info(self) -> str:
         self._rest.text.clear()
-        self._call("vmaplab_vmallocinfo", self._cpu.base + _INPUT)
+        self._call("vmaplab_vmallocinfo", self._out)
         return "".join(self._rest.text)
 
     def _vmalloc_to_pfn(self, addr: int) -> int:
@@ -800,7 +804,7 @@ def _nowhere(fault: str) -> int:
     return int(match[1], 16) if match else 0
 
 
-def _int(register: int) -> int:
+def signed_int(register: int) -> int:
     """An ``int`` in a register."""
     value = register & 0xFFFF_FFFF
     return value - (1 << 32) if value >> 31 else value

@@ -56,6 +56,19 @@ class Lines:
         return f"{self.files[self.file[row]]}:{self.line[row]}"
 
 
+def _name_in(tree: Path, path: str) -> str:
+    """The name in ``tree`` of a source, "" if it is none of its.
+
+    An object that was copied from the build of another tree (:mod:`.seed`) has that one's paths: what is the same file
+    has the same name here.
+    """
+    if path.startswith(f"{tree}/"):
+        return path.removeprefix(f"{tree}/")
+    parts = Path(path).parts
+    tails = (Path(*parts[number:]) for number in range(1, len(parts) - 1))
+    return next((str(tail) for tail in tails if (tree / tail).is_file()), "")
+
+
 def read_lines(path: Path, tree: Path, of: list[str]) -> Lines:
     """The line table of the ELF file ``path``, of the compilation units whose names end in one of ``of``.
 
@@ -86,8 +99,7 @@ def read_lines(path: Path, tree: Path, of: list[str]) -> Lines:
                     one = program["file_entry"][state.file - 1]
                     found = Path(comp, folders[one.dir_index], one.name.decode(errors="replace"))
                     whole = os.path.normpath(found)
-                    inside = whole.startswith(f"{tree}/")
-                    names[state.file] = whole.removeprefix(f"{tree}/") if inside else ""
+                    names[state.file] = _name_in(tree, whole)
                 # Of rows at one address the last counts, unless it is line 0: code that no line asked for.
                 if state.line or state.address not in rows:
                     before, line = rows.get(state.address, ("", 0))

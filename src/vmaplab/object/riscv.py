@@ -7,7 +7,7 @@ import capstone
 import unicorn
 from unicorn import riscv_const as reg
 
-from vmaplab.object.family import Family, Target
+from vmaplab.object.family import ACQUIRES, MARKED, RELEASES, Family, Target
 
 _LOADS = ("lb", "lbu", "lh", "lhu", "lw", "lwu", "ld", "ldsp", "lwsp")
 _STORES = ("sb", "sh", "sw", "sd", "sdsp", "swsp")
@@ -19,6 +19,17 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     load = name in _LOADS or name == "lr" or name.startswith("amo")
     store = name in _STORES or name == "sc" or name.startswith("amo")
     return load, store, name in ("fence", "sfence")
+
+
+def _ordering(mnemonic: str, operands: str) -> int:
+    return MARKED | ACQUIRES | RELEASES if mnemonic.startswith(("lr.", "sc.", "amo")) else 0
+
+
+def _calls(mnemonic: str, operands: str) -> bool:
+    name = mnemonic.removeprefix("c.")
+    return name in ("jal", "jalr") and (
+        operands.startswith("ra") or mnemonic in ("c.jal", "c.jalr") or "," not in operands
+    )
 
 
 def _conditional(mnemonic: str) -> bool:
@@ -57,6 +68,8 @@ FAMILY = Family(
     disassembler=(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC),
     classify=_classify,
     conditional=_conditional,
+    ordering=_ordering,
+    calls=_calls,
     relative=True,
 )
 

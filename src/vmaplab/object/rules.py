@@ -52,9 +52,9 @@ class Rules:
         if not self._told:
             return
         self._count = cpu.view(image.address("vmaplab_held_count"), 8).view("<u8")
-        self._held = cpu.view(image.address("vmaplab_held"), 24 * 64).view("<u8").reshape(-1, 3)
+        self._held = cpu.view(image.address("vmaplab_held"), 32 * 64).view("<u8").reshape(-1, 4)
         self.begin()
-        rest.atomic = self._atomic
+        rest.atomic = self.atomic
 
     def _state(self) -> list[int]:
         room = self._cpu.view(self._out, 8 * len(STATE)).view("<u8")
@@ -67,10 +67,10 @@ class Rules:
         if self._told:
             self._before = self._state()
 
-    def _atomic(self) -> str:
-        """Why a call must not sleep now, as far as locks tell; "" if it may."""
-        for lock, place, how in self._held[: int(self._count[0])].tolist():
-            if how & _SPIN:
+    def atomic(self, cpu: int | None = None) -> str:
+        """Why a call must not sleep now, as far as locks tell that any CPU holds, or ``cpu``; "" if it may."""
+        for lock, place, how, holder in self._held[: int(self._count[0])].tolist():
+            if how & _SPIN and cpu in (None, holder):
                 return f"with {self._rest.lock_name(lock)} held, which {self._cpu.place(place)} took"
         return ""
 
@@ -88,7 +88,7 @@ class Rules:
             self._synced(function, rows)
 
     def _balanced(self, function: str) -> None:
-        for lock, place, _ in self._held[: int(self._count[0])].tolist():
+        for lock, place, _, _ in self._held[: int(self._count[0])].tolist():
             name = self._rest.lock_name(lock)
             mode = name == "vmaplab_lazy_mmu_mode"
             what = "in lazy MMU mode, which" if mode else f"with {name} held, which"
@@ -125,6 +125,8 @@ class Rules:
         if not wrong:
             return
         start, end, has, right = (int(value) for value in self._cpu.view(self._out, 32).view("<u8"))
+        if wrong == 5:
+            raise Violation(f"a node's pool of areas of {start} pages has {end} of them, and its len is {has}")
         what = (
             "a tree of areas and its list do not have the same ones, from",
             "areas overlap, or are out of order, at",

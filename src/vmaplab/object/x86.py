@@ -8,7 +8,7 @@ import unicorn
 from elftools.elf.enums import ENUM_RELOC_TYPE_x64 as RELOC
 from unicorn import x86_const as reg
 
-from vmaplab.object.family import Family, Target
+from vmaplab.object.family import ACQUIRES, MARKED, RELEASES, Family, Target
 
 _READ_ONLY = ("cmp", "test", "bt", "push", "call", "jmp", "mul", "imul", "div", "idiv", "invlpg", "verw")
 _FENCES = ("mfence", "lfence", "sfence")
@@ -29,6 +29,15 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
     if name == "xchg" and "[" in operands:
         load = store = True
     return load, store, name in _FENCES
+
+
+def _ordering(mnemonic: str, operands: str) -> int:
+    atomic = mnemonic.startswith("lock ") or (mnemonic == "xchg" and "[" in operands)
+    return MARKED | ACQUIRES | RELEASES if atomic else 0
+
+
+def _calls(mnemonic: str, operands: str) -> bool:
+    return mnemonic == "call"
 
 
 def _conditional(mnemonic: str) -> bool:
@@ -76,6 +85,8 @@ FAMILY = Family(
     disassembler=(capstone.CS_ARCH_X86, capstone.CS_MODE_64),
     classify=_classify,
     conditional=_conditional,
+    ordering=_ordering,
+    calls=_calls,
 )
 
 TARGETS = (Target("x86_64", FAMILY, 4), Target("x86_64-la57", FAMILY, 5))

@@ -216,6 +216,7 @@ class Buddy:
     def copy(self) -> Buddy:
         """Another zone in the same state."""
         other = Buddy.__new__(Buddy)
+        other.most, other.largest = self.most, self.largest
         zone = self.zone
         other.zone = Zone(
             zone.first, zone.next.copy(), zone.prev.copy(), zone.order.copy(), zone.head.copy(), zone.free.copy()

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #define VMAPLAB_IOREMAP_PROT __pgprot(PROT_DEVICE_nGnRE)
+#ifdef TREE_HAS_ARM64_PTDUMP_LOCK
+#include <asm/ptdump.h>
+#define arch_ptdump_begins() atomic_inc(&arm64_ptdump_lock_key.key.enabled)
+#define arch_ptdump_ends() atomic_dec(&arm64_ptdump_lock_key.key.enabled)
+#elif !defined(CONFIG_PTDUMP_DEBUGFS) && !defined(TREE_HAS_PTDUMP_BESIDE_BLOCKS)
+#define ARCH_HAS_NO_PTDUMP_BESIDE_BLOCKS
+#endif
 #include "common.h"
 
 __weak s64 memstart_addr;

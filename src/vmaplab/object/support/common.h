@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/mutex.h>
+#include <linux/ptdump.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
@@ -25,6 +26,9 @@
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 
 struct task_struct vmaplab_task;
+
+/* As many CPUs but one can call at the same time: see vmaplab_task_of(). */
+#define VMAPLAB_TASKS 3
 
 #ifdef CONFIG_SPARSEMEM_EXTREME
 __weak struct mem_section **mem_section;
@@ -70,15 +74,24 @@ void __weak kvfree(const void *addr)
 
 #ifdef CONFIG_PREEMPTION
 /*
- * Every lock is a call of its own in this configuration. One task takes them: what it holds is kept in order, so that a
+ * Every lock is a call of its own in this configuration. What the task of each CPU holds is kept in order, so that a
  * lock that is taken twice, released by who has it not, or kept at the end of a call is seen.
  */
 void vmaplab_misuse(const char *what, unsigned long lock, unsigned long from);
 
+/* Another CPU has to run: the lock is not free. */
+void vmaplab_wait(unsigned long lock, unsigned long from);
+
 #define MOST_HELD 64
 enum { SPIN = 1, SLEEPING = 2, SHARED = 4, MODE = 8 };
-struct { unsigned long lock, from, how; } vmaplab_held[MOST_HELD];
+struct { unsigned long lock, from, how, cpu; } vmaplab_held[MOST_HELD];
 unsigned long vmaplab_held_count;
+
+/*
+ * The engine sees the stores to these: a lock was taken, one is about to be released (with 1 where it is shared), the
+ * depth of RCU readers' sections.
+ */
+volatile unsigned long vmaplab_told_take, vmaplab_told_drop, vmaplab_told_rcu;
 
 static bool atomic_here(void)
 {
@@ -89,9 +102,20 @@ static long place_of(unsigned long lock)
 {
 	long i = vmaplab_held_count;
 
-	while (--i >= 0 && vmaplab_held[i].lock != lock)
+	while (--i >= 0 && (vmaplab_held[i].lock != lock || vmaplab_held[i].cpu != raw_smp_processor_id()))
 		;
 	return i;
+}
+
+static bool taken_elsewhere(unsigned long lock, unsigned long how)
+{
+	long i = vmaplab_held_count;
+
+	while (--i >= 0)
+		if (vmaplab_held[i].lock == lock && vmaplab_held[i].cpu != raw_smp_processor_id() &&
+		    !(how & vmaplab_held[i].how & (SHARED | MODE)))
+			return true;
+	return false;
 }
 
 static bool take(const void *at, unsigned long how, unsigned long from)
@@ -103,13 +127,18 @@ static bool take(const void *at, unsigned long how, unsigned long from)
 		vmaplab_misuse("takes a lock that it holds", lock, from);
 	if (how & SLEEPING && atomic_here())
 		vmaplab_misuse("may sleep for a lock while it must not", lock, from);
+	while (taken_elsewhere(lock, how))
+		vmaplab_wait(lock, from);
 	if (vmaplab_held_count == MOST_HELD)
 		vmaplab_misuse("holds too many locks", lock, from);
 	vmaplab_held[vmaplab_held_count].lock = lock;
 	vmaplab_held[vmaplab_held_count].how = how;
+	vmaplab_held[vmaplab_held_count].cpu = raw_smp_processor_id();
 	vmaplab_held[vmaplab_held_count++].from = from;
 	if (how & SPIN)
 		preempt_count_add(1);
+	if (!(how & MODE))
+		vmaplab_told_take = lock | !!(how & SHARED);
 	return true;
 }
 
@@ -122,6 +151,8 @@ static void drop(const void *at, unsigned long how, unsigned long from)
 		vmaplab_misuse("releases what it does not hold", lock, from);
 	if (vmaplab_held[i].how != how)
 		vmaplab_misuse("releases a lock in another way than it was taken", lock, from);
+	if (!(how & MODE))
+		vmaplab_told_drop = lock | !!(how & SHARED);
 	for (vmaplab_held_count--; i < vmaplab_held_count; i++)
 		vmaplab_held[i] = vmaplab_held[i + 1];
 	if (how & SPIN)
@@ -132,7 +163,8 @@ static bool try_take(const void *at, unsigned long how, unsigned long from)
 {
 	long i = place_of((unsigned long)at);
 
-	return (i < 0 || how & vmaplab_held[i].how & SHARED) && take(at, how, from);
+	return (i < 0 || how & vmaplab_held[i].how & SHARED) && !taken_elsewhere((unsigned long)at, how) &&
+	       take(at, how, from);
 }
 
 #define TAKE(lock, how) take(lock, how, (unsigned long)__builtin_return_address(0))
@@ -187,7 +219,7 @@ void up_read(struct rw_semaphore *lock) { DROP(lock, SHARED); }
 #ifdef CONFIG_PREEMPT_RCU
 void __rcu_read_lock(void)
 {
-	current->rcu_read_lock_nesting++;
+	vmaplab_told_rcu = ++current->rcu_read_lock_nesting;
 }
 
 void __rcu_read_unlock(void)
@@ -195,6 +227,7 @@ void __rcu_read_unlock(void)
 	if (--current->rcu_read_lock_nesting < 0)
 		vmaplab_misuse("leaves a reader's section that it is not in", 0,
 			       (unsigned long)__builtin_return_address(0));
+	vmaplab_told_rcu = current->rcu_read_lock_nesting;
 }
 #endif
 
@@ -362,11 +395,34 @@ unsigned int __weak debug_smp_processor_id(void)
 /* The one task moves to @cpu. Returns where it is, by what it finds there. */
 unsigned long vmaplab_set_cpu(unsigned long cpu)
 {
-	task_thread_info(&vmaplab_task)->cpu = cpu;
 	arch_set_cpu(cpu);
+	task_thread_info(current)->cpu = cpu;
 	return raw_smp_processor_id();
 }
+
+#ifndef arch_set_current
+#define arch_set_current(cpu, task)
+#endif
+
+static struct task_struct vmaplab_tasks[VMAPLAB_TASKS];
+static bool vmaplab_overlap;
+
+/* Calls are going to overlap: each of the first CPUs has a task of its own. Returns the one of @cpu. */
+struct task_struct *vmaplab_task_of(unsigned long cpu)
+{
+	struct task_struct *task = &vmaplab_task;
+
+	vmaplab_overlap = true;
+	if (cpu) {
+		task = vmaplab_tasks + cpu - 1;
+		memcpy(task, &vmaplab_task, sizeof(*task));
+		task_thread_info(task)->cpu = cpu;
+	}
+	arch_set_current(cpu, task);
+	return task;
+}
 #else
+#define vmaplab_overlap true
 static void vmaplab_set_cpu(unsigned long cpu) { }
 #endif
 
@@ -464,7 +520,7 @@ int vmaplab_bug(unsigned long i, unsigned long *out)
 void vmaplab_run_work(struct work_struct *work, unsigned int cpu)
 {
 	unsigned int here = raw_smp_processor_id();
-	bool elsewhere = cpu < nr_cpu_ids && cpu != here;
+	bool elsewhere = cpu < nr_cpu_ids && cpu != here && !vmaplab_overlap;
 
 	if (elsewhere)
 		vmaplab_set_cpu(cpu);
@@ -626,6 +682,56 @@ int vmaplab_remap(unsigned long kaddr, unsigned long pgoff, unsigned long size, 
 	atomic_long_set(&init_mm.mmap_lock.count, 1);
 	return remap_vmalloc_range_partial(&vma, uaddr, (void *)kaddr, pgoff, size);
 }
+
+/*
+ * What reading /sys/kernel/debug/kernel_page_tables does, for the vmalloc space; -ENODEV where no kernel has that file
+ * beside huge mappings.
+ */
+#ifdef ARCH_HAS_NO_PTDUMP_BESIDE_BLOCKS
+int vmaplab_ptdump(void)
+{
+	return -ENODEV;
+}
+#else
+#ifndef arch_ptdump_begins
+#define arch_ptdump_begins()
+#define arch_ptdump_ends()
+#endif
+
+#ifdef TREE_HAS_PTDUMP_NOTE_PAGE_PTE
+static void note_pte(struct ptdump_state *st, unsigned long addr, pte_t pte) { }
+static void note_pmd(struct ptdump_state *st, unsigned long addr, pmd_t pmd) { }
+static void note_pud(struct ptdump_state *st, unsigned long addr, pud_t pud) { }
+static void note_p4d(struct ptdump_state *st, unsigned long addr, p4d_t p4d) { }
+static void note_pgd(struct ptdump_state *st, unsigned long addr, pgd_t pgd) { }
+static void note_flush(struct ptdump_state *st) { }
+#else
+static void note_page(struct ptdump_state *st, unsigned long addr, int level, u64 val) { }
+#endif
+
+int vmaplab_ptdump(void)
+{
+	struct ptdump_range range[] = { { VMALLOC_START, VMALLOC_END & PAGE_MASK }, { 0, 0 } };
+	struct ptdump_state st = {
+		.range = range,
+#ifdef TREE_HAS_PTDUMP_NOTE_PAGE_PTE
+		.note_page_pte = note_pte,
+		.note_page_pmd = note_pmd,
+		.note_page_pud = note_pud,
+		.note_page_p4d = note_p4d,
+		.note_page_pgd = note_pgd,
+		.note_page_flush = note_flush,
+#else
+		.note_page = note_page,
+#endif
+	};
+
+	arch_ptdump_begins();
+	ptdump_walk_pgd(&st, &init_mm, init_mm.pgd);
+	arch_ptdump_ends();
+	return 0;
+}
+#endif
 
 /* A physical range at given addresses. */
 int vmaplab_vmap_page_range(unsigned long addr, unsigned long end, unsigned long phys, unsigned long prot)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Compiled at the end of mm/vmalloc.c: entry points for what is static there. */
 unsigned long vmaplab_free_areas(bool bytes);
+unsigned long vmaplab_all_areas(bool bytes);
 
 /*
  * How many vmap_areas there are of free address space: in the tree of all, in the nodes' pools, and those that a CPU keeps
@@ -22,6 +23,28 @@ unsigned long vmaplab_free_areas(bool bytes)
 #endif
 	for_each_possible_cpu(cpu)
 		count += !bytes && per_cpu(ne_fit_preload_node, cpu);
+	return count;
+}
+
+/* The same of all vmap_areas: free ones, those in use, those that wait to be purged. */
+unsigned long vmaplab_all_areas(bool bytes)
+{
+	unsigned long count = vmaplab_free_areas(bytes);
+	struct vmap_area *va;
+
+#ifdef TREE_HAS_VMAP_NODES
+	for (int node = 0; node < nr_vmap_nodes; node++) {
+		list_for_each_entry(va, &vmap_nodes[node].busy.head, list)
+			count += bytes ? va->va_end - va->va_start : 1;
+		list_for_each_entry(va, &vmap_nodes[node].lazy.head, list)
+			count += bytes ? va->va_end - va->va_start : 1;
+	}
+#else
+	list_for_each_entry(va, &vmap_area_list, list)
+		count += bytes ? va->va_end - va->va_start : 1;
+	list_for_each_entry(va, &purge_vmap_area_list, list)
+		count += bytes ? va->va_end - va->va_start : 1;
+#endif
 	return count;
 }
 
@@ -68,7 +91,8 @@ static unsigned long wrong_in(struct rb_root *root, struct list_head *list, bool
 /*
  * Looks at the trees of free areas and of those in use: 0 if they are what they have to be; 1 if a tree and its list do
  * not have the same areas, 2 if areas overlap or are out of order, 3 if two free ones were not merged, 4 if an area of
- * the free tree has another subtree_max_size (out[2]) than the areas below it have (out[3]). out[0], out[1]: its bounds.
+ * the free tree has another subtree_max_size (out[2]) than the areas below it have (out[3]). out[0], out[1]: its bounds. 5
+ * if a pool of areas of out[0] pages has out[1] of them, and says out[2].
  */
 unsigned long vmaplab_wrong_area(unsigned long *out)
 {
@@ -80,6 +104,17 @@ unsigned long vmaplab_wrong_area(unsigned long *out)
 
 		wrong = wrong_in(&vn->busy.root, &vn->busy.head, false, out);
 		wrong = wrong ?: wrong_in(&vn->lazy.root, &vn->lazy.head, false, out);
+		for (int pool = 0; !wrong && pool < MAX_VA_SIZE_PAGES; pool++) {
+			struct list_head *item;
+
+			out[0] = out[1] = 0;
+			out[2] = vn->pool[pool].len;
+			list_for_each(item, &vn->pool[pool].head)
+				out[1]++;
+			out[0] = pool + 1;
+			if (out[1] != out[2])
+				wrong = 5;
+		}
 	}
 #endif
 	return wrong;

@@ -4,16 +4,20 @@
 #include <asm/current.h>
 #include <asm/pgtable.h>
 #define VMAPLAB_IOREMAP_PROT __pgprot(pgprot_val(PAGE_KERNEL_IO) | _PAGE_PCD)
+#ifdef TREE_HAS_PCPU_HOT
+#define TASK pcpu_hot.current_task
+#define CPU_NUMBER pcpu_hot.cpu_number
+#else
+#define TASK current_task
+#define CPU_NUMBER cpu_number
+#endif
+#define arch_set_current(cpu, task) (per_cpu(TASK, cpu) = (task))
 #include "common.h"
 
 __weak struct cpuinfo_x86 boot_cpu_data;
 #ifdef TREE_HAS_PCPU_HOT
-#define TASK pcpu_hot.current_task
-#define CPU_NUMBER pcpu_hot.cpu_number
 DEFINE_PER_CPU_ALIGNED(struct pcpu_hot, pcpu_hot);
 #else
-#define TASK current_task
-#define CPU_NUMBER cpu_number
 #ifdef DEFINE_PER_CPU_CACHE_HOT
 DEFINE_PER_CPU_CACHE_HOT(struct task_struct *, current_task);
 DEFINE_PER_CPU_CACHE_HOT(int, cpu_number);

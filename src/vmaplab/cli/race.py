@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``vmaplab check --race``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from vmaplab.cli.options import print_json
+from vmaplab.errors import InputError
+from vmaplab.report.progress import progress
+
+if TYPE_CHECKING:
+    from vmaplab.object.build import Built
+
+MOST_CALLS, MOST_PREEMPTIONS = 8, 4
+
+
+def parse_schedule(text: str) -> tuple[tuple[int, int], ...]:
+    """``0:300,1,0``: CPU 0 executes 300 instructions, CPU 1 its calls, CPU 0 the rest.
+
+    :raises InputError: if it does not look like that.
+    """
+    parts = [re.fullmatch(r"\s*(\d+)(?::(\d+))?\s*", part) for part in text.split(",")]
+    found = [(int(part[1]), -1 if part[2] is None else int(part[2])) for part in parts if part]
+    if len(found) < len(parts):
+        raise InputError(
+            f"schedule '{text}': write CPUs with commas, each with how many instructions it executes: 0:300,1,0"
+        )
+    return tuple(found)
+
+
+def race(
+    built: Sequence[Built],
+    options: list[str],
+    scenario: str | None,
+    schedule: str | None,
+    preemptions: int,
+    calls: int,
+    cases: int | None,
+    seed: int,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Let calls overlap, and print what came of it; status 1 if there is a finding that is not known."""
+    from vmaplab.calls.table import absent_from
+    from vmaplab.race.campaign import MOST, RacePlan, campaign, one
+    from vmaplab.race.pairs import parse_overlapping
+    from vmaplab.release import of_version
+    from vmaplab.report import races
+
+    if calls and not 2 <= calls <= MOST_CALLS:
+        raise InputError(f"--race lets 2 to {MOST_CALLS} calls overlap, not {calls}")
+    if not 0 <= preemptions <= MOST_PREEMPTIONS:
+        raise InputError(f"--preemptions goes from 0 to {MOST_PREEMPTIONS}")
+    if schedule and not scenario:
+        raise InputError("--schedule is of one scenario; say --scenario 'SETUP || CALLS OF CPU 0 || CALLS OF CPU 1'")
+    given = None if scenario is None else parse_overlapping(scenario)
+    order = None if schedule is None else parse_schedule(schedule)
+    if given and order and max(cpu for cpu, _ in order) >= len(given.bodies):
+        raise InputError(f"schedule '{schedule}': the scenario has calls for {len(given.bodies)} CPUs, from 0 on")
+    plans = []
+    for ours in built:
+        without = absent_from(of_version(ours.version))
+        without |= frozenset() if "VREALLOC" in ours.probed else {"vrealloc"}
+        plans.append(RacePlan(ours, preemptions, calls or 2, cases or 200, seed, frozenset(without)))
+    if given:
+        verdicts = [one(plan, given, order) for plan in plans]
+    else:
+        with progress("letting calls overlap", sum(len(plan.work()) for plan in plans)) as advance:
+            verdicts = [campaign(plan, jobs, advance) for plan in plans]
+    words = ["vmaplab", "check", "--race", *options]
+    commands = [
+        {
+            shown.finding.kind: shlex.join(
+                [
+                    *words,
+                    "--arch",
+                    verdict.plan.built.target.arch,
+                    "--scenario",
+                    str(shown.overlapping),
+                    "--schedule",
+                    races.schedule_text(shown.finding.schedule),
+                ]
+            )
+            for shown in verdict.shown
+        }
+        for verdict in verdicts
+    ]
+    if as_json:
+        print_json(races.races(verdicts, commands))
+    else:
+        races.print_races(verdicts, commands, MOST)
+    if any(verdict.new for verdict in verdicts):
+        raise typer.Exit(1)

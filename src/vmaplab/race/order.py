@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which accesses nothing keeps apart: happens-before by vector clocks, as in FastTrack (Flanagan and Freund, 2009).
+
+Two accesses to the same bytes by two CPUs, one of them a write, are a race if no chain of locks and of marked accesses
+leads from one to the other. Both plain: neither can rely on what it sees. A plain read and a marked write: as KCSAN
+reports it by default. Two marked ones are none; entries of page tables, which the MMU of every CPU reads, count as
+marked, and a store to one as a release (the kernel has smp_wmb() before each that links a table).
+
+What is freed must not be touched: not after it, and not before it without such a chain. What is freed after a grace
+period may be touched by readers whose section had begun before. And what rcu_assign_pointer() or its like has published
+is not written plainly any more without a lock: whoever finds it may read that at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vmaplab._jit import jit
+from vmaplab.object.family import ACQUIRES, MARKED, RELEASES
+from vmaplab.race.stepper import ADDRESS, ALLOC, CPUS, DROP, FREE, PLACE, RCU, READ, TAKE, VALUE, WHAT, WRITE
+from vmaplab.trace import Ints
+
+i64 = np.int64
+
+PLAIN, MIXED, AFTER_FREE, AT_FREE, PUBLISHED = range(5)
+"""What is wrong with two rows: neither is marked; a plain read and a marked write; the second touches what the first
+has freed; the second frees what the first, without an order between them, has used; the second writes plainly, without
+any lock, to what the first has made reachable for readers."""
+
+AFTER_GRACE = 1
+"""In the place of bits of an instruction, of memory that is freed: readers may still use it."""
+
+_SLOTS = 1 << 16
+_MOST = 64
+_WAYS = 4  # plain read, marked read, plain write, marked write
+
+
+class Order:
+    """Looks at logs; keeps its room from one to the next.
+
+    :param tables: first address of the page tables, and the one behind them.
+    """
+
+    def __init__(self, tables: tuple[int, int]) -> None:
+        self._tables = np.array(tables, dtype=np.uint64).view(np.int64)
+        self._key = np.zeros(_SLOTS, dtype=np.int64)
+        self._stamp = np.zeros(_SLOTS, dtype=np.int64)
+        self._last = np.zeros((_SLOTS, CPUS * _WAYS), dtype=np.int32)
+        self._clocks = np.zeros((_SLOTS, CPUS), dtype=np.int32)
+        self._shared = np.zeros((_SLOTS, CPUS), dtype=np.int32)
+        self._freed = np.zeros(_SLOTS, dtype=np.int32)
+        self._made = np.zeros(_SLOTS, dtype=np.int32)
+        self._out = np.zeros((_MOST, 3), dtype=np.int64)
+        self._number = 0
+
+    def look(self, rows: Ints) -> Ints:
+        """What is wrong with ``rows``, once for each pair of instructions: shape (n, 3), kind and two rows."""
+        self._number += 1
+        found = _look(
+            rows,
+            self._tables,
+            i64(self._number),
+            self._key,
+            self._stamp,
+            self._last,
+            self._clocks,
+            self._shared,
+            self._freed,
+            self._made,
+            self._out,
+        )
+        return self._out[:found].copy()
+
+
+@jit
+def _slot(
+    key: i64, number: i64, keys: Ints, stamp: Ints, last: Any, clocks: Any, shared: Any, freed: Any, made: Any
+) -> i64:
+    """Where what is known of ``key`` is."""
+    at = (key * i64(0x9E3779B97F4A7C1) >> 20) & (_SLOTS - 1)
+    while stamp[at] == number and keys[at] != key:
+        at = (at + 1) & (_SLOTS - 1)
+    if stamp[at] != number:
+        stamp[at] = number
+        keys[at] = key
+        last[at, :] = -1
+        clocks[at, :] = 0
+        shared[at, :] = 0
+        freed[at] = -1
+        made[at] = -1
+    return at
+
+
+@jit
+def _tell(out: Ints, found: i64, rows: Ints, kind: i64, first: i64, second: i64) -> i64:
+    """Add a finding, unless one of the same two instructions is there."""
+    for at in range(found):
+        if (
+            out[at, 0] == kind
+            and rows[out[at, 1], PLACE] == rows[first, PLACE]
+            and rows[out[at, 2], PLACE] == rows[second, PLACE]
+        ):
+            return found
+    if found < _MOST:
+        out[found, 0] = kind
+        out[found, 1] = first
+        out[found, 2] = second
+        return found + 1
+    return found
+
+
+@jit
+def _look(
+    rows: Ints,
+    tables: Ints,
+    number: i64,
+    keys: Ints,
+    stamp: Ints,
+    last: Any,
+    clocks: Any,
+    shared: Any,
+    freed: Any,
+    made: Any,
+    out: Ints,
+) -> i64:
+    now = np.zeros((CPUS, CPUS), dtype=np.int32)
+    epoch = np.zeros(len(rows), dtype=np.int32)
+    section = np.full(CPUS, -1, dtype=np.int64)
+    held = np.zeros(CPUS, dtype=np.int64)
+    published = np.full(len(rows), -1, dtype=np.int32)
+    found = i64(0)
+    for cpu in range(CPUS):
+        now[cpu, cpu] = 1
+    for row in range(len(rows)):
+        what = rows[row, WHAT] & 0xFF
+        bits = rows[row, WHAT] >> 8 & 0xFF
+        size = rows[row, WHAT] >> 16 & 0xFFFF
+        cpu = rows[row, WHAT] >> 32
+        address = rows[row, ADDRESS]
+        epoch[row] = now[cpu, cpu]
+        if what in (TAKE, DROP):
+            held[cpu] += 1 if what == TAKE else -1
+            shares = address & 1
+            at = _slot(~(address & -2), number, keys, stamp, last, clocks, shared, freed, made)
+            for other in range(CPUS):
+                if what == TAKE:
+                    now[cpu, other] = max(now[cpu, other], clocks[at, other])
+                    if not shares:
+                        now[cpu, other] = max(now[cpu, other], shared[at, other])
+                elif shares:
+                    shared[at, other] = max(shared[at, other], now[cpu, other])
+                else:
+                    clocks[at, other] = now[cpu, other]
+            if what == DROP:
+                now[cpu, cpu] += 1
+            continue
+        if what == RCU:
+            if address == 0:
+                section[cpu] = -1
+            elif section[cpu] < 0:
+                section[cpu] = row
+            continue
+        if what in (ALLOC, FREE):
+            first = address & -8
+            for granule in range(first, address + rows[row, VALUE], 8):
+                at = _slot(i64(granule), number, keys, stamp, last, clocks, shared, freed, made)
+                if what == ALLOC:
+                    freed[at] = -1
+                    made[at] = row
+                    last[at, :] = -1
+                    continue
+                freed[at] = row
+                if bits == AFTER_GRACE:
+                    continue
+                for other in range(CPUS):
+                    for way in range(_WAYS):
+                        before = last[at, other * _WAYS + way]
+                        if other != cpu and before >= 0 and epoch[before] > now[cpu, other]:
+                            found = _tell(out, found, rows, i64(AT_FREE), i64(before), i64(row))
+            continue
+        in_table = tables[0] <= address < tables[1]
+        marked = bits & MARKED != 0 or in_table
+        way = (2 if what == WRITE else 0) + (1 if marked else 0)
+        for granule in range(address & -8, address + size, 8):
+            at = _slot(i64(granule), number, keys, stamp, last, clocks, shared, freed, made)
+            if freed[at] >= 0:
+                grace = rows[freed[at], WHAT] >> 8 & 0xFF == i64(AFTER_GRACE)
+                if not (grace and 0 <= section[cpu] < freed[at]):
+                    found = _tell(out, found, rows, i64(AFTER_FREE), i64(freed[at]), i64(row))
+            if what == WRITE and not marked and made[at] >= 0 and published[made[at]] >= 0 and held[cpu] == 0:
+                found = _tell(out, found, rows, i64(PUBLISHED), i64(published[made[at]]), i64(row))
+            if what == READ and marked:
+                for other in range(CPUS):
+                    now[cpu, other] = max(now[cpu, other], clocks[at, other])
+            for other in range(CPUS):
+                if other == cpu:
+                    continue
+                for their in range(_WAYS):
+                    before = last[at, other * _WAYS + their]
+                    if before < 0 or epoch[before] <= now[cpu, other]:
+                        continue
+                    if way < 2 and their < 2:
+                        continue
+                    if way & 1 and their & 1:
+                        continue
+                    if (way & 1) != (their & 1) and not ((way == 0 and their == 3) or (way == 3 and their == 0)):
+                        continue
+                    start = rows[before, ADDRESS]
+                    if start >= address + size or address >= start + (rows[before, WHAT] >> 16 & 0xFFFF):
+                        continue
+                    kind = MIXED if (way & 1) != (their & 1) else PLAIN
+                    found = _tell(out, found, rows, i64(kind), i64(before), i64(row))
+            last[at, cpu * _WAYS + way] = row
+            if what == WRITE and marked:
+                releases = bits & RELEASES != 0 or in_table
+                joins = bits & ACQUIRES != 0
+                for other in range(CPUS):
+                    mine = now[cpu, other] if releases else 0
+                    clocks[at, other] = max(mine, clocks[at, other]) if joins else mine
+                if releases:
+                    now[cpu, cpu] += 1
+        if what == WRITE and bits & RELEASES and not in_table and size == 8:
+            at = _slot(rows[row, VALUE] & -8, number, keys, stamp, last, clocks, shared, freed, made)
+            if made[at] >= 0 and published[made[at]] < 0:
+                published[made[at]] = row
+    return found

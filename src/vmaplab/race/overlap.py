@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel's own code as a machine whose CPUs call at the same time, by a schedule."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import capstone
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.calls.operation import Operation
+from vmaplab.calls.table import Call, call_of, perform
+from vmaplab.errors import InputError, KernelFault, Undefined
+from vmaplab.object.answers import Rest
+from vmaplab.object.build import Built
+from vmaplab.object.emulator import PAGE, PER_CPU
+from vmaplab.object.kernel import ObjectKernel
+from vmaplab.pages.heap import Buddy
+from vmaplab.race.order import AFTER_GRACE
+from vmaplab.race.stepper import ALLOC, CPUS, FREE, Cpu, Stepper, Stopped
+from vmaplab.trace import Ints
+
+ZONE = 1 << 12
+"""Pages that vmalloc() can have here: few, so that the page allocator is soon as it was."""
+_SLOT = 1 << 16
+_UNKNOWN = 0x6D17_0000_0000_0000
+"""Stands for an address that a call of the same CPU will return: this, and 2^32 for each call before that one."""
+_SWITCHES = 10_000
+_BLOCKS = 1 << 20  # that calls which overlap can take at a stretch: they are short
+
+Schedule = tuple[tuple[int, int], ...]
+"""Who runs when: CPU, and how many instructions, or -1 for all of its calls. Who is not named, or has to wait, runs
+when the rest is over."""
+
+
+class Lowered(NamedTuple):
+    """A step as a call in C.
+
+    :param function: its name; "" where it is a setting.
+    :param arguments: in registers.
+    :param call: the entry of the table.
+    """
+
+    step: Operation
+    function: str
+    arguments: tuple[int, ...]
+    call: Call
+
+
+class Segment(NamedTuple):
+    """What one CPU executed at a stretch.
+
+    :param start: instructions that it had executed before; ``end``: and after.
+    :param row: the first row of the log that is its.
+    :param lock: that it waits for at the end, or 0.
+    """
+
+    cpu: int
+    start: int
+    end: int
+    row: int
+    lock: int
+
+
+@dataclass
+class Played:
+    """What came of a schedule.
+
+    :param segments: who executed what.
+    :param results: per CPU what its calls returned, as registers.
+    :param fault: what the kernel did that no kernel may do, in words; "" if nothing.
+    :param rows: what was touched, a view that the next schedule writes over.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    results: list[list[int]] = field(default_factory=list)
+    fault: str = ""
+    rows: Ints = field(default_factory=lambda: np.zeros((0, 5), dtype=np.int64))
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule that repeats it: what each CPU executed at a stretch, the last stretch of each to the end."""
+        last = {one.cpu: at for at, one in enumerate(self.segments)}
+        found = [
+            (one.cpu, -1 if at == last[one.cpu] else one.end - one.start)
+            for at, one in enumerate(self.segments)
+            if one.end > one.start or at == last[one.cpu]
+        ]
+        return tuple(found)
+
+    @property
+    def switches(self) -> int:
+        """How often another CPU went on."""
+        return max(len(self.schedule) - 1, 0)
+
+
+class Quarantine(Rest):
+    """The rest of the kernel: what is freed is not used again, and is told to the log.
+
+    :ivar known: slab objects that there are or were: address -> bytes, and what the call returns to that allocated it.
+    """
+
+    cpu: Stepper
+
+    def _alloc(self, size: int, gfp: int) -> int:
+        address = super()._alloc(size, gfp)
+        if address:
+            self.known[address] = size, self._places[address]
+            self.cpu.note(ALLOC, address, size)
+        return address
+
+    def _free(self, address: int) -> None:
+        size = self._objects.get(address, 0)
+        super()._free(address)
+        if size:
+            self._free_objects.clear()
+            self.cpu.note(FREE, address, size)
+
+    def _kvfree_call_rcu(self, object: int) -> None:  # noqa: A002 - as the prototype has it
+        self._free_later(object)
+
+    def _kvfree_call_rcu_by_offset(self, head: int, offset: int) -> None:
+        self._free_later(head - offset if head else offset)
+
+    def _free_later(self, address: int) -> None:
+        """Memory that readers may still use until :meth:`grace`."""
+        self.later.append(address)
+        self.cpu.note(FREE | AFTER_GRACE << 8, address, self._objects.get(address, 0))
+
+    def grace(self) -> None:
+        """A grace period is over."""
+        while self.later:
+            super()._free(self.later.pop())
+
+    def _free_table(self, phys: int) -> None:
+        super()._free_table(phys)
+        self._retired.update(self._free_tables)
+        self._free_tables = {}
+        self.cpu.note(FREE, self.virt_of(phys), self._arch.page_size)
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` needs to come back to this moment."""
+        return {**super().state(), "known": dict(self.known)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Back to the moment of ``state``."""
+        super().restore(state)
+        self.known |= state["known"]
+
+    def reset(self) -> None:
+        """Forget everything that was allocated."""
+        super().reset()
+        self.known: dict[int, tuple[int, int]] = {}
+        self.later: list[int] = []
+        self._retired: dict[int, list[int]] = {}
+
+
+class Overlap(ObjectKernel):
+    """One machine, whose calls can overlap.
+
+    :param built: an object with CONFIG_SMP and CONFIG_PREEMPT.
+    :param cpus: CPUs that call at the same time, 2 to CPUS.
+    """
+
+    _emulator = Stepper
+    _others = Quarantine
+    _cpu: Stepper
+    _rest: Quarantine
+
+    def __init__(self, built: Built, cpus: int = 2, boot_args: str | Iterable[str] = ()) -> None:
+        if not 2 <= cpus <= CPUS:
+            raise InputError(f"2 to {CPUS} CPUs can call at the same time, not {cpus}")
+        self._capturing: list[Any] | None = None
+        self._calls: dict[int, int] = {}  # an instruction -> the one that follows it, if it is a call
+        super().__init__(built, boot_args, cpus=cpus)
+
+    def _boot(self, count: bool) -> None:
+        super()._boot(count)
+        cpu, rest, page = self._cpu, self._rest, self.arch.page_shift
+        first = 0 if self.total_pages else self.arch.ram_base >> page
+        rest.make_buddy = lambda: Buddy(first, ZONE, min(self.arch.max_page_order, 10))
+        rest.wait = cpu.wait
+        rest.atomic = lambda: self._rules.atomic(cpu.now.number if cpu.now else None)
+        self._registers = []
+        for number in range(self.cpus):
+            task = cpu.call("vmaplab_task_of", number)
+            if cpu.family.task is not None:
+                cpu.set_register(cpu.family.task, task)
+            if cpu.call("vmaplab_set_cpu", number) != number:
+                raise InputError(f"{self.code} has no CPU numbers where vmaplab puts them")
+            self._registers.append(cpu._uc.context_save())
+        cpu._uc.context_restore(self._registers[0])
+        cpu.most_blocks = _BLOCKS
+        cpu.take_log()
+        self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
+
+    # -- what is called -----------------------------------------------------------------------------
+
+    def lower(self, step: Operation, addr: int, slot: int) -> Lowered:
+        """The call in C that ``step`` is, its arrays in memory that no other ``slot`` uses.
+
+        :raises InputError: if it is none, or does not fit.
+        """
+        call = call_of(step)
+        if call is None:
+            raise InputError(f"'{step.call}' is no call; calls that overlap are calls alone")
+        room, out = self._input, self._out
+        self._input, self._out = room[slot * _SLOT : (slot + 1) * _SLOT], out + slot * _SLOT
+        self._capturing = []
+        try:
+            perform(self, step, addr)
+        except _Captured:
+            function, *arguments = self._capturing
+            return Lowered(step, function, tuple(arguments), call)
+        finally:
+            self._input, self._out, self._capturing = room, out, None
+            self._forbid("")
+        raise InputError(f"'{step.call}' does not call the kernel")
+
+    def _put(self, array: NDArray[np.uint64]) -> int:
+        if self._capturing is None:
+            return super()._put(array)
+        if 8 * len(array) > _SLOT - 64:
+            raise InputError(f"{len(array)} words for a call that overlaps another; there is room for {_SLOT // 8 - 8}")
+        self._input[64 : 64 + 8 * len(array)].view(np.uint64)[:] = array
+        return self._out + 64
+
+    def _call(self, function: str, *arguments: int) -> int:
+        if self._capturing is None:
+            return super()._call(function, *arguments)
+        self._capturing += [function, *arguments]
+        raise _Captured
+
+    # -- moments ------------------------------------------------------------------------------------
+
+    def moment(self) -> Any:
+        """All that the calls so far have left, for :meth:`go_back`."""
+        cpu, rest, arch = self._cpu, self._rest, self.arch
+        pages = {chunk: room.copy() for chunk, room in self._page_structs.items()}
+        used = rest.tables_end - arch.table_base
+        spare = self._table_bytes[:used].copy()
+        return cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy(), spare, pages
+
+    def go_back(self, moment: Any) -> None:
+        """Back to that moment."""
+        cpu, rest = self._cpu, self._rest
+        image, state, heap, tables, pages = moment
+        self._table_bytes[: rest.tables_end - self.arch.table_base] = 0
+        self._table_bytes[: len(tables)] = tables
+        cpu.restore_image(image)
+        rest.restore(state)
+        rest.fail(())
+        cpu.view(rest.heap_start, len(heap))[:] = heap
+        for chunk in self._page_structs:
+            if chunk in pages:
+                self._page_structs[chunk][:] = pages[chunk]
+            else:
+                self._new_page_structs(chunk)
+        if self._demanded:
+            self._drop(lambda address: True)
+        cpu.take_log()
+
+    # -- schedules ----------------------------------------------------------------------------------
+
+    def play(self, bodies: Sequence[Sequence[Lowered]], schedule: Schedule, trace: bool = False) -> Played:
+        """Let each CPU make its calls, ``bodies[cpu]`` one after the other, by ``schedule``.
+
+        :param trace: keep which instructions are executed, for :meth:`stack`.
+        """
+        cpu, image = self._cpu, self._cpu.image
+        played = Played(results=[[] for _ in bodies])
+        cpus = [Cpu(number, self._registers[number]) for number in range(len(bodies))]
+        running = {one.number for one in cpus if bodies[one.number]}
+        blocked: set[int] = set()
+        plan = list(schedule)
+        cpu.begin(trace)
+
+        def start(one: Cpu) -> None:
+            number = len(played.results[one.number])
+            call = bodies[one.number][number]
+            one.context = self._registers[one.number]
+            known = played.results[one.number]
+            cpu.prepare(one, image.address(call.function), tuple(_known(value, known) for value in call.arguments))
+
+        try:
+            for number in running:
+                start(cpus[number])
+            while running:
+                number, count = self._next(plan, running, blocked)
+                one, row = cpus[number], len(cpu.touched)
+                before, lock = one.done, one.lock
+                try:
+                    why = cpu.run(one, count)
+                except KernelFault:
+                    played.segments.append(Segment(number, before, one.done, row, 0))
+                    raise
+                if one.done == before and lock and one.lock:
+                    blocked.add(number)
+                    if blocked >= running:
+                        raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
+                    continue
+                played.segments.append(Segment(number, before, one.done, row, one.lock))
+                if len(played.segments) > _SWITCHES:
+                    raise KernelFault(f"{_SWITCHES} switches and no end: the CPUs wait for each other")
+                blocked = {number} if why is Stopped.WAITS else set()
+                if why is Stopped.RETURNED:
+                    played.results[number].append(cpu.register(cpu.family.result))
+                    if len(played.results[number]) < len(bodies[number]):
+                        start(one)
+                        left = count - (one.done - before)
+                        if count < 0 or left > 0:
+                            plan.insert(0, (number, left if count >= 0 else -1))
+                    else:
+                        running.discard(number)
+                elif why is Stopped.WAITS and blocked >= running:
+                    raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
+        except Undefined:
+            raise
+        except KernelFault as fault:
+            played.fault = str(fault)
+        played.rows = cpu.touched
+        cpu._uc.context_restore(self._registers[0])
+        return played
+
+    def _next(self, plan: list[tuple[int, int]], running: set[int], blocked: set[int]) -> tuple[int, int]:
+        """Who runs now, and for how many instructions."""
+        for at, (number, count) in enumerate(plan):
+            if number in running and number not in blocked:
+                del plan[at]
+                return number, count
+        return min(running - blocked or running), -1
+
+    def _deadlock(self, cpus: list[Cpu]) -> str:
+        told = [
+            f"CPU {one.number} waits in {self._cpu.place(one.place)} for {self._rest.lock_name(one.lock)}"
+            for one in cpus
+            if one.lock
+        ]
+        return "a deadlock: " + ", ".join(told)
+
+    def stack(self, played: Played, cpu: int, when: int) -> list[str]:
+        """The places of the calls in which ``cpu`` was after ``when`` instructions, from the innermost on.
+
+        ``played`` is the last that was played, traced.
+        """
+        trace, at = self._cpu.trace, 0
+        executed: list[int] = []
+        for one in played.segments:
+            if one.cpu == cpu:
+                executed += trace[at : at + one.end - one.start].tolist()
+            at += one.end - one.start
+        family, start = self._cpu.family, self._cpu.image.text[0]
+        code, calls = self._cpu.image.code, self._calls
+        decoder = capstone.Cs(*family.disassembler)
+        frames: list[tuple[int, int]] = []
+        for here, following in itertools.pairwise(executed[: when + 1]):
+            if here not in calls:
+                offset = here % (1 << 64) - start
+                _, size, name, operands = next(decoder.disasm_lite(code[offset : offset + 16], 0))
+                calls[here] = here + size if family.calls(name, operands) else 0
+            if frames and following == frames[-1][1]:
+                frames.pop()
+            elif calls[here] and following != calls[here]:
+                frames.append((here, calls[here]))
+        places = [executed[when]] if when < len(executed) else executed[-1:]
+        return [self._cpu.image.place(one % (1 << 64)) for one in [*places, *(call for call, _ in reversed(frames))]]
+
+    def per_cpu_at(self, address: int) -> str:
+        """The per-CPU variable of a CPU but the first that holds ``address``, and whose; "" if none does."""
+        image = self._cpu.image
+        start, end = image.address("__per_cpu_start"), image.address("__per_cpu_end")
+        stride = -(-(end - start) // PAGE) * PAGE
+        number, offset = divmod(address - self._cpu.base - PER_CPU, stride)
+        if not 0 <= number < self.cpus - 1 or offset >= end - start:
+            return ""
+        name = image.object_at(start + offset)
+        return f"{name} of CPU {number + 1}" if name else ""
+
+    def finish(self) -> None:
+        """Run what was queued, on CPU 0, and look at what has to hold when nothing is under way.
+
+        :raises KernelFault: if it does not hold; Violation, likewise.
+        """
+        cpu, rest = self._cpu, self._rest
+        while rest.work or rest.callbacks:
+            if rest.work:
+                work = next(iter(rest.work))
+                cpu.call("vmaplab_run_work", work, rest.work.pop(work))
+            else:
+                cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
+        rest.grace()
+        held = int(cpu.view(cpu.image.address("vmaplab_held_count"), 8).view("<u8")[0])
+        if held:
+            lock, place = cpu.view(cpu.image.address("vmaplab_held"), 16).view("<u8").tolist()
+            raise KernelFault(f"{rest.lock_name(lock)} is still held at the end; {cpu.place(place)} took it")
+        self._rules.settled()
+        rest.check_heap()
+        self._rules.trees_hold()
+
+
+class _Captured(Exception):  # noqa: N818 - no error: what is called is known
+    pass
+
+
+def unknown(call: int) -> int:
+    """What stands for the address that call number ``call`` of the same CPU will return."""
+    return _UNKNOWN + (call << 32)
+
+
+def _known(value: int, results: list[int]) -> int:
+    """An argument, once what it stands for is known."""
+    if value >> 48 != _UNKNOWN >> 48:
+        return value
+    call = (value - _UNKNOWN) >> 32
+    return (results[call] + value - unknown(call)) % (1 << 64)

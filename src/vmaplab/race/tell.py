@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Findings of overlapping calls in words: places, objects, and the calls that led there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED
+from vmaplab.race.overlap import Overlap, Played
+from vmaplab.race.stepper import ADDRESS, FREE, PLACE, VALUE, WHAT, WHEN, WRITE
+
+_PLAIN = {0: "reads", 1: "writes", FREE: "frees"}
+
+
+@dataclass(frozen=True)
+class Access:
+    """One of the two sides of a race.
+
+    :param cpu: whose.
+    :param verb: what it does to the memory.
+    :param place: function, file and line.
+    :param when: instructions that the CPU had executed before.
+    """
+
+    cpu: int
+    verb: str
+    place: str
+    when: int
+
+    def __str__(self) -> str:
+        return f"CPU {self.cpu} {self.verb} in {self.place}"
+
+
+@dataclass(frozen=True)
+class Race:
+    """Two accesses that nothing keeps apart.
+
+    :param key: the same for each schedule that shows it.
+    :param what: what is wrong, in words.
+    :param memory: what it is about.
+    """
+
+    key: str
+    what: str
+    memory: str
+    first: Access
+    second: Access
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.memory}: {self.first}, {self.second}"
+
+
+class Teller:
+    """Says what there is to say."""
+
+    def __init__(self, kernel: Overlap) -> None:
+        self._kernel = kernel
+
+    def race(self, kind: int, first: int, second: int, played: Played) -> Race:
+        """A row of :meth:`.Order.look`."""
+        rows = played.rows
+        one, two = self._access(rows[first]), self._access(rows[second])
+        address = int(rows[second, ADDRESS]) % (1 << 64)
+        if kind in (AT_FREE, AFTER_FREE):
+            touched = first if kind == AT_FREE else second
+            address = int(rows[touched, ADDRESS]) % (1 << 64)
+        what = {
+            MIXED: "a race (a plain read and a marked write) on",
+            AT_FREE: "nothing orders a use and the end of",
+            AFTER_FREE: "use after free of",
+            PUBLISHED: "a plain write without a lock, after it was published, to",
+        }.get(kind, "a race on")
+        memory = self.memory(address)
+        places = sorted((_bare(one.place), _bare(two.place)))
+        return Race(f"{what.split(' (')[0]}: {places[0]}, {places[1]}", what, memory, one, two)
+
+    def _access(self, row: Sequence[int]) -> Access:
+        what = int(row[WHAT])
+        kind = what & 0xFF
+        size = int(row[VALUE]) if kind == FREE else what >> 16 & 0xFFFF
+        verb = f"{_PLAIN.get(kind, 'writes' if kind == WRITE else 'touches')} {size} bytes"
+        place = self._kernel._cpu.image.place(int(row[PLACE]) % (1 << 64))
+        return Access(what >> 32, verb, place, int(row[WHEN]))
+
+    def memory(self, address: int) -> str:
+        """What lies at ``address``."""
+        kernel = self._kernel
+        rest, image = kernel._rest, kernel._cpu.image
+        start = rest.virt_of(kernel.arch.table_base)
+        if start <= address < start + (1 << 26):
+            return f"a page table, entry {(address % kernel.arch.page_size) // 8} of it"
+        for first, size in rest.known.items():
+            if first <= address < first + size[0]:
+                place = kernel._cpu.place(size[1])
+                return f"the object of {size[0]} bytes that {place} allocated, at byte {address - first}"
+        if name := image.object_at(address):
+            return name
+        if name := kernel.per_cpu_at(address):
+            return name
+        page = (address - kernel._page0) % (1 << 64)
+        if page < kernel._page_bytes * kernel.arch.addressable_pages:
+            return f"struct page of page frame {page // kernel._page_bytes:#x}, at byte {page % kernel._page_bytes}"
+        return f"{address:#x}"
+
+    def general(self, told: str) -> str:
+        """``told`` without what differs from schedule to schedule."""
+        return re.sub(r"0x[0-9a-f]+|\b\d+\b", "N", told.split("; one after")[0])
+
+
+def _bare(place: str) -> str:
+    """A place without its line, which other changes move."""
+    return re.sub(r":\d+\)", ")", place)

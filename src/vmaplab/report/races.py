@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What ``check --race`` prints, and its JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vmaplab.report.text import Output, new_table, print_table
+
+if TYPE_CHECKING:
+    from vmaplab.race.campaign import RaceVerdict, Shown
+
+
+def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], most: int) -> None:
+    """Print one line per architecture, then each new finding with the calls that led there and the command that
+    repeats it, then what is known.
+
+    :param commands: per verdict, kind of finding -> the command.
+    """
+    console = Output()
+    what = "pairs" if verdicts[0].plan.calls == 2 else "scenarios"
+    table = new_table("arch", "object", what, "exhausted", "schedules", "known", "new", "", left=2)
+    table.columns[-1].justify = "left"
+    for one in verdicts:
+        built, known = one.plan.built, len(one.shown) - len(one.new)
+        counts = [one.tried, one.exhausted, one.schedules, known, len(one.new)]
+        table.add_row(built.target.arch, built.code, *map(str, counts), one.word)
+    print_table(console, table)
+    for verdict, command in zip(verdicts, commands, strict=True):
+        arch = verdict.plan.built.target.arch
+        for shown in verdict.new[:most]:
+            print(f"\n{arch}: {_told(shown)}")
+            for who, places in shown.stacks:
+                print(f"  {who} in {places[0] if places else '?'}")
+                for place in places[1:]:
+                    print(f"    called from {place}")
+            print(f"  {command[shown.finding.kind]}")
+        if len(verdict.new) > most:
+            print(f"\n{arch}: and {len(verdict.new) - most} more kinds, of which --json tells")
+    known_of: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        for shown in verdict.shown:
+            if shown.known:
+                known_of.setdefault(shown.known, []).append(verdict.plan.built.target.arch)
+    if known_of:
+        print()
+    for why, arches in known_of.items():
+        print(f"known, {', '.join(dict.fromkeys(arches))}: {why}")
+    for verdict in verdicts:
+        for name, why in verdict.skipped.items():
+            print(f"{verdict.plan.built.target.arch}: not tried: {name}: {why}")
+
+
+def _told(shown: Shown) -> str:
+    finding = shown.finding
+    what = f"{finding.race.what} {finding.race.memory}" if finding.race else finding.told
+    calls = f" ({shown.name}" if shown.name else ""
+    also = f", and {shown.also} more)" if shown.also and calls else ")" if calls else ""
+    return what + calls + also
+
+
+def schedule_text(schedule: tuple[tuple[int, int], ...]) -> str:
+    """A schedule as :func:`parse_schedule` reads it."""
+    return ",".join(f"{cpu}:{count}" if count >= 0 else str(cpu) for cpu, count in schedule)
+
+
+def races(verdicts: list[RaceVerdict], commands: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [
+        {
+            "arch": one.plan.built.target.arch,
+            "object": one.plan.built.code,
+            "preemptions": one.plan.preemptions,
+            "tried": one.tried,
+            "exhausted": one.exhausted,
+            "schedules": one.schedules,
+            "verdict": one.word,
+            "findings": [_as_json(shown, command[shown.finding.kind]) for shown in one.shown],
+            "not_tried": one.skipped,
+        }
+        for one, command in zip(verdicts, commands, strict=True)
+    ]
+
+
+def _as_json(shown: Shown, command: str) -> dict[str, Any]:
+    race = shown.finding.race
+    return {
+        "kind": shown.finding.kind,
+        "text": str(race) if race else shown.finding.told,
+        "memory": race.memory if race else None,
+        "calls": shown.name,
+        "also": shown.also,
+        "scenario": str(shown.overlapping),
+        "schedule": schedule_text(shown.finding.schedule),
+        "switches": len(shown.finding.schedule) - 1,
+        "stacks": [{"who": who, "places": places} for who, places in shown.stacks],
+        "known": shown.known or None,
+        "command": command,
+    }
