@@ -288,6 +288,11 @@ class Emulator:
         """The variable that holds ``address``; "" if none does."""
         return self.image.object_at(address)
 
+    def zero_at(self, address: int) -> str:
+        """The data that nothing defines and that holds ``address``; "" if none does."""
+        start = address - (address - self.base) % ZEROES_STEP
+        return self.image.symbol(start)[0] if self.base + ZEROES <= start < self.base + NOWHERE else ""
+
     @property
     def open_store(self) -> int:
         """Physical address of the last live entry whose store no barrier has completed in this call; 0 if none.
@@ -357,7 +362,7 @@ class Emulator:
         line = int(control[_LOGGED])
         control[_LOGGED] += 1
         if line < control[_ROOM]:
-            control[_LOG + 4 * line : _LOG + 4 * line + 4] = kind, signed(address), signed(value), size
+            control[_LOG + 4 * line : _LOG + 4 * line + 4] = kind, signed(address), signed(value), signed(size % (1 << 64))
 
     def log_text(self, text: str) -> None:
         """Add a warning to the log."""

@@ -30,6 +30,7 @@ class Rules:
     :param root: physical address of the PGD; ``page``: bytes of a page.
     :param out: address of room for what the object tells of its state.
     :param forgiven: functions of this tree that are known to leave out barriers.
+    :ivar areas: ``struct vmap_area`` of any kind when :meth:`trees_hold` looked last; ``space``: their bytes.
     :param counter: the node's counter of what vmalloc() holds, where the tree has no ``nr_vmalloc_pages``.
     """
 
@@ -46,6 +47,7 @@ class Rules:
     ) -> None:
         self._cpu, self._rest, self._form, self._root, self._page, self._out = cpu, rest, form, root, page, out
         self._forgiven, self._counter = forgiven, counter
+        self.areas = self.space = 0
         image = cpu.image
         self._told = image.has("vmaplab_state")
         self._pages = cpu.view(image.address("nr_vmalloc_pages"), 8) if image.has("nr_vmalloc_pages") else None
@@ -122,11 +124,14 @@ class Rules:
         :raises Violation: for what is wrong there.
         """
         wrong = self._cpu.call("vmaplab_wrong_area", self._out)
+        start, end, has, right, *areas = (int(value) for value in self._cpu.view(self._out, 48).view("<u8"))
+        self.areas, self.space = areas
         if not wrong:
             return
-        start, end, has, right = (int(value) for value in self._cpu.view(self._out, 32).view("<u8"))
         if wrong == 5:
             raise Violation(f"a node's pool of areas of {start} pages has {end} of them, and its len is {has}")
+        if wrong == 6:
+            raise Violation(f"{start} pages wait to be purged, and vmap_lazy_nr is {end}")
         what = (
             "a tree of areas and its list do not have the same ones, from",
             "areas overlap, or are out of order, at",

@@ -144,7 +144,7 @@ def campaign(plan: RacePlan, jobs: int | None, advance: Callable[[], None]) -> R
         for finding in result.findings.values():
             known = first.get(finding.kind)
             if known is None:
-                first[finding.kind] = Shown(finding, name, overlapping, why_known(finding))
+                first[finding.kind] = Shown(finding, name, overlapping, why_known(finding, plan.built))
                 continue
             known.also += 1
             if len(finding.schedule) < len(known.finding.schedule):
@@ -166,7 +166,7 @@ def one(plan: RacePlan, overlapping: Overlapping, schedule: Schedule | None) -> 
     verdict.schedules, verdict.exhausted = tried.schedules, int(tried.exhausted)
     for finding in tried.findings.values():
         smaller = finding if schedule else explorer.shrunk(moment, bodies, finding)
-        verdict.shown.append(Shown(smaller, "", overlapping, why_known(finding)))
+        verdict.shown.append(Shown(smaller, "", overlapping, why_known(finding, plan.built)))
     explain(verdict, explorer)
     return verdict
 
@@ -222,7 +222,7 @@ def _run(number: int, overlapping: Overlapping) -> Tried | str:
         rng = random.Random(f"{plan.seed} {number}")
         tried = explorer.sample(moment, bodies, rng, SCHEDULES, _DEPTH)
     tried.findings = {
-        kind: explorer.shrunk(moment, bodies, finding) if not why_known(finding) else finding
+        kind: explorer.shrunk(moment, bodies, finding) if not why_known(finding, plan.built) else finding
         for kind, finding in tried.findings.items()
     }
     return tried

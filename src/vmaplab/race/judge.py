@@ -14,7 +14,6 @@ import numpy as np
 
 from vmaplab.calls.effects import Asks, Maps, Moves
 from vmaplab.calls.table import Returns
-from vmaplab.judge import invariants
 from vmaplab.object.kernel import signed_int
 from vmaplab.race.overlap import Lowered, Overlap, Played
 
@@ -63,9 +62,7 @@ class Outcome(NamedTuple):
 def outcome_of(kernel: Overlap, bodies: Sequence[Sequence[Lowered]], played: Played) -> Outcome:
     """What ``played`` came to. :meth:`.Overlap.finish` was called."""
     page = np.uint64(kernel.arch.page_size)
-    entries = kernel._walk(0, 1 << 64).entries
-    va, phys = invariants.spread(entries, page)
-    frames = (phys >> np.uint64(kernel.arch.page_shift)).astype(np.int64)
+    va, frames = kernel.mapped()
     owned = kernel._rest._owned
     frames = np.array([0 if frame in owned else frame for frame in frames.tolist()], dtype=np.int64)
     rest = np.ones(len(va), dtype=bool)
@@ -94,8 +91,8 @@ def outcome_of(kernel: Overlap, bodies: Sequence[Sequence[Lowered]], played: Pla
         tuple(mapped),
         tuple(sorted(frames[rest].tolist())),
         kernel.taken_pages,
-        kernel._rest.live_objects - kernel._cpu.call("vmaplab_all_areas", 0),
-        kernel._cpu.call("vmaplab_all_areas", 1),
+        kernel._rest.live_objects - kernel._rules.areas,
+        kernel._rules.space,
         tuple(kernel._cpu.take_log()[1]),
     )
 

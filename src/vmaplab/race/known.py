@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Races of the kernel as it is, each understood: why it does no harm, or where it is written down.
+"""Races of kernels as they are, each understood: why it does no harm, or where it is written down.
 
-An entry names both sides and the memory; what it does not name is a finding. docs/kernel-differences.md has more.
+An entry names both sides and the memory, and where it holds; whatever it does not name is a finding.
 """
 
 from __future__ import annotations
@@ -9,55 +9,89 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from vmaplab.object.build import Built
 from vmaplab.race.explore import Finding
 
 
 class Known(NamedTuple):
-    """One.
+    """One; all but the last are patterns.
 
-    :param one: the functions of one side, a pattern; ``other``: of the other.
-    :param memory: what it is about, a pattern.
+    :param one: the functions of one side; of a fault the whole of its text.
+    :param other: the functions of the other side; "" for a fault.
+    :param memory: what it is about; "" for a fault.
+    :param versions: of the kernel; ``families``: of architectures.
     :param why: why it is none to worry about, or where it is written down.
     """
 
     one: str
     other: str
     memory: str
+    versions: str
+    families: str
     why: str
 
 
+_ANY = r".*"
 _MAKERS = r"vmap|__vmalloc_node_range(_noprof)?|__vmalloc_area_node.*|vmaplab_ioremap|vmap_pfn|vmaplab_remap"
+_AREA = r"the object of \d+ bytes that __get_vm_area_node\(\)"
+_LATER = "docs/kernel-differences.md, "
+_PTDUMP = _LATER + "ptdump: the walk and the end of a table that a block replaces"
+
 KNOWN = (
     Known(
         r"vmalloc_info_show|s_show",
         _MAKERS,
-        r"the object of \d+ bytes that __get_vm_area_node\(\)",
+        _AREA,
+        _ANY,
+        _ANY,
         "/proc/vmallocinfo reads an area that its maker is still filling in: it prints what was there before or after",
     ),
     Known(
         r"vmalloc_dump_obj",
         _MAKERS,
-        r"the object of \d+ bytes that __get_vm_area_node\(\)",
+        _AREA,
+        _ANY,
+        _ANY,
         "vmalloc_dump_obj() reads an area that its maker is still filling in: it prints what was there before or after",
     ),
     Known(
-        r".*",
-        r".*",
-        r"new_vmalloc\b",
-        "riscv: flush_cache_vmap() sets the flags of all CPUs with plain stores, always to the same value",
+        _ANY,
+        _ANY,
+        r"new_vmalloc",
+        _ANY,
+        "riscv",
+        "flush_cache_vmap() sets the flags of all CPUs with plain stores, always to the same value",
+    ),
+    # One reader's table that another frees: no lock before 6.12.y and 7.2 but on arm64, from 6.17 on.
+    Known(r"ptdump_\w+|walk_p\w+_range", _ANY, r"a page table, ", r"(6\.18|6\.19|7\.\d)\..*", "x86|riscv", _PTDUMP),
+    Known(r"ptdump_\w+\+0x[0-9a-f]+ reads from .*", "", "", r"(6\.18|6\.19|7\.\d)\..*", _ANY, _PTDUMP),
+    Known(
+        r"decay_va_pool_node",
+        r"decay_va_pool_node",
+        r"the object of \d+ bytes that vmalloc_init\(\)",
+        r"6\.1[89]\..*",
+        _ANY,
+        _LATER + "the shrinker without vmap_purge_lock",
     ),
 )
 
 
-def why_known(finding: Finding) -> str:
+def why_known(finding: Finding, built: Built) -> str:
     """Why ``finding`` is none to worry about; "" if it is new."""
     race = finding.race
-    if race is None:
-        return ""
-    names = [one.place.partition("(")[0] for one in (race.first, race.second)]
     for known in KNOWN:
-        if re.match(known.memory, race.memory):
-            for pair in (names, names[::-1]):
-                if re.fullmatch(known.one, pair[0]) and re.fullmatch(known.other, pair[1]):
-                    return known.why
+        if not re.fullmatch(known.versions, built.version) or not re.fullmatch(
+            known.families, built.target.family.name
+        ):
+            continue
+        if race is None:
+            if not known.memory and re.fullmatch(known.one, finding.told):
+                return known.why
+            continue
+        if not known.memory or not re.match(known.memory, race.memory):
+            continue
+        names = [one.place.partition("(")[0] for one in (race.first, race.second)]
+        for pair in (names, names[::-1]):
+            if re.fullmatch(known.one, pair[0]) and re.fullmatch(known.other, pair[1]):
+                return known.why
     return ""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.table import Call, call_of, perform
 from vmaplab.errors import InputError, KernelFault, Undefined
+from vmaplab.judge import invariants
 from vmaplab.object.answers import Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import PAGE, PER_CPU
@@ -30,6 +31,7 @@ _SLOT = 1 << 16
 _UNKNOWN = 0x6D17_0000_0000_0000
 """Stands for an address that a call of the same CPU will return: this, and 2^32 for each call before that one."""
 _SWITCHES = 10_000
+_KEPT_WALKS = 64
 _BLOCKS = 1 << 20  # that calls which overlap can take at a stretch: they are short
 
 Schedule = tuple[tuple[int, int], ...]
@@ -102,6 +104,7 @@ class Quarantine(Rest):
     """The rest of the kernel: what is freed is not used again, and is told to the log.
 
     :ivar known: slab objects that there are or were: address -> bytes, and what the call returns to that allocated it.
+    :ivar later: objects that are free once no reader can have them; ``gone``: page frames that were freed.
     """
 
     cpu: Stepper
@@ -136,6 +139,15 @@ class Quarantine(Rest):
         while self.later:
             super()._free(self.later.pop())
 
+    def _disown(self, pfn: int, order: int) -> None:
+        super()._disown(pfn, order)
+        self.gone.update(range(pfn, pfn + (1 << order)))
+
+    def _copy_page_to_iter_nofault(self, page: int, offset: int, bytes: int) -> int:  # noqa: A002 - as the prototype has it
+        if (pfn := self.pfn_of(page)) in self.gone:
+            raise KernelFault(f"{self.cpu.caller()} reads page frame {pfn:#x}, which is free")
+        return super()._copy_page_to_iter_nofault(page, offset, bytes)
+
     def _free_table(self, phys: int) -> None:
         super()._free_table(phys)
         self._retired.update(self._free_tables)
@@ -156,6 +168,7 @@ class Quarantine(Rest):
         super().reset()
         self.known: dict[int, tuple[int, int]] = {}
         self.later: list[int] = []
+        self.gone: set[int] = set()
         self._retired: dict[int, list[int]] = {}
 
 
@@ -175,6 +188,7 @@ class Overlap(ObjectKernel):
         if not 2 <= cpus <= CPUS:
             raise InputError(f"2 to {CPUS} CPUs can call at the same time, not {cpus}")
         self._capturing: list[Any] | None = None
+        self._walks: dict[bytes, tuple[NDArray[np.uint64], Ints]] = {}
         self._calls: dict[int, int] = {}  # an instruction -> the one that follows it, if it is a call
         super().__init__(built, boot_args, cpus=cpus)
 
@@ -215,6 +229,7 @@ class Overlap(ObjectKernel):
             perform(self, step, addr)
         except _Captured:
             function, *arguments = self._capturing
+            self._cpu.image.address(function)
             return Lowered(step, function, tuple(arguments), call)
         finally:
             self._input, self._out, self._capturing = room, out, None
@@ -341,6 +356,20 @@ class Overlap(ObjectKernel):
             if one.lock
         ]
         return "a deadlock: " + ", ".join(told)
+
+    def mapped(self) -> tuple[NDArray[np.uint64], Ints]:
+        """Address of each page that is mapped, ascending, and its frame: what a walker finds.
+
+        Most schedules of the same calls leave the same tables, which are walked once.
+        """
+        used = self._rest.tables_end - self.arch.table_base
+        tables = self._table_bytes[:used].tobytes()
+        if tables not in self._walks:
+            if len(self._walks) >= _KEPT_WALKS:
+                self._walks.clear()
+            va, phys = invariants.spread(self._walk(0, 1 << 64).entries, np.uint64(self.arch.page_size))
+            self._walks[tables] = va, (phys >> np.uint64(self.arch.page_shift)).astype(np.int64)
+        return self._walks[tables]
 
     def stack(self, played: Played, cpu: int, when: int) -> list[str]:
         """The places of the calls in which ``cpu`` was after ``when`` instructions, from the innermost on.

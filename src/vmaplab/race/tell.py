@@ -95,12 +95,12 @@ class Teller:
             if first <= address < first + size[0]:
                 place = kernel._cpu.place(size[1])
                 return f"the object of {size[0]} bytes that {place} allocated, at byte {address - first}"
-        if name := image.object_at(address):
+        if name := image.object_at(address) or kernel._cpu.zero_at(address):
             return name
         if name := kernel.per_cpu_at(address):
             return name
         page = (address - kernel._page0) % (1 << 64)
-        if page < kernel._page_bytes * kernel.arch.addressable_pages:
+        if not kernel._is_own(address) and page < kernel._page_bytes * kernel.arch.addressable_pages:
             return f"struct page of page frame {page // kernel._page_bytes:#x}, at byte {page % kernel._page_bytes}"
         return f"{address:#x}"
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vmaplab.report.text import Output, new_table, print_table
@@ -47,8 +48,11 @@ def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], mos
     for why, arches in known_of.items():
         print(f"known, {', '.join(dict.fromkeys(arches))}: {why}")
     for verdict in verdicts:
-        for name, why in verdict.skipped.items():
-            print(f"{verdict.plan.built.target.arch}: not tried: {name}: {why}")
+        reasons = Counter(verdict.skipped.values())
+        for why, count in reasons.items():
+            first = next(name for name, one in verdict.skipped.items() if one == why)
+            more = f" and {count - 1} more" if count > 1 else ""
+            print(f"{verdict.plan.built.target.arch}: not tried: {first}{more}: {why}")
 
 
 def _told(shown: Shown) -> str:

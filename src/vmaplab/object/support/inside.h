@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Compiled at the end of mm/vmalloc.c: entry points for what is static there. */
 unsigned long vmaplab_free_areas(bool bytes);
-unsigned long vmaplab_all_areas(bool bytes);
 
 /*
  * How many vmap_areas there are of free address space: in the tree of all, in the nodes' pools, and those that a CPU keeps
@@ -23,28 +22,6 @@ unsigned long vmaplab_free_areas(bool bytes)
 #endif
 	for_each_possible_cpu(cpu)
 		count += !bytes && per_cpu(ne_fit_preload_node, cpu);
-	return count;
-}
-
-/* The same of all vmap_areas: free ones, those in use, those that wait to be purged. */
-unsigned long vmaplab_all_areas(bool bytes)
-{
-	unsigned long count = vmaplab_free_areas(bytes);
-	struct vmap_area *va;
-
-#ifdef TREE_HAS_VMAP_NODES
-	for (int node = 0; node < nr_vmap_nodes; node++) {
-		list_for_each_entry(va, &vmap_nodes[node].busy.head, list)
-			count += bytes ? va->va_end - va->va_start : 1;
-		list_for_each_entry(va, &vmap_nodes[node].lazy.head, list)
-			count += bytes ? va->va_end - va->va_start : 1;
-	}
-#else
-	list_for_each_entry(va, &vmap_area_list, list)
-		count += bytes ? va->va_end - va->va_start : 1;
-	list_for_each_entry(va, &purge_vmap_area_list, list)
-		count += bytes ? va->va_end - va->va_start : 1;
-#endif
 	return count;
 }
 
@@ -71,6 +48,8 @@ static unsigned long wrong_in(struct rb_root *root, struct list_head *list, bool
 			return 1;
 		if (va->va_start >= va->va_end || va->va_start < end)
 			return 2;
+		out[4]++;
+		out[5] += va->va_end - va->va_start;
 		if (free && end && va->va_start == end)
 			return 3;
 		end = va->va_end;
@@ -92,31 +71,54 @@ static unsigned long wrong_in(struct rb_root *root, struct list_head *list, bool
  * Looks at the trees of free areas and of those in use: 0 if they are what they have to be; 1 if a tree and its list do
  * not have the same areas, 2 if areas overlap or are out of order, 3 if two free ones were not merged, 4 if an area of
  * the free tree has another subtree_max_size (out[2]) than the areas below it have (out[3]). out[0], out[1]: its bounds. 5
- * if a pool of areas of out[0] pages has out[1] of them, and says out[2].
+ * if a pool of areas of out[0] pages has out[1] of them, and says out[2]; 6 if out[0] pages wait to
+ * be purged and vmap_lazy_nr says out[1]. out[4], out[5]: how many areas there are, of any kind, and how many bytes they
+ * have.
  */
 unsigned long vmaplab_wrong_area(unsigned long *out)
 {
-	unsigned long wrong = wrong_in(&free_vmap_area_root, &free_vmap_area_list, true, out);
+	unsigned long wrong, before, lazy = 0;
+	int cpu;
+
+	out[4] = out[5] = 0;
+	for_each_possible_cpu(cpu)
+		out[4] += !!per_cpu(ne_fit_preload_node, cpu);
+	wrong = wrong_in(&free_vmap_area_root, &free_vmap_area_list, true, out);
 
 #ifdef TREE_HAS_VMAP_NODES
 	for (int node = 0; !wrong && node < nr_vmap_nodes; node++) {
 		struct vmap_node *vn = vmap_nodes + node;
 
 		wrong = wrong_in(&vn->busy.root, &vn->busy.head, false, out);
+		before = out[5];
 		wrong = wrong ?: wrong_in(&vn->lazy.root, &vn->lazy.head, false, out);
+		lazy += out[5] - before;
 		for (int pool = 0; !wrong && pool < MAX_VA_SIZE_PAGES; pool++) {
-			struct list_head *item;
+			struct vmap_area *va;
 
-			out[0] = out[1] = 0;
-			out[2] = vn->pool[pool].len;
-			list_for_each(item, &vn->pool[pool].head)
-				out[1]++;
 			out[0] = pool + 1;
+			out[1] = 0;
+			out[2] = vn->pool[pool].len;
+			list_for_each_entry(va, &vn->pool[pool].head, list) {
+				out[1]++;
+				out[5] += va->va_end - va->va_start;
+			}
+			out[4] += out[1];
 			if (out[1] != out[2])
 				wrong = 5;
 		}
 	}
+#else
+	wrong = wrong ?: wrong_in(&vmap_area_root, &vmap_area_list, false, out);
+	before = out[5];
+	wrong = wrong ?: wrong_in(&purge_vmap_area_root, &purge_vmap_area_list, false, out);
+	lazy += out[5] - before;
 #endif
+	if (!wrong && lazy >> PAGE_SHIFT != atomic_long_read(&vmap_lazy_nr)) {
+		out[0] = lazy >> PAGE_SHIFT;
+		out[1] = atomic_long_read(&vmap_lazy_nr);
+		wrong = 6;
+	}
 	return wrong;
 }
 
@@ -140,8 +142,12 @@ int vmaplab_vmallocinfo(struct seq_file *m)
 	struct vmap_area *va;
 	int err = 0;
 
+	mutex_lock(&vmap_purge_lock);
+	spin_lock(&vmap_area_lock);
 	list_for_each_entry(va, &vmap_area_list, list)
 		err = err ?: s_show(m, &va->list);
+	spin_unlock(&vmap_area_lock);
+	mutex_unlock(&vmap_purge_lock);
 	return err;
 #endif
 }
