@@ -103,19 +103,19 @@ def check_command(
     given = config
     config = [*smp(cpus), *(config or [])]
     if race:
-        if verify or faults or judge or base or release or call or show_coverage:
+        if verify or faults or judge or base or release or show_coverage:
             raise InputError("--race lets calls overlap and judges that; leave out what compares or judges otherwise")
         if cpus == 1:
             raise InputError("--race needs two CPUs at least; leave out --cpus")
         from vmaplab.cli.race import race as overlap
 
-        options = again(tree, None, None, given, snippet, None) + ["--cpus", str(cpus)] * (cpus != CPUS)
-        built = build_all(names, tree, config, snippet, None)
+        options = again(tree, None, None, given, snippet, call) + ["--cpus", str(cpus)] * (cpus != CPUS)
+        built = build_all(names, tree, config, snippet, call)
         overlap(built, options, scenario, schedule, preemptions, calls, cases, seed, jobs, as_json)
         return
     if schedule:
         raise InputError("--schedule is for calls that overlap; say --race")
-    if calls and call:
+    if calls and call and not race:
         raise InputError("--calls makes calls of all kinds; leave out --call")
     built = build_all(names, tree, config, snippet, call)
     bases = build_all(names, base, config, None, None) if base else [None] * len(built)

@@ -362,7 +362,8 @@ class Emulator:
         line = int(control[_LOGGED])
         control[_LOGGED] += 1
         if line < control[_ROOM]:
-            control[_LOG + 4 * line : _LOG + 4 * line + 4] = kind, signed(address), signed(value), signed(size % (1 << 64))
+            row = kind, signed(address), signed(value), signed(size % (1 << 64))
+            control[_LOG + 4 * line : _LOG + 4 * line + 4] = row
 
     def log_text(self, text: str) -> None:
         """Add a warning to the log."""

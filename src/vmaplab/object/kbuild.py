@@ -288,7 +288,7 @@ class KernelBuild:
         quiet = ["--no-relax", "--no-warn-rwx-segments"]
         self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined), support], self._own)
         own = [Path(source).name for source in ("mm/vmalloc.c", *SHARING, *self.family.marked, *self.family.sources)]
-        read_lines(image, self.tree, own).save(self._own / LINES)
+        read_lines(image, self.tree, own, self._snippet).save(self._own / LINES)
         self._run([f"{self.tools.prefix}strip", "--strip-debug", str(image)], self._own)
         return {
             "zeroes": binder.zeroes + binder.own_zeroes,

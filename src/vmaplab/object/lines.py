@@ -21,7 +21,7 @@ LINES = "lines.json"
 class Lines:
     """The line table of an image.
 
-    :param files: sources, by their names in the tree.
+    :param files: sources, by their names in the tree, or a snippet by its whole one.
     :param starts: addresses at which a row begins, ascending, as signed numbers; it ends where the next one begins.
     :param file: per row which of ``files``; -1 for code of no source that is known.
     :param line: per row its line, from 1.
@@ -53,7 +53,8 @@ class Lines:
         row = bisect_right(self.starts, signed) - 1
         if row < 0 or self.file[row] < 0:
             return ""
-        return f"{self.files[self.file[row]]}:{self.line[row]}"
+        name = self.files[self.file[row]]
+        return f"{Path(name).name if name.startswith('/') else name}:{self.line[row]}"
 
 
 def _name_in(tree: Path, path: str) -> str:
@@ -69,10 +70,10 @@ def _name_in(tree: Path, path: str) -> str:
     return next((str(tail) for tail in tails if (tree / tail).is_file()), "")
 
 
-def read_lines(path: Path, tree: Path, of: list[str]) -> Lines:
+def read_lines(path: Path, tree: Path, of: list[str], snippet: Path | None = None) -> Lines:
     """The line table of the ELF file ``path``, of the compilation units whose names end in one of ``of``.
 
-    :param tree: files below it get their names in it; others none.
+    :param tree: files below it get their names in it; others none, but for ``snippet``, which keeps its whole one.
     """
     rows: dict[int, tuple[str, int]] = {}
     passed: set[tuple[int, str, int]] = set()
@@ -99,7 +100,7 @@ def read_lines(path: Path, tree: Path, of: list[str]) -> Lines:
                     one = program["file_entry"][state.file - 1]
                     found = Path(comp, folders[one.dir_index], one.name.decode(errors="replace"))
                     whole = os.path.normpath(found)
-                    names[state.file] = _name_in(tree, whole)
+                    names[state.file] = whole if whole == str(snippet) else _name_in(tree, whole)
                 # Of rows at one address the last counts, unless it is line 0: code that no line asked for.
                 if state.line or state.address not in rows:
                     before, line = rows.get(state.address, ("", 0))

@@ -246,11 +246,11 @@ _BUDGET = 0  # of the control array of the emulator
 @callback(_NATIVE_CODE)
 def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
     head = carray(data, (_LOG,), np.int64)
-    if head[_LEFT] == 0:
-        _stop(uc)
-        return
     offset = np.int64(address) - head[_TEXT]
     kind = carray(data, (head[_KINDS] + offset + 1,), np.uint8)[head[_KINDS] + offset]
+    if head[_LEFT] == 0 and not kind & OURS:  # what stands for locks is not to be seen half done
+        _stop(uc)
+        return
     if kind & OURS:
         if not head[_INSIDE]:
             head[_INSIDE], head[_ENTERED] = 1, head[_DONE]
@@ -265,7 +265,8 @@ def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
     if 0 <= head[_TRACED] < _TRACE_ROOM:
         carray(data, (head[_TRACE] + _TRACE_ROOM,), np.int64)[head[_TRACE] + head[_TRACED]] = np.int64(address)
         head[_TRACED] += 1
-    head[_LEFT] -= 1
+    if head[_LEFT] > 0:
+        head[_LEFT] -= 1
     head[_DONE] += 1
     head[_AT] = np.int64(address)
 

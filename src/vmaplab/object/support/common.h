@@ -153,8 +153,10 @@ static void drop(const void *at, unsigned long how, unsigned long from)
 		vmaplab_misuse("releases a lock in another way than it was taken", lock, from);
 	if (!(how & MODE))
 		vmaplab_told_drop = lock | !!(how & SHARED);
-	for (vmaplab_held_count--; i < vmaplab_held_count; i++)
+	for (vmaplab_held_count--; i < vmaplab_held_count; i++) {
 		vmaplab_held[i] = vmaplab_held[i + 1];
+		barrier(); /* no memmove() of the kernel's, where a CPU can be stopped */
+	}
 	if (how & SPIN)
 		preempt_count_sub(1);
 }
