@@ -291,10 +291,74 @@ BUGS = {
     ),
 }
 
+RACES = {
+    "block-published-early": Bug(
+        "new_vmap_block() writes the block's CPU once others can find the block",
+        "(&vmap_block_queue, vb->cpu);\n\tspin_lock(&vbq->lock);\n\tlist_add_tail_rcu(",
+        "(&vmap_block_queue, vb->cpu = raw_smp_processor_id());\n\tspin_lock(&vbq->lock);\n\tlist_add_tail_rcu(",
+        scenario="vmap | vm_map_ram, a new block",
+    ),
+    "queue-of-wrong-cpu-locked": Bug(
+        "purge_fragmented_block() takes the lock of this CPU's queue, not of the block's",
+        "struct vmap_block_queue *vbq = &per_cpu(vmap_block_queue, vb->cpu);",
+        "struct vmap_block_queue *vbq = raw_cpu_ptr(&vmap_block_queue);",
+        scenario="vm_map_ram, a new block beside a fragmented one | vm_unmap_aliases",
+    ),
+    "shrinker-without-purge-lock": Bug(
+        "vmap_node_shrink_scan() decays pools while a purge fills them",
+        "\tguard(mutex)(&vmap_purge_lock);\n\tfor (i",
+        "\tfor (i",
+        scenario="vm_unmap_aliases | the shrinker",
+    ),
+    "pool-without-its-lock": Bug(
+        "decay_va_pool_node() detaches a pool without pool_lock",
+        "\t\tspin_lock(&vn->pool_lock);\n\t\tlist_replace_init(&vn->pool[i].head, &tmp_list);\n"
+        "\t\tspin_unlock(&vn->pool_lock);\n",
+        "\t\tlist_replace_init(&vn->pool[i].head, &tmp_list);\n",
+        scenario="vmap, from a pool | vm_unmap_aliases",
+    ),
+    "table-freed-under-ptdump": Bug(
+        "vmap_try_huge_pmd() lets go of mmap_lock before it frees the table, which ptdump may walk",
+        "\tif (!pmd_free_pte_page(pmd, addr)) {\n",
+        "\tmmap_read_unlock(&init_mm);\n\tif (pmd_free_pte_page(pmd, addr))\n"
+        "\t\treturn pmd_set_huge(pmd, phys_addr, prot);\n\tif (mmap_read_trylock(&init_mm)) {\n",
+        scenario="a block where a table is | ptdump",
+    ),
+    "block-freed-without-grace": Bug(
+        "free_vmap_block() frees a block that readers may still have",
+        "\tkfree_rcu(vb, rcu_head);",
+        "\tkfree(vb);",
+        scenario="vm_map_ram, a new block beside a fragmented one | vm_unmap_aliases",
+    ),
+    "lazy-count-not-atomic": Bug(
+        "free_vmap_area_noflush() reads vmap_lazy_nr and writes it: an update is lost",
+        "\tnr_lazy = atomic_long_add_return(va_size(va) >> PAGE_SHIFT,\n\t\t\t\t\t &vmap_lazy_nr);",
+        "\tnr_lazy = atomic_long_read(&vmap_lazy_nr) + (va_size(va) >> PAGE_SHIFT);\n"
+        "\tatomic_long_set(&vmap_lazy_nr, nr_lazy);",
+        scenario="vunmap | vunmap",
+    ),
+    "table-populated-twice": Bug(
+        "__pte_alloc_kernel() does not look whether another CPU has made the table meanwhile",
+        "\tif (likely(pmd_none(*pmd))) {\t/* Has another populated it ? */\n\t\tsmp_wmb();"
+        " /* See comment in pmd_install() */\n\t\tpmd_populate_kernel",
+        "\tif (1) {\n\t\tsmp_wmb();\n\t\tpmd_populate_kernel",
+        source="mm/memory.c",
+        scenario="vmap | vmap",
+    ),
+    "lazy-tree-without-lock": Bug(
+        "free_vmap_area_noflush() puts an area into a node's lazy tree without its lock",
+        "\tspin_lock(&vn->lazy.lock);\n\tinsert_vmap_area(va, &vn->lazy.root, &vn->lazy.head);\n"
+        "\tspin_unlock(&vn->lazy.lock);\n",
+        "\tinsert_vmap_area(va, &vn->lazy.root, &vn->lazy.head);\n",
+        scenario="vunmap | vm_unmap_aliases",
+    ),
+}
+"""The same for ``vmaplab check --race``; ``scenario`` names a pair of calls that shows it."""
+
 
 def seeded(name: str, folder: Path) -> Path:
     """A tree in ``folder`` that has the bug ``name``; all else are links to the default tree."""
-    bug = BUGS[name]
+    bug = (BUGS | RACES)[name]
     return changed_tree(folder / "tree", bug.source, bug.right, bug.wrong)
 
 
@@ -305,7 +369,11 @@ def tried(name: str, *words: str) -> tuple[float, str]:
         command = [sys.executable, "-m", "vmaplab.cli", "check", "--tree", str(tree), "--json", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         took = time.monotonic() - started
-        if done.returncode == 1:
+        if done.returncode == 1 and "--race" in words:
+            races = [(it["arch"], one) for it in json.loads(done.stdout) for one in it["findings"] if not one["known"]]
+            arch, first = races[0]
+            said = f"{arch}, {first['switches']} switches, {len(races)} findings: {first['text']}"
+        elif done.returncode == 1:
             verdicts = json.loads(done.stdout)
             verdicts = verdicts if isinstance(verdicts, list) else verdicts["verdicts"]
             said = next(f"{it['arch']}: {it['scenario']}\n{it['difference']}" for it in verdicts if it["difference"])
@@ -315,7 +383,9 @@ def tried(name: str, *words: str) -> tuple[float, str]:
 
 
 if __name__ == "__main__":
-    names = [word for word in sys.argv[1:] if word in BUGS]
-    for one in names or BUGS:
-        seconds, found = tried(one, *(word for word in sys.argv[1:] if word not in BUGS))
+    every = BUGS | RACES
+    names = [word for word in sys.argv[1:] if word in every]
+    options = [word for word in sys.argv[1:] if word not in every]
+    for one in names or every:
+        seconds, found = tried(one, *options, *["--race"] * (one in RACES))
         print(f"{one:32} {seconds:5.0f} s  {found or 'NOT FOUND'}", flush=True)

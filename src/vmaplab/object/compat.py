@@ -53,6 +53,7 @@ PROBES = {
     "ARM64_CPU_NUMBER": ("arch/arm64/include/asm/smp.h", "cpu_number"),  # a per-CPU variable: to 6.x
     "ARM64_PTDUMP_LOCK": ("arch/arm64/include/asm/ptdump.h", "arm64_ptdump_lock_key"),  # 6.17 on
     "PTDUMP_BESIDE_BLOCKS": ("mm/vmalloc.c", "ptdump"),  # in stable trees of 2026
+    "PTDUMP_BESIDE_BLOCKS_BUT_ARM64": ("mm/vmalloc.c", "ifndef CONFIG_ARM64"),  # 6.1.y
     "PTDUMP_NOTE_PAGE_PTE": ("include/linux/ptdump.h", "note_page_pte"),  # 6.16 on, and stable trees
     "NUM_POSSIBLE_CPUS": ("include/linux/cpumask.h", "__num_possible_cpus"),  # a variable: 6.19 on
     "NR_VMALLOC": ("include/linux/mmzone.h", "NR_VMALLOC"),  # instead of nr_vmalloc_pages

@@ -33,7 +33,7 @@ class Known(NamedTuple):
 
 _ANY = r".*"
 _MAKERS = r"vmap|__vmalloc_node_range(_noprof)?|__vmalloc_area_node.*|vmaplab_ioremap|vmap_pfn|vmaplab_remap"
-_AREA = r"the object of \d+ bytes that __get_vm_area_node\(\)"
+_AREA = r"the object of \d+ bytes that __get_vm_area_node\S*\(\)"
 _LATER = "docs/kernel-differences.md, "
 _PTDUMP = _LATER + "ptdump: the walk and the end of a table that a block replaces"
 
@@ -61,6 +61,14 @@ KNOWN = (
         _ANY,
         "riscv",
         "flush_cache_vmap() sets the flags of all CPUs with plain stores, always to the same value",
+    ),
+    Known(
+        r"purge_fragmented_blocks_allcpus|purge_fragmented_blocks",
+        r"vm_map_ram|vm_unmap_ram|vb_alloc|vb_free",
+        r"the object of \d+ bytes that (vm_map_ram|new_vmap_block)\(\)",
+        r"6\.1\..*",
+        _ANY,
+        "purge_fragmented_blocks() looks at a block's counters before it takes the block's lock, and again with it",
     ),
     # One reader's table that another frees: no lock before 6.12.y and 7.2 but on arm64, from 6.17 on.
     Known(r"ptdump_\w+|walk_p\w+_range", _ANY, r"a page table, ", r"(6\.18|6\.19|7\.\d)\..*", "x86|riscv", _PTDUMP),

@@ -32,7 +32,7 @@ _UNKNOWN = 0x6D17_0000_0000_0000
 """Stands for an address that a call of the same CPU will return: this, and 2^32 for each call before that one."""
 _SWITCHES = 10_000
 _KEPT_WALKS = 64
-_BLOCKS = 1 << 20  # that calls which overlap can take at a stretch: they are short
+_BLOCKS = 1 << 17  # that calls which overlap can take at a stretch: they are short
 
 Schedule = tuple[tuple[int, int], ...]
 """Who runs when: CPU, and how many instructions, or -1 for all of its calls. Who is not named, or has to wait, runs
@@ -209,6 +209,8 @@ class Overlap(ObjectKernel):
             self._registers.append(cpu._uc.context_save())
         cpu._uc.context_restore(self._registers[0])
         cpu.most_blocks = _BLOCKS
+        self._held_count = cpu.view(cpu.image.address("vmaplab_held_count"), 8).view("<u8")
+        self._held = cpu.view(cpu.image.address("vmaplab_held"), 32 * 64).view("<u8").reshape(-1, 4)
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
 
@@ -290,7 +292,6 @@ class Overlap(ObjectKernel):
         played = Played(results=[[] for _ in bodies])
         cpus = [Cpu(number, self._registers[number]) for number in range(len(bodies))]
         running = {one.number for one in cpus if bodies[one.number]}
-        blocked: set[int] = set()
         plan = list(schedule)
         cpu.begin(trace)
 
@@ -305,23 +306,19 @@ class Overlap(ObjectKernel):
             for number in running:
                 start(cpus[number])
             while running:
-                number, count = self._next(plan, running, blocked)
-                one, row = cpus[number], len(cpu.touched)
-                before, lock = one.done, one.lock
+                ready = {number for number in running if not self._waits(cpus[number])}
+                if not ready:
+                    raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
+                number, count = self._next(plan, ready)
+                one, row, before = cpus[number], len(cpu.touched), cpus[number].done
                 try:
                     why = cpu.run(one, count)
                 except KernelFault:
                     played.segments.append(Segment(number, before, one.done, row, 0))
                     raise
-                if one.done == before and lock and one.lock:
-                    blocked.add(number)
-                    if blocked >= running:
-                        raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
-                    continue
                 played.segments.append(Segment(number, before, one.done, row, one.lock))
                 if len(played.segments) > _SWITCHES:
                     raise KernelFault(f"{_SWITCHES} switches and no end: the CPUs wait for each other")
-                blocked = {number} if why is Stopped.WAITS else set()
                 if why is Stopped.RETURNED:
                     played.results[number].append(cpu.register(cpu.family.result))
                     if len(played.results[number]) < len(bodies[number]):
@@ -331,8 +328,6 @@ class Overlap(ObjectKernel):
                             plan.insert(0, (number, left if count >= 0 else -1))
                     else:
                         running.discard(number)
-                elif why is Stopped.WAITS and blocked >= running:
-                    raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
         except Undefined:
             raise
         except KernelFault as fault:
@@ -341,13 +336,20 @@ class Overlap(ObjectKernel):
         cpu._uc.context_restore(self._registers[0])
         return played
 
-    def _next(self, plan: list[tuple[int, int]], running: set[int], blocked: set[int]) -> tuple[int, int]:
-        """Who runs now, and for how many instructions."""
+    def _next(self, plan: list[tuple[int, int]], ready: set[int]) -> tuple[int, int]:
+        """Who of those that can runs now, and for how many instructions."""
         for at, (number, count) in enumerate(plan):
-            if number in running and number not in blocked:
+            if number in ready:
                 del plan[at]
                 return number, count
-        return min(running - blocked or running), -1
+        return min(ready), -1
+
+    def _waits(self, one: Cpu) -> bool:
+        """Whether a CPU waits for a lock that another still holds."""
+        if not one.lock:
+            return False
+        count = int(self._held_count[0])
+        return any(lock == one.lock and cpu != one.number for lock, _, _, cpu in self._held[:count].tolist())
 
     def _deadlock(self, cpus: list[Cpu]) -> str:
         told = [
@@ -422,9 +424,8 @@ class Overlap(ObjectKernel):
             else:
                 cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
         rest.grace()
-        held = int(cpu.view(cpu.image.address("vmaplab_held_count"), 8).view("<u8")[0])
-        if held:
-            lock, place = cpu.view(cpu.image.address("vmaplab_held"), 16).view("<u8").tolist()
+        if self._held_count[0]:
+            lock, place = self._held[0, :2].tolist()
             raise KernelFault(f"{rest.lock_name(lock)} is still held at the end; {cpu.place(place)} took it")
         self._rules.settled()
         rest.check_heap()

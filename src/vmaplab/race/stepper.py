@@ -272,7 +272,7 @@ def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
 
 
 @callback(_NATIVE_ACCESS)
-def _on_access(_uc: Any, access: int, address: int, size: int, value: int, data: Any) -> None:
+def _on_access(uc: Any, access: int, address: int, size: int, value: int, data: Any) -> None:
     head = carray(data, (_LOG,), np.int64)
     if not head[_ON]:
         return
@@ -296,7 +296,9 @@ def _on_access(_uc: Any, access: int, address: int, size: int, value: int, data:
             return
         where = np.int64(value)
     row = head[_ROWS]
-    if row < head[_ROOM]:
+    if row >= head[_ROOM]:
+        _stop(uc)  # it is a loop
+    else:
         log = carray(data, (_LOG + COLUMNS * (row + 1),), np.int64)
         at = _LOG + COLUMNS * row
         log[at + WHAT] = what | bits << 8 | np.int64(size) << 16 | head[_CPU] << 32

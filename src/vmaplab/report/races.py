@@ -47,12 +47,14 @@ def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], mos
         print()
     for why, arches in known_of.items():
         print(f"known, {', '.join(dict.fromkeys(arches))}: {why}")
+    untried: dict[str, list[str]] = {}
     for verdict in verdicts:
-        reasons = Counter(verdict.skipped.values())
-        for why, count in reasons.items():
+        for why, count in Counter(verdict.skipped.values()).items():
             first = next(name for name, one in verdict.skipped.items() if one == why)
             more = f" and {count - 1} more" if count > 1 else ""
-            print(f"{verdict.plan.built.target.arch}: not tried: {first}{more}: {why}")
+            untried.setdefault(f"not tried: {first}{more}: {why}", []).append(verdict.plan.built.target.arch)
+    for text, arches in untried.items():
+        print(f"{', '.join(arches)}: {text}")
 
 
 def _told(shown: Shown) -> str:

@@ -4,7 +4,8 @@
 #include <asm/ptdump.h>
 #define arch_ptdump_begins() atomic_inc(&arm64_ptdump_lock_key.key.enabled)
 #define arch_ptdump_ends() atomic_dec(&arm64_ptdump_lock_key.key.enabled)
-#elif !defined(CONFIG_PTDUMP_DEBUGFS) && !defined(TREE_HAS_PTDUMP_BESIDE_BLOCKS)
+#elif !defined(CONFIG_PTDUMP_DEBUGFS) && \
+	(!defined(TREE_HAS_PTDUMP_BESIDE_BLOCKS) || defined(TREE_HAS_PTDUMP_BESIDE_BLOCKS_BUT_ARM64))
 #define ARCH_HAS_NO_PTDUMP_BESIDE_BLOCKS
 #endif
 #include "common.h"

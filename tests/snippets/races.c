@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Functions with the arguments of vmap() that go wrong only where calls overlap. */
+#define RACING(name) \
+	void *name(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot); \
+	void *name(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)
+
+static DEFINE_MUTEX(first_mutex);
+static DEFINE_MUTEX(second_mutex);
+static unsigned long plain_count;
+
+RACING(crosses_locks)
+{
+	struct mutex *one = count & 1 ? &first_mutex : &second_mutex;
+	struct mutex *other = count & 1 ? &second_mutex : &first_mutex;
+	void *addr;
+
+	mutex_lock(one);
+	mutex_lock(other);
+	addr = vmap(pages, count, flags, prot);
+	mutex_unlock(other);
+	mutex_unlock(one);
+	return addr;
+}
+
+RACING(counts_plainly)
+{
+	plain_count += count;
+	return vmap(pages, count, flags, prot);
+}
+
+RACING(counts_under_lock)
+{
+	mutex_lock(&first_mutex);
+	plain_count += count;
+	mutex_unlock(&first_mutex);
+	return vmap(pages, count, flags, prot);
+}
+
+RACING(waits_for_the_other)
+{
+	static int arrived;
+
+	WRITE_ONCE(arrived, arrived + 1);
+	while (READ_ONCE(arrived) < 2)
+		cpu_relax();
+	return vmap(pages, count, flags, prot);
+}
