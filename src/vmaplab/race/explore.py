@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 from vmaplab.errors import KernelFault, Undefined, Violation
@@ -200,8 +200,14 @@ class Explorer:
         if finding.race:
             sides = (finding.race.first, finding.race.second)
             return [(f"CPU {one.cpu} {one.verb}", kernel.stack(played, one.cpu, one.when)) for one in sides]
-        if not played.fault:
-            return []
+        if not played.fault:  # where each was when another went on
+            stops = [one for one, after in pairwise(played.segments) if after.cpu != one.cpu]
+            last = {one.cpu: one for one in played.segments}
+            return [
+                (f"CPU {one.cpu} stops", kernel.stack(played, one.cpu, one.end))
+                for one in stops
+                if one is not last[one.cpu]
+            ]
         ends = {one.cpu: one.end for one in played.segments}
         return [
             (f"CPU {cpu} stands", kernel.stack(played, cpu, end))

@@ -74,23 +74,26 @@ class Played:
 
     :param segments: who executed what.
     :param results: per CPU what its calls returned, as registers.
+    :param finished: the CPUs that have made all their calls.
     :param fault: what the kernel did that no kernel may do, in words; "" if nothing.
     :param rows: what was touched, a view that the next schedule writes over.
     """
 
     segments: list[Segment] = field(default_factory=list)
     results: list[list[int]] = field(default_factory=list)
+    finished: set[int] = field(default_factory=set)
     fault: str = ""
     rows: Ints = field(default_factory=lambda: np.zeros((0, 5), dtype=np.int64))
 
     @property
     def schedule(self) -> Schedule:
         """The schedule that repeats it: what each CPU executed at a stretch, the last stretch of each to the end."""
-        last = {one.cpu: at for at, one in enumerate(self.segments)}
+        ended = self.finished | {one.cpu for one in self.segments[-1:]}
+        last = {one.cpu: at for at, one in enumerate(self.segments) if one.cpu in ended}
         found = [
-            (one.cpu, -1 if at == last[one.cpu] else one.end - one.start)
+            (one.cpu, -1 if at == last.get(one.cpu) else one.end - one.start)
             for at, one in enumerate(self.segments)
-            if one.end > one.start or at == last[one.cpu]
+            if one.end > one.start or at == last.get(one.cpu)
         ]
         return tuple(found)
 
@@ -328,6 +331,7 @@ class Overlap(ObjectKernel):
                             plan.insert(0, (number, left if count >= 0 else -1))
                     else:
                         running.discard(number)
+                        played.finished.add(number)
         except Undefined:
             raise
         except KernelFault as fault:
@@ -398,7 +402,10 @@ class Overlap(ObjectKernel):
             elif calls[here] and following != calls[here]:
                 frames.append((here, calls[here]))
         places = [executed[when]] if when < len(executed) else executed[-1:]
-        return [self._cpu.image.place(one % (1 << 64)) for one in [*places, *(call for call, _ in reversed(frames))]]
+        found = [self._cpu.image.place(one % (1 << 64)) for one in [*places, *(call for call, _ in reversed(frames))]]
+        while len(found) > 1 and found[0].endswith("()"):  # what stands for locks has no source of the kernel's
+            del found[0]
+        return found
 
     def per_cpu_at(self, address: int) -> str:
         """The per-CPU variable of a CPU but the first that holds ``address``, and whose; "" if none does."""
