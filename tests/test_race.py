@@ -225,6 +225,17 @@ def test_the_same_campaign_comes_to_the_same_verdict():
 
 
 @needs_kernel
+@pytest.mark.parametrize("arch", targets.MAIN)
+def test_each_cpu_is_itself_whoever_made_the_last_call_before(arch):
+    ours = explorer("counts_plainly", arch=arch)
+    _, bodies = set_up(ours.kernel, parse_overlapping("cpu 1; map_ram 0x100+4 || map_ram 0x200+4 || map_ram 0x300+4"))
+    played = ours.kernel.play(bodies, ((0, -1), (1, -1)))
+    mine, others = (int(results[0]) for results in played.results)
+    block = int(ours.kernel.arch.page_size) * 4
+    assert played.fault == "" and abs(mine - others) > block  # CPU 0 has a block of its own; CPU 1 goes on in its one
+
+
+@needs_kernel
 def test_marked_accesses_do_not_make_a_check_and_its_use_one():
     """KCSAN has nothing to say of it; an order of the calls that gives both of them memory there is none."""
     (found,) = findings_of(explorer("quota_vmap", EXAMPLES / "quota_vmap.c"), " || vmap 0x100+6 || vmap 0x200+6")

@@ -113,6 +113,7 @@ def set_up(kernel: Overlap, overlapping: Overlapping) -> tuple[Any, list[list[Lo
             addresses.append(outcome(kernel, step, addresses[step.ref] if step.ref >= 0 else step.addr))
         except (VmapError, KernelFault, Violation) as error:
             raise InputError(f"step {len(addresses)} ({step.call}), before any call overlaps: {error}") from None
+    kernel.cpu = 0
     moment = kernel.moment()
     bodies, slot, first = [], 1, len(addresses)
     for body in overlapping.bodies:

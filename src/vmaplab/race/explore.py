@@ -125,8 +125,6 @@ class Explorer:
                         for other in range(cpus):
                             if other != cpu:
                                 yield (*head, (other, -1))
-                    elif cpu == segment.cpu and when == segment.start and number:
-                        continue
             before.append((segment.cpu, segment.end - segment.start))
 
     def run(
