@@ -154,6 +154,7 @@ def test_overlapping_calls_are_text_and_back():
         ("vmap 0x100+4; vunmap @0", "SETUP may be empty"),
         (" || vmap 0x100+4 || vunmap @0", "of another CPU"),
         (" || frobnicate || aliases", "no step"),
+        ("boot nohugevmalloc; vmap 0x0 || aliases || aliases", "no 'boot'"),
     ],
 )
 def test_what_does_not_overlap_is_said(text, why):

@@ -42,7 +42,10 @@ def parse_overlapping(text: str) -> Overlapping:
             "calls that overlap are written 'SETUP || CALLS OF CPU 0 || CALLS OF CPU 1'; SETUP may be empty"
         )
     counts = [len([step for step in re.split(r"[;\n]", re.sub(r"#.*", "", part)) if step.strip()]) for part in parts]
-    steps = parse(";".join(parts)).steps
+    scenario = parse(";".join(parts))
+    if scenario.boot_args or scenario.total_pages:
+        raise InputError("calls that overlap have no 'boot' and no 'pages' before them")
+    steps = scenario.steps
     ends = [sum(counts[: number + 1]) for number in range(len(counts))]
     setup, *bodies = (steps[end - count : end] for end, count in zip(ends, counts, strict=True))
     starts = [end - count for end, count in zip(ends, counts, strict=True)][1:]
