@@ -3,7 +3,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run check test nightly campaign calls check-trees lint coverage docs bench mutants bugs c-mutants corpus lock kernel-tools clean
+.PHONY: run check test nightly campaign calls races check-trees lint coverage docs bench mutants bugs c-mutants corpus lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
@@ -22,6 +22,7 @@ nightly: .venv/.ready kernel-tools
 	HYPOTHESIS_PROFILE=long VMAPLAB_STEPS=200000 VMAPLAB_REQUIRE_KERNEL=1 $(PYTHON) -m pytest -n auto --dist worksteal
 	$(MAKE) campaign CASES=100000
 	$(MAKE) calls
+	$(MAKE) races
 	$(MAKE) check-trees
 
 # The model against the kernel's own code, on every architecture that can be run. SEED chooses the scenarios.
@@ -35,6 +36,11 @@ calls: .venv/.ready kernel-tools
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 1
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 4
 SEQUENCED := arm64-4k,x86_64,riscv64-sv48
+
+# All pairs of calls with two preemptions, and random schedules of four calls.
+races: .venv/.ready kernel-tools
+	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED) --preemptions 2
+	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED) --calls 4 --cases 1000 --seed $(SEED)
 
 # Kernel trees on each of the eight formats: one table, put into docs/trees.md. Debian's 6.1 and 6.12, or TREES="DIR DIR".
 TREES :=
