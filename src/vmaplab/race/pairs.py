@@ -56,6 +56,10 @@ def parse_overlapping(text: str) -> Overlapping:
     return Overlapping(setup, tuple(bodies))
 
 
+_LARGE = 512
+"""Pages of the largest block that is tried in the place of a table."""
+
+
 class Template(NamedTuple):
     """A call and what it needs.
 
@@ -74,7 +78,7 @@ def templates(arch: Arch) -> dict[str, Template]:
     pages = 1 << block - arch.page_shift
     middle = (arch.vmalloc_start + (arch.vmalloc_end - arch.vmalloc_start) // 2) >> block << block
     window = f"at={middle:#x}+{2 * pages}"
-    return {
+    found = {
         "vmap": Template("", "vmap 0x100+4"),
         "vmap, from a pool": Template("vmap 0x1a0+4; vunmap @0; aliases", "vmap 0x100+4"),
         "vunmap": Template("vmap 0x110+4", "vunmap @0"),
@@ -107,6 +111,9 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vmalloc_dump_obj": Template("vmap 0x190+1", "dump @0", True),
         "ptdump": Template("vmap 0x190+1", "ptdump", True),
     }
+    if pages > _LARGE:  # its thousands of pages take minutes, and the code is the same
+        del found["a block where a table is"]
+    return found
 
 
 def _fragmented() -> str:
