@@ -32,7 +32,7 @@ _UNKNOWN = 0x6D17_0000_0000_0000
 """Stands for an address that a call of the same CPU will return: this, and 2^32 for each call before that one."""
 _SWITCHES = 10_000
 _KEPT_WALKS = 64
-_BLOCKS = 1 << 17  # that calls which overlap can take at a stretch: they are short
+_BLOCKS = 1 << 19  # that calls which overlap can take at a stretch: they are short
 
 Schedule = tuple[tuple[int, int], ...]
 """Who runs when: CPU, and how many instructions, or -1 for all of its calls. Who is not named, or has to wait, runs
