@@ -142,6 +142,7 @@ class KernelBuild:
         manifest = {"files": self._inputs(sources, started), **said}
         seed.finish(self.dir, self.recipe, self.tree, manifest["files"])
         images.mkdir(parents=True, exist_ok=True)
+        os.utime(images)  # the oldest are removed, by whoever builds beside us
         room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
         shutil.copy(own / "image.elf", room)
         shutil.copy(own / LINES, room)
