@@ -109,6 +109,14 @@ def test_what_was_published_is_not_written_plainly_without_a_lock():
     assert kinds(*made, (0, TAKE, LOCK), (0, WRITE, WORD + 8), (0, DROP, LOCK)) == []
 
 
+def test_a_log_of_as_many_words_as_it_has_room_for_is_looked_at():
+    rows = log((0, WRITE, WORD), (1, WRITE, WORD))
+    many = np.repeat(rows[:1], 1 << 17, axis=0)
+    many[:, 2] += 8 * np.arange(len(many)) + 4  # each in two words of 8 bytes
+    found = Order(TABLES).look(np.concatenate([many, rows[1:] + (0, 0, 8, 0, 0)]))
+    assert [int(kind) for kind, _, _ in found] == [PLAIN]
+
+
 def test_a_switch_matters_before_what_another_cpu_also_touches():
     def points(*events: tuple[int, ...]) -> list[tuple[int, int]]:
         return Points().of(log(*events))
@@ -207,7 +215,7 @@ def test_released_code_holds(arch):
     plan = RacePlan(built)
     wanted = {"vm_map_ram | vm_unmap_aliases", "vfree | vmallocinfo", *(bug.scenario for bug in RACES.values())}
     ours = Explorer(Overlap(built, 2))
-    for name, pair in plan.work():
+    for name, pair in plan.work:
         if name in wanted:
             assert [str(it) for it in findings_of(ours, str(pair)) if not why_known(it, built)] == [], name
 
@@ -262,6 +270,14 @@ def test_a_plain_counter_is_a_race_and_one_under_a_lock_is_none():
     assert any(it.race and it.race.memory == "plain_count" for it in found)
     assert all("counts_plainly() (races.c:" in it.race.first.place for it in found if it.race)
     assert findings_of(explorer("counts_under_lock"), " || vmap 0x100+4 || vmap 0x200+4") == []
+
+
+@needs_kernel
+def test_what_takes_two_preemptions_is_found_with_two_and_not_with_one():
+    text = " || vmap 0x100+1 || vmap 0x200+2"
+    assert findings_of(explorer("is_seen_twice"), text, 1) == []
+    (found,) = findings_of(explorer("is_seen_twice"), text, 2)
+    assert "what the calls return" in found.told and len(found.schedule) == 4
 
 
 @needs_kernel

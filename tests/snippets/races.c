@@ -36,6 +36,20 @@ RACING(counts_under_lock)
 	return vmap(pages, count, flags, prot);
 }
 
+/* Who maps an even number of pages is seen between his two stores, twice: that takes two preemptions. */
+RACING(is_seen_twice)
+{
+	static int stage;
+
+	if (!(count & 1)) {
+		WRITE_ONCE(stage, 1);
+		WRITE_ONCE(stage, 2);
+	} else if (READ_ONCE(stage) == 1 && READ_ONCE(stage) == 2) {
+		return NULL;
+	}
+	return vmap(pages, count, flags, prot);
+}
+
 RACING(waits_for_the_other)
 {
 	static int arrived;

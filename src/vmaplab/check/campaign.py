@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from vmaplab._pool import cpus, leave_interrupts
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import SHRINK_S, shrink
@@ -63,7 +61,7 @@ def check_all(
     :param jobs: processes; one per CPU if None.
     :param advance: called for each chunk of scenarios.
     """
-    jobs = jobs or len(os.sched_getaffinity(0))
+    jobs = jobs or cpus()
     found = _campaigns(plans, cases, jobs, advance)
     for number, (plan, verdict) in enumerate(zip(plans, found, strict=True)):
         if plan.sample and verdict.difference and not verdict.by_judge and BREAKS not in verdict.difference:
@@ -191,9 +189,7 @@ _state: dict[str, Any] = {}
 
 
 def _begin(plan: Plan) -> None:
-    with suppress(ValueError):  # the terminal's interrupt is for the main process
-        if multiprocessing.parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts()
     _state["sides"], _state["generator"], _state["plan"] = plan.sides(), plan.generator(), plan
 
 

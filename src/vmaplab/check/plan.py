@@ -27,6 +27,11 @@ OLD_ALLOCATOR = frozenset(
 time."""
 
 
+def lacked_by(built: Built, release: Release) -> frozenset[str]:
+    """The calls, by the first words of their steps, that a tree does not have which is taken for ``release``."""
+    return absent_from(release) | (frozenset() if "VREALLOC" in built.probed else {"vrealloc"})
+
+
 @dataclass
 class Examined:
     """What came of one scenario, or of several added up.
@@ -128,8 +133,7 @@ class Plan:
     @property
     def left_out(self) -> frozenset[str]:
         """Calls that no scenario makes, by the first words of their steps: the release, or the model, lacks them."""
-        lacks = absent_from(self.release) | (frozenset() if self.built.has_nodes else OLD_ALLOCATOR)
-        return lacks if "VREALLOC" in self.built.probed else lacks | {"vrealloc"}
+        return lacked_by(self.built, self.release) | (frozenset() if self.built.has_nodes else OLD_ALLOCATOR)
 
     def generator(self) -> Generator:
         """Where the scenarios come from."""

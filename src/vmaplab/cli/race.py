@@ -47,7 +47,7 @@ def race(
     as_json: bool,
 ) -> None:
     """Let calls overlap, and print what came of it; status 1 if there is a finding that is not known."""
-    from vmaplab.calls.table import absent_from
+    from vmaplab.check.plan import lacked_by
     from vmaplab.race.campaign import MOST, RacePlan, campaign, one
     from vmaplab.race.pairs import parse_overlapping
     from vmaplab.release import of_version
@@ -65,13 +65,12 @@ def race(
         raise InputError(f"schedule '{schedule}': the scenario has calls for {len(given.bodies)} CPUs, from 0 on")
     plans = []
     for ours in built:
-        without = absent_from(of_version(ours.version))
-        without |= frozenset() if "VREALLOC" in ours.probed else {"vrealloc"}
-        plans.append(RacePlan(ours, preemptions, calls or 2, cases or 200, seed, frozenset(without)))
+        without = lacked_by(ours, of_version(ours.version))
+        plans.append(RacePlan(ours, preemptions, calls or 2, cases or 200, seed, without))
     if given:
         verdicts = [one(plan, given, order) for plan in plans]
     else:
-        with progress("letting calls overlap", sum(len(plan.work()) for plan in plans)) as advance:
+        with progress("letting calls overlap", sum(len(plan.work) for plan in plans)) as advance:
             verdicts = [campaign(plan, jobs, advance) for plan in plans]
     words = ["vmaplab", "check", "--race", *options]
     commands = [

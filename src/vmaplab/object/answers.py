@@ -132,7 +132,6 @@ class Rest:
     :ivar areas: addresses of the areas taken, in order, where the object tells them.
     :ivar gfp: the tree's values of GFP flags.
     :ivar atomic: what forbids to sleep now, in words; "" if nothing does.
-    :ivar wait: what is done where another CPU holds a lock that is asked for, and from where that returns.
     :ivar forbidden: the GFP flags that the call was given, and the bits that no allocation may have for it;
         ``scope``: the bits that the task has forbidden itself. ``waits``: that call has __GFP_NOFAIL, so that tables
         and slab objects are there when it needs them.
@@ -159,7 +158,6 @@ class Rest:
         self.waits = False
         self.scope: Callable[[], int] = lambda: 0
         self.atomic: Callable[[], str] = lambda: ""
-        self.wait: Callable[[int, int], None] = self._never_free
         self.pages_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]] = lambda pfns: pfns
         self.first_table = 0  # physical address of the first table after the PGD
         self.page_of: Callable[[int], int] = lambda pfn: 0
@@ -620,7 +618,7 @@ class Rest:
 
     @stands_for("void vmaplab_wait(unsigned long lock, unsigned long place)")
     def _wait(self, lock: int, place: int) -> None:
-        self.wait(lock, place)
+        raise KernelFault(f"{self.cpu.place(place)} waits for ever: another CPU holds {self.lock_name(lock)}")
 
     def lock_name(self, lock: int) -> str:
         """What ``lock`` is: the variable that has it, or that it lies in a slab object."""
@@ -628,9 +626,6 @@ class Rest:
             if address <= lock < address + size:
                 return f"a lock {lock - address} bytes into {self._told(address, size)}"
         return self.cpu.object_at(lock) or f"{lock:#x}"
-
-    def _never_free(self, lock: int, place: int) -> None:
-        raise KernelFault(f"{self.cpu.place(place)} waits for ever: another CPU holds {self.lock_name(lock)}")
 
     @stands_for("void vmaplab_alloc_vmap_area(unsigned long addr, unsigned long size)")
     def _alloc_vmap_area(self, addr: int) -> None:

@@ -43,8 +43,8 @@ _LOG = 16
 # What an instruction of 4 bytes is, for the order of stores and barriers.
 _STORES, _COMPLETES, _FOLLOWS = 1, 2, 3
 
-_NATIVE_BLOCK = numba.types.void(numba.types.voidptr, numba.types.uint64, numba.types.uint32, numba.types.voidptr)
-_NATIVE_WRITE = numba.types.void(
+NATIVE_BLOCK = numba.types.void(numba.types.voidptr, numba.types.uint64, numba.types.uint32, numba.types.voidptr)
+NATIVE_ACCESS = numba.types.void(
     numba.types.voidptr,
     numba.types.int32,
     numba.types.uint64,
@@ -52,7 +52,7 @@ _NATIVE_WRITE = numba.types.void(
     numba.types.int64,
     numba.types.voidptr,
 )
-_stop = uclib.uc_emu_stop
+stop = uclib.uc_emu_stop
 carray: Any = numba.__dict__["carray"]  # numba does not say that it exports it
 
 
@@ -238,11 +238,15 @@ class Emulator:
         else:
             self.set_register(family.link, self.base + EXIT)
         self.set_register(family.stack, stack)
-        self._control[_BUDGET], self._control[_OPEN] = self.most_blocks, 0
+        self._allow_blocks()
+        self._control[_OPEN] = 0
         self._control[_LAST] = 0
         self._counter[2 : 1 + len(self._counter) // 2] = 0
         self._enter(start)
         return self.register(family.result)
+
+    def _allow_blocks(self) -> None:
+        self._control[_BUDGET] = self.most_blocks
 
     def _enter(self, start: int) -> None:
         """Run from ``start`` on until the call returns, or something stops the CPU.
@@ -490,7 +494,7 @@ def _complete(control: Ints, data: NDArray[np.uint8]) -> None:
             control[_OPEN] = 0
 
 
-@callback(_NATIVE_BLOCK)
+@callback(NATIVE_BLOCK)
 def _on_block(uc: Any, address: int, size: int, data: Any) -> None:
     control = carray(data, (_LOG,), np.int64)
     if control[_OPEN]:
@@ -503,10 +507,10 @@ def _on_block(uc: Any, address: int, size: int, data: Any) -> None:
         ran = carray(data, (offset + 1,), np.uint8)
         ran[offset] = max(ran[offset], np.uint8(min(size, 255)))
     if control[_BUDGET] < 0:
-        _stop(uc)
+        stop(uc)
 
 
-@callback(_NATIVE_WRITE)
+@callback(NATIVE_ACCESS)
 def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data: Any) -> None:
     control = carray(data, (_LOG,), np.int64)
     line = control[_LOGGED]
@@ -523,7 +527,7 @@ def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data:
         log[at + 3] = size
 
 
-@callback(_NATIVE_BLOCK)
+@callback(NATIVE_BLOCK)
 def _on_counted_block(_uc: Any, address: int, size: int, data: Any) -> None:
     head = carray(data, (2,), np.int64)
     offset, length = np.int64(address) - head[0], head[1]

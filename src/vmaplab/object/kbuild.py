@@ -20,6 +20,7 @@ from typing import Any
 
 from vmaplab import prototype
 from vmaplab._cache import cache_root
+from vmaplab._pool import cpus
 from vmaplab.errors import InputError
 from vmaplab.object import seed
 from vmaplab.object.bind import TELLS, Binder
@@ -203,7 +204,7 @@ class KernelBuild:
     # -- compiling ----------------------------------------------------------------------------------
 
     def _make(self, *goals: str, jobs: int | None = None) -> None:
-        jobs = jobs or len(os.sched_getaffinity(0))
+        jobs = jobs or cpus()
         command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
         if self.tools.prefix:
             command.append(f"CROSS_COMPILE={self.tools.prefix}")

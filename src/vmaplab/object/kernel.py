@@ -685,7 +685,7 @@ class ObjectKernel(Machine):
 
     def _call(self, function: str, *arguments: int) -> int:
         """Call ``function``, then what it queued; log what happened."""
-        cpu, rest = self._cpu, self._rest
+        cpu = self._cpu
         seen = len(self.log)
         try:
             result = cpu.call(function, *arguments)
@@ -693,12 +693,7 @@ class ObjectKernel(Machine):
             self._executed = cpu.counts()  # what it queued is not its own
             self._take_log()
             self._rules.after(function.removeprefix("vmaplab_"), self.log.rows(seen))
-            while rest.work or rest.callbacks:
-                if rest.work:
-                    work = next(iter(rest.work))
-                    cpu.call("vmaplab_run_work", work, rest.work.pop(work))
-                else:
-                    cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
+            self._run_queued()
             self._rules.settled()
         except Undefined:
             raise
@@ -716,6 +711,16 @@ class ObjectKernel(Machine):
         if self._demanded:
             self._drop(lambda address: self._look_up(address) is None)
         return result
+
+    def _run_queued(self) -> None:
+        """Run the works and the callbacks that wait, and what they queue."""
+        cpu, rest = self._cpu, self._rest
+        while rest.work or rest.callbacks:
+            if rest.work:
+                work = next(iter(rest.work))
+                cpu.call("vmaplab_run_work", work, rest.work.pop(work))
+            else:
+                cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
 
     def _behind(self, fault: str) -> str:
         """What lies in front of the address that ``fault`` names, if that tells something."""

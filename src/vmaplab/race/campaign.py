@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from vmaplab._pool import cpus, leave_interrupts
 from vmaplab.calls.table import outcome
 from vmaplab.errors import InputError, KernelFault, Unprovided, Violation, VmapError
 from vmaplab.object.build import Built
@@ -20,6 +19,7 @@ from vmaplab.race.explore import Explorer, Finding, Tried
 from vmaplab.race.known import why_known
 from vmaplab.race.overlap import Lowered, Overlap, Schedule, unknown
 from vmaplab.race.pairs import Overlapping, all_pairs, drawn
+from vmaplab.release import of_version
 
 SCHEDULES = 40
 """Random schedules of each drawn scenario."""
@@ -47,10 +47,9 @@ class RacePlan:
     seed: int = 1
     without: frozenset[str] = frozenset()
 
+    @cached_property
     def work(self) -> list[tuple[str, Overlapping]]:
         """What is tried, by name."""
-        from vmaplab.release import of_version
-
         arch = of_version(self.built.version).on(self.built.target.arch)
         if self.calls == 2:
             return list(all_pairs(arch, self.without))
@@ -132,9 +131,9 @@ def set_up(kernel: Overlap, overlapping: Overlapping) -> tuple[Any, list[list[Lo
 def campaign(plan: RacePlan, jobs: int | None, advance: Callable[[], None]) -> RaceVerdict:
     """Try all that ``plan`` says; the same plan comes to the same verdict, whatever ``jobs`` is."""
     verdict = RaceVerdict(plan)
-    work = plan.work()
+    work = plan.work
     first: dict[str, Shown] = {}
-    for (name, overlapping), result in zip(work, _results(plan, work, jobs or _cpus()), strict=True):
+    for (name, overlapping), result in zip(work, _results(plan, work, jobs or cpus()), strict=True):
         advance()
         if isinstance(result, str):
             verdict.skipped[name] = result
@@ -180,10 +179,6 @@ def explain(verdict: RaceVerdict, explorer: Explorer | None = None, most: int = 
         shown.stacks = explorer.stacks(moment, bodies, shown.finding)
 
 
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def _results(plan: RacePlan, work: Sequence[tuple[str, Overlapping]], jobs: int) -> Iterator[Tried | str]:
     """What came of each, in order."""
     if jobs == 1 or len(work) < 2:
@@ -202,9 +197,7 @@ _state: dict[str, Any] = {}
 
 
 def _begin(plan: RacePlan) -> None:
-    with suppress(ValueError):  # the terminal's interrupt is for the main process
-        if multiprocessing.parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts()
     _state["plan"], _state["explorer"] = plan, Explorer(Overlap(plan.built, 2))
 
 

@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations
 from typing import Any
 
 from vmaplab.errors import KernelFault, Undefined, Violation
+from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.judge import Outcome, outcome_of
 from vmaplab.race.order import Order
 from vmaplab.race.overlap import Lowered, Overlap, Played, Schedule
 from vmaplab.race.points import Points
-from vmaplab.race.tell import Race, Teller
-
-TABLE_BYTES = 1 << 26
+from vmaplab.race.tell import Race, Teller, general
 
 
 @dataclass
@@ -71,11 +71,10 @@ class Explorer:
         """All schedules with so many preemptions at most, from ``moment`` on."""
         tried = Tried()
         orders: list[Outcome] = []
-        ways = list(permutations(range(len(bodies))))
-        todo: list[tuple[Schedule, int]] = [(tuple((cpu, -1) for cpu in way), 0) for way in ways]
+        todo = deque((way, 0) for way in _orders(bodies))
         seen: set[Schedule] = set()
         while todo:
-            schedule, depth = todo.pop(0)
+            schedule, depth = todo.popleft()
             if schedule in seen:
                 continue
             if tried.schedules >= most:
@@ -172,7 +171,7 @@ class Explorer:
             except (KernelFault, Violation) as fault:
                 told = str(fault)
         if told:
-            kind = self.teller.general(told)
+            kind = general(told)
             tried.findings.setdefault(kind, Finding(kind, told, played.schedule))
             return None
         played.rows = rows

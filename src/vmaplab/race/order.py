@@ -19,6 +19,7 @@ import numpy as np
 
 from vmaplab._jit import jit
 from vmaplab.object.family import ACQUIRES, MARKED, RELEASES
+from vmaplab.race.slots import SLOTS, slot
 from vmaplab.race.stepper import ADDRESS, ALLOC, CPUS, DROP, FREE, PLACE, RCU, READ, TAKE, VALUE, WHAT, WRITE
 from vmaplab.trace import Ints
 
@@ -32,7 +33,6 @@ any lock, to what the first has made reachable for readers."""
 AFTER_GRACE = 1
 """In the place of bits of an instruction, of memory that is freed: readers may still use it."""
 
-_SLOTS = 1 << 16
 _MOST = 64
 _WAYS = 4  # plain read, marked read, plain write, marked write
 
@@ -45,13 +45,13 @@ class Order:
 
     def __init__(self, tables: tuple[int, int]) -> None:
         self._tables = np.array(tables, dtype=np.uint64).view(np.int64)
-        self._key = np.zeros(_SLOTS, dtype=np.int64)
-        self._stamp = np.zeros(_SLOTS, dtype=np.int64)
-        self._last = np.zeros((_SLOTS, CPUS * _WAYS), dtype=np.int32)
-        self._clocks = np.zeros((_SLOTS, CPUS), dtype=np.int32)
-        self._shared = np.zeros((_SLOTS, CPUS), dtype=np.int32)
-        self._freed = np.zeros(_SLOTS, dtype=np.int32)
-        self._made = np.zeros(_SLOTS, dtype=np.int32)
+        self._key = np.zeros(SLOTS, dtype=np.int64)
+        self._stamp = np.zeros(SLOTS, dtype=np.int64)
+        self._last = np.zeros((SLOTS, CPUS * _WAYS), dtype=np.int32)
+        self._clocks = np.zeros((SLOTS, CPUS), dtype=np.int32)
+        self._shared = np.zeros((SLOTS, CPUS), dtype=np.int32)
+        self._freed = np.zeros(SLOTS, dtype=np.int32)
+        self._made = np.zeros(SLOTS, dtype=np.int32)
         self._out = np.zeros((_MOST, 3), dtype=np.int64)
         self._number = 0
 
@@ -79,12 +79,8 @@ def _slot(
     key: i64, number: i64, keys: Ints, stamp: Ints, last: Any, clocks: Any, shared: Any, freed: Any, made: Any
 ) -> i64:
     """Where what is known of ``key`` is."""
-    at = (key * i64(0x9E3779B97F4A7C1) >> 20) & (_SLOTS - 1)
-    while stamp[at] == number and keys[at] != key:
-        at = (at + 1) & (_SLOTS - 1)
-    if stamp[at] != number:
-        stamp[at] = number
-        keys[at] = key
+    at, is_new = slot(key, number, keys, stamp)
+    if is_new:
         last[at, :] = -1
         clocks[at, :] = 0
         shared[at, :] = 0

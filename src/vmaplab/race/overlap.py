@@ -137,6 +137,12 @@ class Quarantine(Rest):
         self.later.append(address)
         self.cpu.note(FREE | AFTER_GRACE << 8, address, self._objects.get(address, 0))
 
+    def _wait(self, lock: int, place: int) -> None:
+        if self.cpu.now:
+            self.cpu.wait(self.cpu.now, lock, place)
+        else:
+            super()._wait(lock, place)
+
     def grace(self) -> None:
         """A grace period is over."""
         while self.later:
@@ -153,8 +159,7 @@ class Quarantine(Rest):
 
     def _free_table(self, phys: int) -> None:
         super()._free_table(phys)
-        self._retired.update(self._free_tables)
-        self._free_tables = {}
+        self._free_tables.clear()
         self.cpu.note(FREE, self.virt_of(phys), self._arch.page_size)
 
     def state(self) -> dict[str, Any]:
@@ -172,7 +177,6 @@ class Quarantine(Rest):
         self.known: dict[int, tuple[int, int]] = {}
         self.later: list[int] = []
         self.gone: set[int] = set()
-        self._retired: dict[int, list[int]] = {}
 
 
 class Overlap(ObjectKernel):
@@ -200,7 +204,6 @@ class Overlap(ObjectKernel):
         cpu, rest, page = self._cpu, self._rest, self.arch.page_shift
         first = 0 if self.total_pages else self.arch.ram_base >> page
         rest.make_buddy = lambda: Buddy(first, ZONE, min(self.arch.max_page_order, 10))
-        rest.wait = cpu.wait
         rest.atomic = lambda: self._rules.atomic(cpu.now.number if cpu.now else None)
         self._registers = []
         for number in range(self.cpus):
@@ -424,12 +427,7 @@ class Overlap(ObjectKernel):
         :raises KernelFault: if it does not hold; Violation, likewise.
         """
         cpu, rest = self._cpu, self._rest
-        while rest.work or rest.callbacks:
-            if rest.work:
-                work = next(iter(rest.work))
-                cpu.call("vmaplab_run_work", work, rest.work.pop(work))
-            else:
-                cpu.call("vmaplab_run_rcu", *rest.callbacks.pop(0))
+        self._run_queued()
         rest.grace()
         if self._held_count[0]:
             lock, place = self._held[0, :2].tolist()

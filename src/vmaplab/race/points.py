@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from vmaplab._jit import jit
+from vmaplab.race.slots import SLOTS, slot
 from vmaplab.race.stepper import ADDRESS, ALLOC, CPUS, DROP, FREE, RCU, TAKE, VALUE, WHAT, WHEN, WRITE
 from vmaplab.trace import Ints
 
 i64 = np.int64
-_SLOTS = 1 << 16
 _LOCKS = 62
 
 
@@ -25,10 +25,10 @@ class Points:
     """Looks for them; keeps its room from one log to the next."""
 
     def __init__(self) -> None:
-        self._key = np.zeros(_SLOTS, dtype=np.int64)
-        self._stamp = np.zeros(_SLOTS, dtype=np.int64)
+        self._key = np.zeros(SLOTS, dtype=np.int64)
+        self._stamp = np.zeros(SLOTS, dtype=np.int64)
         # Per CPU: locks held at all its accesses, of those held alone; the same of its writes; whether it has any.
-        self._held = np.zeros((_SLOTS, CPUS * 6), dtype=np.int64)
+        self._held = np.zeros((SLOTS, CPUS * 6), dtype=np.int64)
         self._number = 0
 
     def of(self, rows: Ints) -> list[tuple[int, int]]:
@@ -41,12 +41,8 @@ class Points:
 
 @jit
 def _slot(key: i64, number: i64, keys: Ints, stamp: Ints, held: Any) -> i64:
-    at = (key * i64(0x9E3779B97F4A7C1) >> 20) & (_SLOTS - 1)
-    while stamp[at] == number and keys[at] != key:
-        at = (at + 1) & (_SLOTS - 1)
-    if stamp[at] != number:
-        stamp[at] = number
-        keys[at] = key
+    at, is_new = slot(key, number, keys, stamp)
+    if is_new:
         for cpu in range(CPUS):
             for part in range(4):
                 held[at, 6 * cpu + part] = -1

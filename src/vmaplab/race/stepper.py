@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-import numba
 import numpy as np
 import unicorn
-from unicorn.unicorn_py3.unicorn import uclib
 
 from vmaplab._jit import callback
 from vmaplab.errors import KernelFault
 from vmaplab.object.build import Built
-from vmaplab.object.emulator import EXIT, STACK, STACK_BYTES, Emulator, carray
+from vmaplab.object.emulator import EXIT, NATIVE_ACCESS, NATIVE_BLOCK, STACK, STACK_BYTES, Emulator, carray, stop
 from vmaplab.object.family import RELEASES
 from vmaplab.race.marks import OURS, kinds_of
 from vmaplab.trace import Ints, signed
@@ -64,17 +62,6 @@ _LOG = 20
 _TRACE_ROOM = 1 << 20
 _TRAP = 1 << 7  # a bit of an instruction: the CPU stops there
 _ROOM_ROWS = 1 << 17
-
-_NATIVE_CODE = numba.types.void(numba.types.voidptr, numba.types.uint64, numba.types.uint32, numba.types.voidptr)
-_NATIVE_ACCESS = numba.types.void(
-    numba.types.voidptr,
-    numba.types.int32,
-    numba.types.uint64,
-    numba.types.int32,
-    numba.types.int64,
-    numba.types.voidptr,
-)
-_stop = uclib.uc_emu_stop
 
 
 class Stopped(Enum):
@@ -195,8 +182,7 @@ class Stepper(Emulator):
         uc, head = self._uc, self._touched
         uc.context_restore(cpu.context)
         head[_LEFT], head[_DONE], head[_CPU], head[_ON] = instructions, cpu.done, cpu.number, 1
-        self._control[_BUDGET] = self.most_blocks
-        self._fault = self._error = None
+        self._allow_blocks()
         self.now, self._waits = cpu, False
         try:
             self._enter(self.register(self.family.program_counter))
@@ -211,11 +197,8 @@ class Stepper(Emulator):
             return Stopped.WAITS
         return Stopped.RETURNED if self.register(self.family.program_counter) == self.base + EXIT else Stopped.SWITCHED
 
-    def wait(self, lock: int, place: int) -> None:
+    def wait(self, cpu: Cpu, lock: int, place: int) -> None:
         """The CPU that runs cannot have ``lock`` now: it stops here, and asks again when it goes on."""
-        cpu = self.now
-        if cpu is None:
-            raise KernelFault(f"{self.place(place)} waits for ever")
         if cpu.lock:  # it has been let go on
             cpu.lock = 0
             return
@@ -240,16 +223,13 @@ class Stepper(Emulator):
         return self._touched[_LOG : _LOG + COLUMNS * rows].reshape(-1, COLUMNS)
 
 
-_BUDGET = 0  # of the control array of the emulator
-
-
-@callback(_NATIVE_CODE)
+@callback(NATIVE_BLOCK)
 def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
     head = carray(data, (_LOG,), np.int64)
     offset = np.int64(address) - head[_TEXT]
     kind = carray(data, (head[_KINDS] + offset + 1,), np.uint8)[head[_KINDS] + offset]
     if head[_LEFT] == 0 and not kind & OURS:  # what stands for locks is not to be seen half done
-        _stop(uc)
+        stop(uc)
         return
     if kind & OURS:
         if not head[_INSIDE]:
@@ -259,7 +239,7 @@ def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
     if kind & _TRAP:
         if head[_TRAPPED] != 2:
             head[_TRAPPED] = 1
-            _stop(uc)
+            stop(uc)
             return
         head[_TRAPPED] = 0
     if 0 <= head[_TRACED] < _TRACE_ROOM:
@@ -271,7 +251,7 @@ def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
     head[_AT] = np.int64(address)
 
 
-@callback(_NATIVE_ACCESS)
+@callback(NATIVE_ACCESS)
 def _on_access(uc: Any, access: int, address: int, size: int, value: int, data: Any) -> None:
     head = carray(data, (_LOG,), np.int64)
     if not head[_ON]:
@@ -297,7 +277,7 @@ def _on_access(uc: Any, access: int, address: int, size: int, value: int, data: 
         where = np.int64(value)
     row = head[_ROWS]
     if row >= head[_ROOM]:
-        _stop(uc)  # it is a loop
+        stop(uc)  # it is a loop
     else:
         log = carray(data, (_LOG + COLUMNS * (row + 1),), np.int64)
         at = _LOG + COLUMNS * row

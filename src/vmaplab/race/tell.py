@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED
 from vmaplab.race.overlap import Overlap, Played
-from vmaplab.race.stepper import ADDRESS, FREE, PLACE, VALUE, WHAT, WHEN, WRITE
+from vmaplab.race.stepper import ADDRESS, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
 
-_PLAIN = {0: "reads", 1: "writes", FREE: "frees"}
+_VERBS = {READ: "reads", WRITE: "writes", FREE: "frees"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Teller:
         what = int(row[WHAT])
         kind = what & 0xFF
         size = int(row[VALUE]) if kind == FREE else what >> 16 & 0xFFFF
-        verb = f"{_PLAIN.get(kind, 'writes' if kind == WRITE else 'touches')} {size} bytes"
+        verb = f"{_VERBS[kind]} {size} bytes"
         place = self._kernel._cpu.image.place(int(row[PLACE]) % (1 << 64))
         return Access(what >> 32, verb, place, int(row[WHEN]))
 
@@ -89,7 +90,7 @@ class Teller:
         kernel = self._kernel
         rest, image = kernel._rest, kernel._cpu.image
         start = rest.virt_of(kernel.arch.table_base)
-        if start <= address < start + (1 << 26):
+        if start <= address < start + TABLE_BYTES:
             return f"a page table, entry {(address % kernel.arch.page_size) // 8} of it"
         for first, size in rest.known.items():
             if first <= address < first + size[0]:
@@ -104,9 +105,10 @@ class Teller:
             return f"struct page of page frame {page // kernel._page_bytes:#x}, at byte {page % kernel._page_bytes}"
         return f"{address:#x}"
 
-    def general(self, told: str) -> str:
-        """``told`` without what differs from schedule to schedule."""
-        return re.sub(r"0x[0-9a-f]+|\b\d+\b", "N", told.split("; one after")[0])
+
+def general(told: str) -> str:
+    """``told`` without what differs from schedule to schedule."""
+    return re.sub(r"0x[0-9a-f]+|\b\d+\b", "N", told.split("; one after")[0])
 
 
 def _bare(place: str) -> str:
