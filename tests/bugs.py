@@ -345,6 +345,34 @@ RACES = {
         source="mm/memory.c",
         scenario="vmap | vmap",
     ),
+    "table-published-early": Bug(
+        "__pte_alloc_kernel() has no smp_wmb() between the zeroing of a table and the entry that leads to it",
+        "\tif (likely(pmd_none(*pmd))) {\t/* Has another populated it ? */\n\t\tsmp_wmb();"
+        " /* See comment in pmd_install() */\n\t\tpmd_populate_kernel",
+        "\tif (likely(pmd_none(*pmd))) {\t/* Has another populated it ? */\n\t\tpmd_populate_kernel",
+        source="mm/memory.c",
+        scenario="vmap | vmap",
+    ),
+    "reclaimed-before-flush": Bug(
+        "__purge_vmap_area_lazy() gives addresses back before it flushes the TLB: another CPU maps them meanwhile",
+        "\tif (nr_purge_nodes > 0) {\n\t\tflush_tlb_kernel_range(start, end);\n",
+        "\tif (nr_purge_nodes > 0) {\n\t\tfor_each_cpu(i, &purge_nodes)\n"
+        "\t\t\tpurge_vmap_node(&vmap_nodes[i].purge_work);\n\t\tflush_tlb_kernel_range(start, end);\n",
+        scenario="vmap | vm_unmap_aliases, a large area",
+    ),
+    "helper-not-waited-for": Bug(
+        "__purge_vmap_area_lazy() does not wait for the works that help it",
+        "\t\t\t\tflush_work(&vn->purge_work);\n",
+        "",
+        scenario="vunmap, above the threshold | vunmap, above the threshold",
+    ),
+    "deferred-list-not-atomic": Bug(
+        "delayed_vfree_work() takes the list in two steps: what is added between them is lost",
+        "\tllist_for_each_safe(llnode, t, llist_del_all(&p->list))\n",
+        "\tstruct llist_node *all = READ_ONCE(p->list.first);\n\n\tWRITE_ONCE(p->list.first, NULL);\n"
+        "\tllist_for_each_safe(llnode, t, all)\n",
+        scenario="vfree_atomic | vfree_atomic",
+    ),
     "lazy-tree-without-lock": Bug(
         "free_vmap_area_noflush() puts an area into a node's lazy tree without its lock",
         "\tspin_lock(&vn->lazy.lock);\n\tinsert_vmap_area(va, &vn->lazy.root, &vn->lazy.head);\n"

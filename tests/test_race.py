@@ -16,16 +16,16 @@ from vmaplab import release as releases
 from vmaplab.cli.race import parse_schedule
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets
-from vmaplab.object.family import ACQUIRES, MARKED, RELEASES
+from vmaplab.object.family import ACQUIRES, ATOMIC, MARKED, RELEASES
 from vmaplab.race.campaign import RacePlan, campaign, one, set_up
-from vmaplab.race.explore import Explorer, Finding
+from vmaplab.race.explore import Ends, Explorer, Finding, Tried
 from vmaplab.race.known import why_known
 from vmaplab.race.marks import bits_of
-from vmaplab.race.order import AFTER_FREE, AFTER_GRACE, AT_FREE, MIXED, PLAIN, PUBLISHED, Order
-from vmaplab.race.overlap import Overlap
+from vmaplab.race.order import AFTER_FREE, AFTER_GRACE, AT_FREE, MIXED, PLAIN, PUBLISHED, UNSEEN, ZEROED, Order
+from vmaplab.race.overlap import Overlap, Played, Turn
 from vmaplab.race.pairs import all_pairs, drawn, parse_overlapping
 from vmaplab.race.points import Points
-from vmaplab.race.stepper import ALLOC, DROP, FREE, RCU, READ, TAKE, WRITE
+from vmaplab.race.stepper import ALLOC, BARRIER, DROP, FLUSH, FREE, RCU, READ, TAKE, WRITE
 from vmaplab.report.races import schedule_text
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -39,12 +39,12 @@ def log(*events: tuple[int, int, int], **more: int) -> np.ndarray:
     for when, (cpu, what, address, *rest) in enumerate(events):
         kind, bits = what & 0xFF, what >> 8
         value = rest[0] if rest else 8
-        rows.append((kind | bits << 8 | 8 << 16 | cpu << 32, 0x1000 + 4 * when, address, when, value))
+        rows.append((kind | bits << 8 | 8 << 16 | cpu << 32, 0x1000 + 4 * when, address, when, value, 0))
     return np.array(rows, dtype=np.int64)
 
 
-def kinds(*events: tuple[int, ...]) -> list[int]:
-    return [int(kind) for kind, _, _ in Order(TABLES).look(log(*events))]
+def kinds(*events: tuple[int, ...], in_order: bool = False) -> list[int]:
+    return [int(kind) for kind, _, _ in Order(TABLES, in_order).look(log(*events))]
 
 
 RELEASE, ACQUIRE = (MARKED | RELEASES) << 8, (MARKED | ACQUIRES) << 8
@@ -86,7 +86,24 @@ def test_of_a_plain_and_a_marked_access_only_the_plain_read_is_a_race():
 
 def test_entries_of_page_tables_are_read_by_every_mmu_and_count_as_marked():
     assert kinds((0, WRITE, TABLES[0], 0), (1, READ, TABLES[0])) == []
-    assert kinds((0, WRITE, WORD), (0, WRITE, TABLES[0], 0), (1, READ, TABLES[0]), (1, READ, WORD)) == []
+    told = [(0, WRITE, TABLES[0], 0), (1, READ, TABLES[0]), (1, READ, WORD)]
+    assert kinds((0, WRITE, WORD), (0, BARRIER, 0), *told) == []
+    assert kinds((0, WRITE, WORD), *told) == [PLAIN]
+
+
+def test_a_marked_store_tells_of_what_a_barrier_is_before():
+    store, load = (0, WRITE | MARKED << 8, OTHER, 0), (1, READ | MARKED << 8, OTHER)
+    assert kinds((0, WRITE, WORD), (0, BARRIER, 0), store, load, (1, READ, WORD)) == []
+    assert kinds((0, WRITE, WORD), store, load, (1, READ, WORD)) == [PLAIN]
+    assert kinds((0, WRITE, WORD), store, (0, BARRIER, 0), load, (1, READ, WORD)) == [PLAIN]
+    assert kinds((0, WRITE, WORD), store, load, (1, READ, WORD), in_order=True) == []
+
+
+def test_a_table_is_not_to_be_found_before_its_zeroes():
+    new, entry = TABLES[0] + 4096, (0, WRITE, TABLES[0], 0)
+    made, seen = (0, ALLOC | ZEROED << 8, new, 4096), [(1, READ, TABLES[0]), (1, READ, new + 8)]
+    assert kinds(made, (0, BARRIER, 0), entry, *seen) == []
+    assert kinds(made, entry, *seen) == [UNSEEN]
 
 
 def test_what_is_freed_is_not_touched():
@@ -113,18 +130,36 @@ def test_a_log_of_as_many_words_as_it_has_room_for_is_looked_at():
     rows = log((0, WRITE, WORD), (1, WRITE, WORD))
     many = np.repeat(rows[:1], 1 << 17, axis=0)
     many[:, 2] += 8 * np.arange(len(many)) + 4  # each in two words of 8 bytes
-    found = Order(TABLES).look(np.concatenate([many, rows[1:] + (0, 0, 8, 0, 0)]))
+    found = Order(TABLES, False).look(np.concatenate([many, rows[1:] + (0, 0, 8, 0, 0, 0)]))
     assert [int(kind) for kind, _, _ in found] == [PLAIN]
 
 
 def test_a_switch_matters_before_what_another_cpu_also_touches():
-    def points(*events: tuple[int, ...]) -> list[tuple[int, int]]:
-        return Points().of(log(*events))
+    def points(*events: tuple[int, ...]) -> list[tuple[int, int, int]]:
+        return Points(TABLES).of(log(*events))
 
-    assert points((0, WRITE, WORD), (0, WRITE, OTHER), (1, READ, OTHER)) == [(0, 1), (1, 2)]
+    assert points((0, WRITE, WORD), (0, WRITE, OTHER), (1, READ, OTHER)) == [(0, 1, 1 << 1)]
+    assert points((1, READ, OTHER), (0, WRITE, OTHER), (1, READ, OTHER)) == [(1, 0, 1 << 0), (0, 1, 1 << 1)]
     assert points((0, READ, WORD), (1, READ, WORD)) == []
     locked = [(cpu, what, where, 7) for cpu in (0, 1) for what, where in ((TAKE, LOCK), (WRITE, WORD), (DROP, LOCK))]
-    assert points(*locked) == [(0, 7), (1, 7)]  # before the lock is asked for, not within
+    assert points(*locked) == [(0, 7, 1 << 1)]  # before the lock is asked for, not within
+    assert points((0, FLUSH, WORD, 0), (1, WRITE, TABLES[0])) == [(0, 0, 1 << 1)]  # what may be in a TLB is mapped
+    assert points((0, FLUSH, WORD, 0), (1, READ, TABLES[0]), (1, WRITE, WORD)) == []
+
+
+def test_a_store_can_come_late_up_to_the_next_barrier_or_release():
+    def late(*events: tuple[int, ...]) -> list[tuple[tuple[int, int, int], tuple[int, ...]]]:
+        points, rows = Points(TABLES), log(*events)
+        points.of(rows)
+        return points.late(rows)
+
+    seen = [(1, READ, OTHER), (1, READ, WORD)]
+    assert late((0, WRITE, WORD), (0, WRITE, OTHER), *seen) == [((0, 2, 1 << 1), (0,))]
+    assert late((0, WRITE, WORD), (0, BARRIER, 0), (0, WRITE, OTHER), *seen) == []
+    assert late((0, WRITE, WORD), (0, WRITE | RELEASE, OTHER, 0), *seen) == []
+    assert late((0, WRITE | (MARKED | ATOMIC) << 8, WORD), (0, WRITE, OTHER), *seen) == []
+    assert late((0, WRITE, WORD), (0, WRITE, WORD), (1, READ, WORD)) == []
+    assert late((0, WRITE, WORD), (0, READ, OTHER), (1, WRITE, OTHER), (1, READ, WORD)) == [((0, 2, 1 << 1), (0,))]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +170,10 @@ def test_a_switch_matters_before_what_another_cpu_also_touches():
         ("vb->free = 0;", 0),
         ("rcu_assign_pointer(*slot, entry);", MARKED | RELEASES),
         ("return rcu_dereference_check(xa->xa_head,", MARKED | ACQUIRES),
-        ("atomic_long_add(nr, &vmap_lazy_nr);", MARKED | ACQUIRES | RELEASES),
+        ("atomic_long_add(nr, &vmap_lazy_nr);", MARKED),
+        ("nr_lazy = atomic_long_add_return(nr, &vmap_lazy_nr);", MARKED | ACQUIRES | RELEASES),
+        ("if (!atomic_dec_and_test(&users))", MARKED | ACQUIRES | RELEASES),
+        ("set_bit(VMAP_RAM, &flags);", MARKED),
         ("list_for_each_entry_rcu(vb, &vbq->free, free_list) {", MARKED | ACQUIRES),
         ("list_for_each_entry(va, &vn->busy.head, list) {", 0),
     ],
@@ -171,8 +209,10 @@ def test_what_does_not_overlap_is_said(text, why):
 
 
 def test_a_schedule_is_text_and_back():
-    schedule = ((0, 300), (1, -1), (0, -1))
+    schedule = (Turn(0, 300), Turn(1), Turn(0))
     assert schedule_text(schedule) == "0:300,1,0" and parse_schedule("0:300, 1,0") == schedule
+    schedule = (Turn(0, 300, (20, 31)), Turn(1), Turn(0))
+    assert schedule_text(schedule) == "0:300/20/31,1,0" and parse_schedule("0:300/20/31,1,0") == schedule
     with pytest.raises(InputError, match="write CPUs with commas"):
         parse_schedule("0;1")
 
@@ -238,7 +278,7 @@ def test_the_same_campaign_comes_to_the_same_verdict():
 def test_each_cpu_is_itself_whoever_made_the_last_call_before(arch):
     ours = explorer("counts_plainly", arch=arch)
     _, bodies = set_up(ours.kernel, parse_overlapping("cpu 1; map_ram 0x100+4 || map_ram 0x200+4 || map_ram 0x300+4"))
-    played = ours.kernel.play(bodies, ((0, -1), (1, -1)))
+    played = ours.kernel.play(bodies, (Turn(0), Turn(1)))
     mine, others = (int(results[0]) for results in played.results)
     block = int(ours.kernel.arch.page_size) * 4
     assert played.fault == "" and abs(mine - others) > block  # CPU 0 has a block of its own; CPU 1 goes on in its one
@@ -281,6 +321,51 @@ def test_what_takes_two_preemptions_is_found_with_two_and_not_with_one():
 
 
 @needs_kernel
+@pytest.mark.parametrize(("arch", "found"), [("arm64-4k", 1), ("x86_64", 0), ("riscv64-sv48", 1)])
+def test_stores_without_a_barrier_are_seen_in_another_order_where_the_architecture_allows_that(arch, found):
+    text = " || vmap 0x100+1 || vmap 0x200+2"
+    told = [it for it in findings_of(explorer("tells_without_barrier", arch=arch), text) if it.race is None]
+    assert len(told) == found and all(it.schedule[0].late for it in told)
+    assert [it for it in findings_of(explorer("tells_with_barrier", arch=arch), text) if it.race is None] == []
+
+
+@needs_kernel
+def test_switches_at_any_instruction_find_nothing_that_those_that_matter_do_not():
+    for call, text in (
+        ("quota_twice", " || vmap 0x100+1 || vmap 0x200+2"),
+        ("counts_plainly", "map_ram 0x150+4; map_ram 0x160+4 || unmap_ram @0 4 || map_ram 0x130+4"),
+    ):
+        ours = explorer(call)
+        moment, bodies = set_up(ours.kernel, parse_overlapping(text))
+        chosen, every = Ends(), Ends()
+        for ends in (chosen, every):
+            for way in ((Turn(0), Turn(1)), (Turn(1), Turn(0))):
+                ours.run(moment, bodies, way, ends, Tried(), True)
+        found = ours.explore(moment, bodies, 1, ends=chosen).findings
+        tried = Tried()
+        for first in (0, 1):
+            ours.kernel.go_back(moment)
+            length = ours.kernel.play(bodies, (Turn(first), Turn(1 - first))).segments[0].end
+            for at in range(1, length, 3):
+                ours.run(moment, bodies, (Turn(first, at), Turn(1 - first), Turn(first)), every, tried)
+        assert tried.findings.keys() <= found.keys()
+        assert set(map(str, every.known.values())) <= set(map(str, chosen.known.values()))
+
+
+@needs_kernel
+def test_a_work_overlaps_the_call_that_has_queued_it():
+    ours = explorer("counts_plainly")
+    text = "vmalloc 2; vmalloc 2 || vfree_atomic @0; vfree_atomic @1 || aliases"
+    moment, bodies = set_up(ours.kernel, parse_overlapping(text))
+    schedules: list[Played] = []
+    play = ours.kernel.play
+    ours.kernel.play = lambda *given: schedules.append(play(*given)) or schedules[-1]
+    tried = ours.explore(moment, bodies, 1)
+    del ours.kernel.play
+    assert tried.findings == {} and any([one.cpu for one in it.segments][:3] == [0, 2, 0] for it in schedules)
+
+
+@needs_kernel
 def test_a_cpu_that_waits_for_another_without_a_lock_is_told_and_ends():
     found = findings_of(explorer("waits_for_the_other"), " || vmap 0x100+4 || vmap 0x200+4", 0)
     assert any("no end" in it.told for it in found)
@@ -292,7 +377,7 @@ def test_the_calls_that_led_to_an_access_are_named(arch):
     ours = explorer("counts_plainly", arch=arch)
     text = "vmap 0x180+4; vunmap @0 || aliases || info"
     _, bodies = set_up(ours.kernel, parse_overlapping(text))
-    played = ours.kernel.play(bodies, ((0, -1), (1, -1)), trace=True)
+    played = ours.kernel.play(bodies, (Turn(0), Turn(1)), trace=True)
     inside = [
         row
         for row in played.rows.tolist()
@@ -317,7 +402,7 @@ def test_random_switches_find_what_needs_two(tmp_path):
 def test_given_schedule_of_given_calls():
     built = build.build(targets.get("arm64-4k"), config=targets.smp())
     given = parse_overlapping(" || vmap 0x100+4; vunmap @0 || vmalloc 3")
-    verdict = one(RacePlan(built), given, ((0, 300), (1, -1)))
+    verdict = one(RacePlan(built), given, (Turn(0, 300), Turn(1)))
     assert verdict.word == "holds" and verdict.schedules == 1
     with pytest.raises(InputError, match="before any call overlaps"):
         one(RacePlan(built), parse_overlapping("vmap null || aliases || aliases"), None)

@@ -59,3 +59,40 @@ RACING(waits_for_the_other)
 		cpu_relax();
 	return vmap(pages, count, flags, prot);
 }
+
+static int told, teller;
+
+#define TELLS(barrier)							\
+	do {								\
+		if (READ_ONCE(told) && !READ_ONCE(teller))		\
+			return NULL;					\
+		WRITE_ONCE(teller, 1);					\
+		barrier;						\
+		WRITE_ONCE(told, 1);					\
+	} while (0)
+
+RACING(tells_without_barrier)
+{
+	TELLS();
+	return vmap(pages, count, flags, prot);
+}
+
+RACING(tells_with_barrier)
+{
+	TELLS(smp_wmb());
+	return vmap(pages, count, flags, prot);
+}
+
+/* Two steps from a read to the store that relies on it, twice. */
+RACING(quota_twice)
+{
+	static unsigned long used, most;
+	unsigned long before = READ_ONCE(used);
+
+	if (before + count > 2)
+		return NULL;
+	WRITE_ONCE(used, before + count);
+	if (READ_ONCE(most) < before + count)
+		WRITE_ONCE(most, before + count);
+	return READ_ONCE(most) > 2 ? NULL : vmap(pages, count, flags, prot);
+}

@@ -16,17 +16,25 @@ from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
     from vmaplab.object.build import Built
+    from vmaplab.race.overlap import Schedule
 
 MOST_CALLS, MOST_PREEMPTIONS = 8, 4
 
 
-def parse_schedule(text: str) -> tuple[tuple[int, int], ...]:
-    """``0:300,1,0``: CPU 0 executes 300 instructions, CPU 1 its calls, CPU 0 the rest.
+def parse_schedule(text: str) -> Schedule:
+    """``0:300/20,1,0``: CPU 0 executes 300 instructions, CPU 1 its calls, CPU 0 the rest; what instruction 20, counted
+    from 0, stored is not seen by CPU 1.
 
     :raises InputError: if it does not look like that.
     """
-    parts = [re.fullmatch(r"\s*(\d+)(?::(\d+))?\s*", part) for part in text.split(",")]
-    found = [(int(part[1]), -1 if part[2] is None else int(part[2])) for part in parts if part]
+    from vmaplab.race.overlap import Turn
+
+    parts = [re.fullmatch(r"\s*(\d+)(?::(\d+)((?:/\d+)*))?\s*", part) for part in text.split(",")]
+    found = [
+        Turn(int(part[1]), int(part[2] or -1), tuple(map(int, (part[3] or "").split("/")[1:])))
+        for part in parts
+        if part
+    ]
     if len(found) < len(parts):
         raise InputError(
             f"schedule '{text}': write CPUs with commas, each with how many instructions it executes: 0:300,1,0"
@@ -49,7 +57,9 @@ def race(
     """Let calls overlap, and print what came of it; status 1 if there is a finding that is not known."""
     from vmaplab.check.plan import lacked_by
     from vmaplab.race.campaign import MOST, RacePlan, campaign, one
+    from vmaplab.race.overlap import WORKERS
     from vmaplab.race.pairs import parse_overlapping
+    from vmaplab.race.stepper import CPUS
     from vmaplab.release import of_version
     from vmaplab.report import races
 
@@ -61,8 +71,11 @@ def race(
         raise InputError("--schedule is of one scenario; say --scenario 'SETUP || CALLS OF CPU 0 || CALLS OF CPU 1'")
     given = None if scenario is None else parse_overlapping(scenario)
     order = None if schedule is None else parse_schedule(schedule)
-    if given and order and max(cpu for cpu, _ in order) >= len(given.bodies):
-        raise InputError(f"schedule '{schedule}': the scenario has calls for {len(given.bodies)} CPUs, from 0 on")
+    if given and order and max(turn.cpu for turn in order) >= min(len(given.bodies) + WORKERS, CPUS):
+        raise InputError(
+            f"schedule '{schedule}': the scenario has calls for {len(given.bodies)} CPUs, from 0 on, and works for "
+            f"{min(WORKERS, CPUS - len(given.bodies))} more"
+        )
     plans = []
     for ours in built:
         without = lacked_by(ours, of_version(ours.version))

@@ -9,6 +9,7 @@ a table is freed only when nothing leads to it any more, not even in a TLB.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -123,6 +124,19 @@ class History:
         self._altered: list[int] = []
         self._unlinked: dict[int, int] = {}  # a table that was cut off since -> what it mapped
         self.stale = Spans()
+
+    def copy(self) -> History:
+        """Another one that has seen the same."""
+        other = History.__new__(History)
+        vars(other).update({name: value if name == "_form" else copy(value) for name, value in vars(self).items()})
+        other.stale = Spans()
+        other.stale._spans = list(self.stale._spans)
+        return other
+
+    @property
+    def cached(self) -> tuple[tuple[Span, ...], tuple[tuple[int, bool], ...]]:
+        """What a TLB and a paging-structure cache may still hold: addresses, and tables that were cut off."""
+        return tuple(self.stale._spans), tuple(sorted(self._cut.items()))
 
     @property
     def tables(self) -> set[int]:

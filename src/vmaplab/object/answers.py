@@ -145,7 +145,16 @@ class Rest:
     :ivar lent: page frames in use that were allocated for vmap() with VM_MAP_PUT_PAGES.
     :ivar dirty: page frames in use that were allocated without __GFP_ZERO.
     :ivar direct: page frames whose direct map somebody has to reset: OWED, INVALID, or FLUSHED since.
+    :cvar changing: the fields that change from call to call.
     """
+
+    changing: tuple[str, ...] = tuple(
+        """
+        work callbacks areas messages copied text printed inserted dirty accounted lent charged direct counters buddy
+        _caches _objects _places _nodes _free_objects _next_object _next_table _spares _tables _free_tables _owned
+        _whole
+        """.split()  # noqa: SIM905
+    )
 
     def __init__(self, arch: Arch, tables_end: int) -> None:
         self._arch = arch
@@ -215,12 +224,12 @@ class Rest:
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs to come back to this moment."""
-        return {name: _copied(value) for name, value in vars(self).items() if name in _STATE}
+        fields = vars(self)
+        return _copied({name: fields[name] for name in self.changing})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Back to the moment of ``state``."""
-        self.reset()
-        vars(self).update({name: _copied(value) for name, value in state.items()})
+        vars(self).update(_copied(state))
 
     @property
     def tables(self) -> dict[int, int]:
@@ -751,20 +760,15 @@ class Rest:
         raise KernelFault(f"panic in {self.cpu.caller()}: {self._formatted(fmt, 1)}")
 
 
-_STATE = frozenset(
-    """
-    work callbacks areas messages copied text printed inserted dirty accounted lent charged direct counters buddy
-    _caches _objects _places _nodes _free_objects _next_object _next_table _spares _tables _free_tables _owned _whole
-    """.split()  # noqa: SIM905
-)
-"""What of :class:`Rest` changes from call to call."""
+def _copied(fields: dict[str, Any]) -> dict[str, Any]:
+    """A copy of each field; lists in a dict are copied too."""
+    copied = {name: value if type(value) in _PLAIN else value.copy() for name, value in fields.items()}
+    for name in ("_free_objects", "_free_tables"):
+        copied[name] = {key: list(one) for key, one in copied[name].items()}
+    return copied
 
 
-def _copied(value: Any) -> Any:
-    """A copy of what a field of _STATE has; lists in a dict are copied too."""
-    if isinstance(value, dict):
-        return {key: list(one) if isinstance(one, list) else one for key, one in value.items()}
-    return value.copy() if hasattr(value, "copy") else value
+_PLAIN = (int, type(None))
 
 
 def _printed(form: str, numbers: list[int]) -> str:

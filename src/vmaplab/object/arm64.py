@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import re
+
 import capstone
 import unicorn
 from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64 as RELOC
 from unicorn import arm64_const as reg
 
-from vmaplab.object.family import ACQUIRES, MARKED, RELEASES, Family, Target
+from vmaplab.object.family import ACQUIRES, ATOMIC, FENCE, MARKED, RELEASES, Family, Target
 
 _CHANGES = ("add", "clr", "set", "eor", "smax", "smin", "umax", "umin")
 _LSE = ("swp", "cas", *(f"{way}{change}" for way in ("ld", "st") for change in _CHANGES))
+_ATOMIC = re.compile(rf"(?:swpp?|casp?|(?:ld|st)(?:{'|'.join(_CHANGES)}))(a?l?)[bh]?$")
 
 
 def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
@@ -23,10 +26,14 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
 
 
 def _ordering(mnemonic: str, operands: str) -> int:
-    """An atomic is taken for one that orders both ways: the kernel has a barrier beside those that do not."""
-    if mnemonic.startswith((*_LSE, "ldxr", "ldaxr", "stxr", "stlxr", "ldxp", "ldaxp", "stxp", "stlxp")):
-        return MARKED | ACQUIRES | RELEASES
-    return MARKED | ACQUIRES if mnemonic.startswith("lda") else MARKED | RELEASES if mnemonic.startswith("stl") else 0
+    if mnemonic in ("dmb", "dsb"):
+        return FENCE if not operands.endswith("ld") else 0
+    if match := _ATOMIC.match(mnemonic):
+        return MARKED | ATOMIC | (ACQUIRES if "a" in match[1] else 0) | (RELEASES if "l" in match[1] else 0)
+    bits = ACQUIRES if mnemonic.startswith("lda") else RELEASES if mnemonic.startswith("stl") else 0
+    if mnemonic.startswith(("ldxr", "ldxp", "ldax", "stxr", "stxp", "stlx")):
+        bits |= MARKED | ATOMIC
+    return bits | MARKED if bits else 0
 
 
 def _calls(mnemonic: str, operands: str) -> bool:

@@ -374,6 +374,12 @@ class Emulator:
         self._texts.append(text)
         self.log(L_WARN, len(self._texts) - 1, 0, 0)
 
+    @property
+    def logged(self) -> Ints:
+        """The rows that :meth:`take_log` would give, as many as there is room for; a view."""
+        lines = min(int(self._control[_LOGGED]), int(self._control[_ROOM]))
+        return self._control[_LOG : _LOG + 4 * lines].reshape(-1, 4)
+
     def take_log(self) -> tuple[Ints, list[str]]:
         """What was logged since the last time: rows (kind, address, value, size), shape (n, 4), and warnings.
 
@@ -387,6 +393,16 @@ class Emulator:
         return self._control[_LOG : _LOG + 4 * lines].reshape(-1, 4).copy(), texts
 
     # -- state --------------------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> list[NDArray[np.uint8]]:
+        """The memory that belongs to the image's state."""
+        return self._writable
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings since :meth:`take_log`."""
+        return self._texts
 
     def image_state(self) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         """The image's writable memory as it is now, for :meth:`restore_image`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-MARKED, ACQUIRES, RELEASES = 2, 4, 8
+MARKED, ACQUIRES, RELEASES, FENCE, ATOMIC = 2, 4, 8, 16, 32
 """Bits of an instruction that touches memory: others may race with it; what comes after it cannot pass it; or what came
 before. See :mod:`vmaplab.race.marks`."""
 
@@ -51,7 +51,9 @@ class Family:
     :param conditional: whether an instruction of this mnemonic branches or goes on.
     :param relative: whether Capstone gives the target of a branch relative to it.
     :param ordering: mnemonic and operands of an instruction -> MARKED, ACQUIRES and RELEASES, of an atomic access or
-        one that orders others; 0 for all else.
+        one that orders others; ATOMIC where it reads and writes; FENCE of a barrier between the stores before it and
+        those behind it; 0 for all else.
+    :param stores_in_order: all CPUs see the stores of one in their order, without any barrier.
     :param calls: whether an instruction of this mnemonic and these operands is a call.
     :param classify: mnemonic and operands of an instruction -> ``(loads, stores, barrier)``.
     """
@@ -85,6 +87,7 @@ class Family:
     cpu: int | None = None
     task: int | None = None
     relative: bool = False
+    stores_in_order: bool = False
     sources: tuple[str, ...] = ()
     syncs: bool = False
     barriers: tuple[tuple[int, int], ...] = ()

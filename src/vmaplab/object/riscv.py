@@ -7,7 +7,7 @@ import capstone
 import unicorn
 from unicorn import riscv_const as reg
 
-from vmaplab.object.family import ACQUIRES, MARKED, RELEASES, Family, Target
+from vmaplab.object.family import ACQUIRES, ATOMIC, FENCE, MARKED, RELEASES, Family, Target
 
 _LOADS = ("lb", "lbu", "lh", "lhu", "lw", "lwu", "ld", "ldsp", "lwsp")
 _STORES = ("sb", "sh", "sw", "sd", "sdsp", "swsp")
@@ -22,7 +22,13 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
 
 
 def _ordering(mnemonic: str, operands: str) -> int:
-    return MARKED | ACQUIRES | RELEASES if mnemonic.startswith(("lr.", "sc.", "amo")) else 0
+    if mnemonic == "fence":
+        before, _, after = operands.partition(",")
+        return FENCE if not operands or ("w" in before and "w" in after) else 0
+    if not mnemonic.startswith(("lr.", "sc.", "amo")):
+        return 0
+    order = mnemonic.rpartition(".")[2]
+    return MARKED | ATOMIC | (ACQUIRES if "aq" in order else 0) | (RELEASES if "rl" in order else 0)
 
 
 def _calls(mnemonic: str, operands: str) -> bool:

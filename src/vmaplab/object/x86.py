@@ -8,7 +8,7 @@ import unicorn
 from elftools.elf.enums import ENUM_RELOC_TYPE_x64 as RELOC
 from unicorn import x86_const as reg
 
-from vmaplab.object.family import ACQUIRES, MARKED, RELEASES, Family, Target
+from vmaplab.object.family import ACQUIRES, ATOMIC, MARKED, RELEASES, Family, Target
 
 _READ_ONLY = ("cmp", "test", "bt", "push", "call", "jmp", "mul", "imul", "div", "idiv", "invlpg", "verw")
 _FENCES = ("mfence", "lfence", "sfence")
@@ -33,7 +33,7 @@ def _classify(mnemonic: str, operands: str) -> tuple[bool, bool, bool]:
 
 def _ordering(mnemonic: str, operands: str) -> int:
     atomic = mnemonic.startswith("lock ") or (mnemonic == "xchg" and "[" in operands)
-    return MARKED | ACQUIRES | RELEASES if atomic else 0
+    return MARKED | ATOMIC | ACQUIRES | RELEASES if atomic else 0
 
 
 def _calls(mnemonic: str, operands: str) -> bool:
@@ -86,6 +86,7 @@ FAMILY = Family(
     classify=_classify,
     conditional=_conditional,
     ordering=_ordering,
+    stores_in_order=True,
     calls=_calls,
 )
 

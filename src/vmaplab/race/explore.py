@@ -4,19 +4,26 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations
 from typing import Any
 
+import numpy as np
+
 from vmaplab.errors import KernelFault, Undefined, Violation
 from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.judge import Outcome, outcome_of
 from vmaplab.race.order import Order
-from vmaplab.race.overlap import Lowered, Overlap, Played, Schedule
+from vmaplab.race.overlap import Lowered, Overlap, Played, Schedule, Turn
 from vmaplab.race.points import Points
+from vmaplab.race.stepper import ADDRESS, DROP, WHAT, WHEN
 from vmaplab.race.tell import Race, Teller, general
+from vmaplab.trace import Ints, signed
+
+_NEVER = 1 << 62
 
 
 @dataclass
@@ -51,6 +58,22 @@ class Tried:
     undefined: str = ""
 
 
+Parted = dict[tuple[Schedule, int], set[tuple[int, int, tuple[int, ...]]]]
+"""After which turns a CPU was stopped, behind how many instructions, for which others, with which stores late."""
+
+
+@dataclass
+class Ends:
+    """How schedules of given calls can end.
+
+    :param orders: what the calls come to one after the other.
+    :param known: what the machine was left in -> what the calls came to, or what is wrong with it.
+    """
+
+    orders: list[Outcome] = field(default_factory=list)
+    known: dict[Any, Outcome | str] = field(default_factory=dict)
+
+
 class Explorer:
     """Runs calls of one machine under many schedules.
 
@@ -62,29 +85,35 @@ class Explorer:
         self.kernel = kernel
         self.teller = Teller(kernel)
         start = kernel._rest.virt_of(kernel.arch.table_base)
-        self._order = Order((start, start + TABLE_BYTES))
-        self._points = Points()
+        self._order = Order((start, start + TABLE_BYTES), kernel.built.target.family.stores_in_order)
+        self._points = Points((start, start + TABLE_BYTES))
 
     def explore(
-        self, moment: Any, bodies: Sequence[Sequence[Lowered]], preemptions: int = 1, most: int = 100_000
+        self,
+        moment: Any,
+        bodies: Sequence[Sequence[Lowered]],
+        preemptions: int = 1,
+        most: int = 100_000,
+        ends: Ends | None = None,
     ) -> Tried:
-        """All schedules with so many preemptions at most, from ``moment`` on."""
+        """All schedules with so many preemptions at most, from ``moment`` on.
+
+        :param most: schedules, at most.
+        :param ends: is told how they end.
+        """
         tried = Tried()
-        orders: list[Outcome] = []
-        todo = deque((way, 0) for way in _orders(bodies))
-        seen: set[Schedule] = set()
+        ends = ends or Ends()
+        todo = deque(_orders(bodies))
+        serial = len(todo)
+        parted: Parted = {}
         while todo:
-            schedule, depth = todo.popleft()
-            if schedule in seen:
-                continue
+            schedule = todo.popleft()
             if tried.schedules >= most:
                 tried.exhausted = False
                 break
-            seen.add(schedule)
-            played = self.run(moment, bodies, schedule, orders, tried, depth == 0)
-            if played is None or depth == preemptions:
-                continue
-            todo += [(one, depth + 1) for one in self._children(played, schedule, len(bodies))]
+            played = self.run(moment, bodies, schedule, ends, tried, tried.schedules < serial)
+            if played is not None and preemptions > 0:
+                todo += self._children(played, preemptions, parted)
         return tried
 
     def sample(
@@ -92,52 +121,78 @@ class Explorer:
     ) -> Tried:
         """``runs`` random schedules with ``depth`` switches at random places: PCT (Burckhardt and others, 2010)."""
         tried = Tried(exhausted=False)
-        orders: list[Outcome] = []
+        ends = Ends()
         lengths: dict[int, int] = {}
         for way in _orders(bodies):
-            played = self.run(moment, bodies, way, orders, tried, True)
+            played = self.run(moment, bodies, way, ends, tried, True)
             if played is None:
                 return tried
             for one in played.segments:
                 lengths[one.cpu] = max(lengths.get(one.cpu, 0), one.end)
         for _ in range(runs):
             places = sorted(rng.randrange(sum(lengths.values())) for _ in range(depth))
-            cpus = rng.sample(range(len(bodies)), len(bodies))
-            schedule: list[tuple[int, int]] = []
+            cpus = rng.sample(sorted(lengths), len(lengths))
+            schedule: list[Turn] = []
             for before, after in zip([0, *places], places, strict=False):
                 if after > before:
-                    schedule.append((cpus[0], after - before))
+                    schedule.append(Turn(cpus[0], after - before))
                 cpus = [*cpus[1:], cpus[0]]
-            self.run(moment, bodies, (*schedule, *((cpu, -1) for cpu in cpus)), orders, tried, False)
+            self.run(moment, bodies, (*schedule, *(Turn(cpu) for cpu in cpus)), ends, tried, False)
         return tried
 
-    def _children(self, played: Played, schedule: Schedule, cpus: int) -> Iterator[Schedule]:
-        """The schedules with one preemption more, behind those of ``schedule``, which ``played`` came of."""
-        explicit = sum(count >= 0 for _, count in schedule)
-        before: list[tuple[int, int]] = []
-        points = self._points.of(played.rows)
-        for number, segment in enumerate(played.segments):
-            if number >= explicit:
-                for cpu, when in points:
-                    if cpu == segment.cpu and segment.start < when < segment.end:
-                        head = (*before, (cpu, when - segment.start))
-                        for other in range(cpus):
-                            if other != cpu:
-                                yield (*head, (other, -1))
-            before.append((segment.cpu, segment.end - segment.start))
+    def _children(self, played: Played, preemptions: int, parted: Parted) -> Iterator[Schedule]:
+        """The schedules that part from ``played`` by a switch where it matters, and have no more preemptions.
+
+        :param parted: where schedules have parted from others before: those are not given again.
+        """
+        segments, rows = played.segments, played.rows
+        stops: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {one.cpu: [] for one in segments}
+        for cpu, when, others in self._points.of(rows):
+            stops[cpu].append((when, others, ()))
+        if not self.kernel.built.target.family.stores_in_order:
+            for (cpu, when, others), late in self._points.late(rows):
+                stops[cpu].append((when, others, late))
+        for its in stops.values():
+            its.sort()
+        last = {one.cpu: at for at, one in enumerate(segments)}
+        before: tuple[Turn, ...] = ()
+        waiting: dict[int, int] = {}  # CPU -> the lock that it waits for
+        for at, segment in enumerate(segments):
+            if preemptions <= 0:
+                return
+            end = segments[at + 1].row if at + 1 < len(segments) else len(rows)
+            ready = {cpu: _dropped(rows[segment.row : end], lock) for cpu, lock in waiting.items()}
+            its, start = stops[segment.cpu], segment.start
+            known = parted.setdefault((before, segment.cpu), set())
+            for when, others, late in its[bisect_left(its, (start + 1,)) : bisect_left(its, (segment.end,))]:
+                if (when, ~others, late) in known:  # all of them
+                    continue
+                known.add((when, ~others, late))
+                for other in last:
+                    if others >> other & 1 and (when, other, late) not in known and when > ready.get(other, -1):
+                        known.add((when, other, late))
+                        stores = tuple(store - start for store in late if store >= start)
+                        yield (*before, Turn(segment.cpu, when - start, stores), Turn(other))
+            before = (*before, Turn(segment.cpu, segment.end - start, segment.late))
+            waiting = {cpu: lock for cpu, lock in waiting.items() if ready[cpu] == _NEVER and cpu != segment.cpu}
+            if segment.lock:
+                waiting[segment.cpu] = segment.lock
+            elif at < last[segment.cpu] and not segments[at + 1].work:  # a work begins on a CPU that is idle
+                preemptions -= 1
 
     def run(
         self,
         moment: Any,
         bodies: Sequence[Sequence[Lowered]],
         schedule: Schedule,
-        orders: list[Outcome],
+        ends: Ends,
         tried: Tried,
         serial: bool = False,
     ) -> Played | None:
         """Run one schedule and judge it; None if nothing follows it.
 
-        :param orders: what the calls come to one after the other; grows where this is such an order.
+        :param ends: of these calls; grows.
+        :param serial: the schedule is one of the orders of the calls.
         """
         kernel = self.kernel
         kernel.go_back(moment)
@@ -155,35 +210,51 @@ class Explorer:
             if race.key not in tried.findings:
                 tried.findings[race.key] = Finding(race.key, "", played.schedule, race)
         told = played.fault
-        rows = played.rows.copy() if not told else played.rows
         if not told:
+            rows = played.rows.copy()
             try:
-                kernel.finish()
-                outcome = outcome_of(kernel, bodies, played)
-                if serial:
-                    orders.append(outcome)
-                else:
-                    told = outcome.differs(orders)
-                    told = f"no order of the calls gives this: {told}" if told else ""
+                end = self._end(bodies, played, ends)
             except Undefined as error:
                 tried.undefined = str(error)
                 return None
-            except (KernelFault, Violation) as fault:
-                told = str(fault)
+            played.rows = rows
+            if isinstance(end, str):
+                told = end
+            elif serial:
+                ends.orders.append(end)
+            elif differs := end.differs(ends.orders):
+                told = f"no order of the calls gives this: {differs}"
         if told:
             kind = general(told)
             tried.findings.setdefault(kind, Finding(kind, told, played.schedule))
             return None
-        played.rows = rows
         return played
+
+    def _end(self, bodies: Sequence[Sequence[Lowered]], played: Played, ends: Ends) -> Outcome | str:
+        """What the calls came to, or what is wrong with it. Schedules that leave the same are judged once."""
+        kernel = self.kernel
+        try:
+            left = kernel.standing(), kernel.seen().cached, tuple(map(tuple, played.results))
+        except Violation as error:
+            return str(error)
+        if left not in ends.known:
+            try:
+                kernel.finish()
+                kernel.seen()
+                ends.known[left] = outcome_of(kernel, bodies, played)
+            except Undefined:
+                raise
+            except (KernelFault, Violation) as fault:
+                ends.known[left] = str(fault)
+        return ends.known[left]
 
     def replay(self, moment: Any, bodies: Sequence[Sequence[Lowered]], schedule: Schedule) -> Tried:
         """One schedule, held against all orders of the calls."""
         tried = Tried(exhausted=False)
-        orders: list[Outcome] = []
+        ends = Ends()
         for way in _orders(bodies):
-            self.run(moment, bodies, way, orders, Tried(), True)
-        self.run(moment, bodies, schedule, orders, tried)
+            self.run(moment, bodies, way, ends, Tried(), True)
+        self.run(moment, bodies, schedule, ends, tried)
         return tried
 
     def stacks(self, moment: Any, bodies: Sequence[Sequence[Lowered]], finding: Finding) -> list[tuple[str, list[str]]]:
@@ -209,7 +280,7 @@ class Explorer:
         return [
             (f"CPU {cpu} stands", kernel.stack(played, cpu, end))
             for cpu, end in sorted(ends.items())
-            if len(played.results[cpu]) < len(bodies[cpu])
+            if cpu not in played.finished
         ]
 
     def shrunk(self, moment: Any, bodies: Sequence[Sequence[Lowered]], finding: Finding) -> Finding:
@@ -227,5 +298,11 @@ class Explorer:
         return best
 
 
+def _dropped(rows: Ints, lock: int) -> int:
+    """How many instructions the CPU of ``rows`` has executed when it drops ``lock``."""
+    found = np.flatnonzero((rows[:, WHAT] & 0xFF == DROP) & (rows[:, ADDRESS] & -2 == signed(lock) & -2))
+    return int(rows[found[0], WHEN]) if len(found) else _NEVER
+
+
 def _orders(bodies: Sequence[Sequence[Lowered]]) -> list[Schedule]:
-    return [tuple((cpu, -1) for cpu in way) for way in permutations(range(len(bodies)))]
+    return [tuple(Turn(cpu) for cpu in way) for way in permutations(range(len(bodies)))]

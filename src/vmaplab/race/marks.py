@@ -26,8 +26,11 @@ _ACQUIRE = re.compile(
     r"\b(?:smp_load_acquire|smp_cond_load_acquire|rcu_dereference\w*|\w*_acquire|xchg|list_\w+_rcu)\b"
 )
 _ATOMIC = re.compile(
-    r"\b(?:\w*cmpxchg\w*|(?:arch_|raw_)?atomic(?:64|_long)?_\w+|(?:test_and_)?(?:set|clear|change)_bit)\b"
+    r"\b(?:\w*cmpxchg|(?:arch_|raw_)?atomic(?:64|_long)?_(?:fetch_\w+|\w+_return|\w+_and_test|\w+_unless|inc_not_zero"
+    r"|add_negative|try_\w+|xchg)|test_and_(?:set|clear|change)_bit)(?<!_relaxed)(?<!_acquire)(?<!_release)\b"
 )
+"""Those that return something, and so order what is before them and behind them (Documentation/atomic_t.txt)."""
+_RELAXED = re.compile(r"\b(?:\w*xchg_relaxed|(?:arch_|raw_)?atomic(?:64|_long)?_\w+|(?:set|clear|change)_bit)\b")
 _MARKED = re.compile(
     r"\b(?:_{0,2}READ_ONCE\w*|_{0,2}WRITE_ONCE\w*|data_race|RB_EMPTY_ROOT|\w*ptep_get\w*|p[gu4m]dp?_?get\w*|volatile)\b"
 )
@@ -76,7 +79,7 @@ def bits_of(source: list[str], line: int) -> int:
         last += 1
     text = " ".join(source[first : last + 1])
     bits = 0
-    if _MARKED.search(text):
+    if _MARKED.search(text) or _RELAXED.search(text):
         bits |= MARKED
     if _RELEASE.search(text):
         bits |= MARKED | RELEASES

@@ -4,7 +4,8 @@
 Two accesses to the same bytes by two CPUs, one of them a write, are a race if no chain of locks and of marked accesses
 leads from one to the other. Both plain: neither can rely on what it sees. A plain read and a marked write: as KCSAN
 reports it by default. Two marked ones are none; entries of page tables, which the MMU of every CPU reads, count as
-marked, and a store to one as a release (the kernel has smp_wmb() before each that links a table).
+marked. A marked store tells of what a barrier is before, or of all, if it is a release or the CPU keeps its stores in
+order. Memory that is allocated as zeroes is written then, by who allocates it: also a page table.
 
 What is freed must not be touched: not after it, and not before it without such a chain. What is freed after a grace
 period may be touched by readers whose section had begun before. And what rcu_assign_pointer() or its like has published
@@ -18,20 +19,37 @@ from typing import Any
 import numpy as np
 
 from vmaplab._jit import jit
-from vmaplab.object.family import ACQUIRES, MARKED, RELEASES
+from vmaplab.object.family import ATOMIC, MARKED, RELEASES
 from vmaplab.race.slots import SLOTS, slot
-from vmaplab.race.stepper import ADDRESS, ALLOC, CPUS, DROP, FREE, PLACE, RCU, READ, TAKE, VALUE, WHAT, WRITE
+from vmaplab.race.stepper import (
+    ADDRESS,
+    ALLOC,
+    BARRIER,
+    CPUS,
+    DROP,
+    FLUSH,
+    FREE,
+    PLACE,
+    RCU,
+    READ,
+    TAKE,
+    VALUE,
+    WHAT,
+    WRITE,
+)
 from vmaplab.trace import Ints
 
 i64 = np.int64
 
-PLAIN, MIXED, AFTER_FREE, AT_FREE, PUBLISHED = range(5)
+PLAIN, MIXED, AFTER_FREE, AT_FREE, PUBLISHED, UNSEEN = range(6)
 """What is wrong with two rows: neither is marked; a plain read and a marked write; the second touches what the first
 has freed; the second frees what the first, without an order between them, has used; the second writes plainly, without
-any lock, to what the first has made reachable for readers."""
+any lock, to what the first has made reachable for readers; the second reads, without an order between them, what the
+first has allocated, and may not see its zeroes."""
 
-AFTER_GRACE = 1
-"""In the place of bits of an instruction, of memory that is freed: readers may still use it."""
+AFTER_GRACE = ZEROED = 1
+"""In the place of bits of an instruction: of memory that is freed, readers may still use it; of memory that is
+allocated, it was filled with zeroes."""
 
 _MOST = 64
 _WAYS = 4  # plain read, marked read, plain write, marked write
@@ -41,9 +59,11 @@ class Order:
     """Looks at logs; keeps its room from one to the next.
 
     :param tables: first address of the page tables, and the one behind them.
+    :param in_order: all CPUs see the stores of one in their order.
     """
 
-    def __init__(self, tables: tuple[int, int]) -> None:
+    def __init__(self, tables: tuple[int, int], in_order: bool) -> None:
+        self._in_order = in_order
         self._tables = np.array(tables, dtype=np.uint64).view(np.int64)
         self._key = np.zeros(SLOTS, dtype=np.int64)
         self._stamp = np.zeros(SLOTS, dtype=np.int64)
@@ -61,6 +81,7 @@ class Order:
         found = _look(
             rows,
             self._tables,
+            self._in_order,
             i64(self._number),
             self._key,
             self._stamp,
@@ -76,7 +97,15 @@ class Order:
 
 @jit
 def _slot(
-    key: i64, number: i64, keys: Ints, stamp: Ints, last: Any, clocks: Any, shared: Any, freed: Any, made: Any
+    key: i64,
+    number: i64,
+    keys: Ints,
+    stamp: Ints,
+    last: Any,
+    clocks: Any,
+    shared: Any,
+    freed: Any,
+    made: Any,
 ) -> i64:
     """Where what is known of ``key`` is."""
     at, is_new = slot(key, number, keys, stamp)
@@ -111,6 +140,7 @@ def _tell(out: Ints, found: i64, rows: Ints, kind: i64, first: i64, second: i64)
 def _look(
     rows: Ints,
     tables: Ints,
+    in_order: bool,
     number: i64,
     keys: Ints,
     stamp: Ints,
@@ -122,6 +152,7 @@ def _look(
     out: Ints,
 ) -> i64:
     now = np.zeros((CPUS, CPUS), dtype=np.int32)
+    before_barrier = np.zeros((CPUS, CPUS), dtype=np.int32)
     epoch = np.zeros(len(rows), dtype=np.int32)
     section = np.full(CPUS, -1, dtype=np.int64)
     held = np.zeros(CPUS, dtype=np.int64)
@@ -152,6 +183,12 @@ def _look(
             if what == DROP:
                 now[cpu, cpu] += 1
             continue
+        if what == FLUSH:
+            continue
+        if what == BARRIER:
+            before_barrier[cpu, :] = now[cpu, :]
+            now[cpu, cpu] += 1
+            continue
         if what == RCU:
             if address == 0:
                 section[cpu] = -1
@@ -166,6 +203,8 @@ def _look(
                     freed[at] = -1
                     made[at] = row
                     last[at, :] = -1
+                    if bits & ZEROED:
+                        last[at, cpu * _WAYS + 2] = row
                     continue
                 freed[at] = row
                 if bits == AFTER_GRACE:
@@ -199,6 +238,9 @@ def _look(
                         continue
                     if way < 2 and their < 2:
                         continue
+                    if rows[before, WHAT] & 0xFF == ALLOC:
+                        found = _tell(out, found, rows, i64(UNSEEN), i64(before), i64(row))
+                        continue
                     if way & 1 and their & 1:
                         continue
                     if (way & 1) != (their & 1) and not ((way == 0 and their == 3) or (way == 3 and their == 0)):
@@ -210,10 +252,10 @@ def _look(
                     found = _tell(out, found, rows, i64(kind), i64(before), i64(row))
             last[at, cpu * _WAYS + way] = row
             if what == WRITE and marked:
-                releases = bits & RELEASES != 0 or in_table
-                joins = bits & ACQUIRES != 0
+                releases = bits & RELEASES != 0 or in_order
+                joins = bits & ATOMIC != 0
                 for other in range(CPUS):
-                    mine = now[cpu, other] if releases else 0
+                    mine = now[cpu, other] if releases else before_barrier[cpu, other]
                     clocks[at, other] = max(mine, clocks[at, other]) if joins else mine
                 if releases:
                     now[cpu, cpu] += 1

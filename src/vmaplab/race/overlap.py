@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import marshal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,17 +15,37 @@ from numpy.typing import NDArray
 
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.table import Call, call_of, perform
-from vmaplab.errors import InputError, KernelFault, Undefined
+from vmaplab.errors import InputError, KernelFault, Undefined, Violation
 from vmaplab.judge import invariants
+from vmaplab.judge.history import History
 from vmaplab.object.answers import Rest
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import PAGE, PER_CPU
+from vmaplab.object.family import ATOMIC, RELEASES
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pages.heap import Buddy
-from vmaplab.race.order import AFTER_GRACE
-from vmaplab.race.stepper import ALLOC, CPUS, FREE, Cpu, Stepper, Stopped
-from vmaplab.trace import Ints
+from vmaplab.race.digest import digest
+from vmaplab.race.order import AFTER_GRACE, ZEROED
+from vmaplab.race.stepper import (
+    ADDRESS,
+    ALLOC,
+    BARRIER,
+    CPUS,
+    DROP,
+    FLUSH,
+    FREE,
+    OLD,
+    WHAT,
+    WHEN,
+    WRITE,
+    Cpu,
+    Stepper,
+    Stopped,
+)
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, Ints
 
+WORKERS = 2
+"""CPUs that run works: one that drains, and one that helps it."""
 ZONE = 1 << 12
 """Pages that vmalloc() can have here: few, so that the page allocator is soon as it was."""
 _SLOT = 1 << 16
@@ -34,9 +55,23 @@ _SWITCHES = 10_000
 _KEPT_WALKS = 64
 _BLOCKS = 1 << 19  # that calls which overlap can take at a stretch: they are short
 
-Schedule = tuple[tuple[int, int], ...]
-"""Who runs when: CPU, and how many instructions, or -1 for all of its calls. Who is not named, or has to wait, runs
-when the rest is over."""
+
+class Turn(NamedTuple):
+    """What one CPU executes before another goes on.
+
+    :param cpu: its number.
+    :param instructions: how many, or -1 for all of its calls.
+    :param late: which of them store what the others see only once this CPU goes on, counted from 0; a store that a
+        barrier or a release follows is seen in any case.
+    """
+
+    cpu: int
+    instructions: int = -1
+    late: tuple[int, ...] = ()
+
+
+Schedule = tuple[Turn, ...]
+"""Who runs when. Who is not named, or has to wait, runs when the rest is over."""
 
 
 class Lowered(NamedTuple):
@@ -59,6 +94,8 @@ class Segment(NamedTuple):
     :param start: instructions that it had executed before; ``end``: and after.
     :param row: the first row of the log that is its.
     :param lock: that it waits for at the end, or 0.
+    :param late: as a :class:`Turn` has them.
+    :param work: a work begins with it.
     """
 
     cpu: int
@@ -66,6 +103,19 @@ class Segment(NamedTuple):
     end: int
     row: int
     lock: int
+    late: tuple[int, ...] = ()
+    work: bool = False
+
+
+class Store(NamedTuple):
+    """A store that only its CPU has seen.
+
+    :param new: the bytes that are in the place once all see it, shape (size,).
+    """
+
+    address: int
+    size: int
+    new: NDArray[np.uint8]
 
 
 @dataclass
@@ -85,13 +135,22 @@ class Played:
     fault: str = ""
     rows: Ints = field(default_factory=lambda: np.zeros((0, 5), dtype=np.int64))
 
+    def ran(self, one: Segment) -> None:
+        """Add what was executed; what one CPU executes without another between is one segment."""
+        before = self.segments[-1] if self.segments else None
+        if before and before.cpu == one.cpu:
+            late = tuple(at + one.start - before.start for at in one.late)
+            self.segments[-1] = before._replace(end=one.end, lock=one.lock, late=late)
+        else:
+            self.segments.append(one)
+
     @property
     def schedule(self) -> Schedule:
         """The schedule that repeats it: what each CPU executed at a stretch, the last stretch of each to the end."""
         ended = self.finished | {one.cpu for one in self.segments[-1:]}
         last = {one.cpu: at for at, one in enumerate(self.segments) if one.cpu in ended}
         found = [
-            (one.cpu, -1 if at == last.get(one.cpu) else one.end - one.start)
+            Turn(one.cpu) if at == last.get(one.cpu) else Turn(one.cpu, one.end - one.start, one.late)
             for at, one in enumerate(self.segments)
             if one.end > one.start or at == last.get(one.cpu)
         ]
@@ -108,9 +167,11 @@ class Quarantine(Rest):
 
     :ivar known: slab objects that there are or were: address -> bytes, and what the call returns to that allocated it.
     :ivar later: objects that are free once no reader can have them; ``gone``: page frames that were freed.
+    :ivar working: CPU -> the work that it runs.
     """
 
     cpu: Stepper
+    changing = (*Rest.changing, "known", "later", "gone", "working")
 
     def _alloc(self, size: int, gfp: int) -> int:
         address = super()._alloc(size, gfp)
@@ -143,6 +204,23 @@ class Quarantine(Rest):
         else:
             super()._wait(lock, place)
 
+    def _queue_work_on(self, cpu: int, work: int) -> int:
+        self._meet(work)
+        return super()._queue_work_on(cpu, work)
+
+    def _take_work(self, work: int) -> int:
+        self._meet(work)
+        return -2 if work in self.working.values() else super()._take_work(work)
+
+    def _meet(self, work: int) -> None:
+        if now := self.cpu.now:
+            self.cpu.note_order(now.number, work, self.cpu.done)
+
+    def _range(self, kind: int, start: int, end: int) -> None:
+        if kind == L_FLUSH_TLB:
+            self.cpu.note(FLUSH, start, 0)
+        super()._range(kind, start, end)
+
     def grace(self) -> None:
         """A grace period is over."""
         while self.later:
@@ -157,19 +235,15 @@ class Quarantine(Rest):
             raise KernelFault(f"{self.cpu.caller()} reads page frame {pfn:#x}, which is free")
         return super()._copy_page_to_iter_nofault(page, offset, bytes)
 
+    def _table(self, level: int, gfp: int) -> int:
+        if phys := super()._table(level, gfp):
+            self.cpu.note(ALLOC | ZEROED << 8, self.virt_of(phys), self._arch.page_size)
+        return phys
+
     def _free_table(self, phys: int) -> None:
         super()._free_table(phys)
         self._free_tables.clear()
         self.cpu.note(FREE, self.virt_of(phys), self._arch.page_size)
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` needs to come back to this moment."""
-        return {**super().state(), "known": dict(self.known)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Back to the moment of ``state``."""
-        super().restore(state)
-        self.known |= state["known"]
 
     def reset(self) -> None:
         """Forget everything that was allocated."""
@@ -177,13 +251,14 @@ class Quarantine(Rest):
         self.known: dict[int, tuple[int, int]] = {}
         self.later: list[int] = []
         self.gone: set[int] = set()
+        self.working: dict[int, int] = {}
 
 
 class Overlap(ObjectKernel):
     """One machine, whose calls can overlap.
 
     :param built: an object with CONFIG_SMP and CONFIG_PREEMPT.
-    :param cpus: CPUs that call at the same time, 2 to CPUS.
+    :param callers: CPUs that call at the same time, 2 to CPUS. Up to WORKERS more run the works that are queued.
     """
 
     _emulator = Stepper
@@ -191,11 +266,17 @@ class Overlap(ObjectKernel):
     _cpu: Stepper
     _rest: Quarantine
 
-    def __init__(self, built: Built, cpus: int = 2, boot_args: str | Iterable[str] = ()) -> None:
-        if not 2 <= cpus <= CPUS:
-            raise InputError(f"2 to {CPUS} CPUs can call at the same time, not {cpus}")
+    def __init__(self, built: Built, callers: int = 2, boot_args: str | Iterable[str] = ()) -> None:
+        if not 2 <= callers <= CPUS:
+            raise InputError(f"2 to {CPUS} CPUs can call at the same time, not {callers}")
+        most = min(CPUS, int(built.config.get("NR_CPUS", CPUS)))
+        cpus = max(callers, min(callers + WORKERS, most))
+        self._workers = range(callers, cpus)
         self._capturing: list[Any] | None = None
         self._walks: dict[bytes, tuple[NDArray[np.uint64], Ints]] = {}
+        self._found: dict[tuple[int, tuple[int, ...]], int | None] = {}
+        self._first_seen: History | None = None
+        self._seen: dict[bytes, History | Violation] = {}
         self._calls: dict[int, int] = {}  # an instruction -> the one that follows it, if it is a call
         super().__init__(built, boot_args, cpus=cpus)
 
@@ -217,6 +298,8 @@ class Overlap(ObjectKernel):
         cpu.most_blocks = _BLOCKS
         self._held_count = cpu.view(cpu.image.address("vmaplab_held_count"), 8).view("<u8")
         self._held = cpu.view(cpu.image.address("vmaplab_held"), 32 * 64).view("<u8").reshape(-1, 4)
+        told = (cpu.image.address(f"vmaplab_told_{name}") for name in ("take", "drop", "rcu"))
+        self._told = [cpu.view(address, 8).view("<u8") for address in told]
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
 
@@ -266,12 +349,17 @@ class Overlap(ObjectKernel):
         pages = {chunk: room.copy() for chunk, room in self._page_structs.items()}
         used = rest.tables_end - arch.table_base
         spare = self._table_bytes[:used].copy()
-        return cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy(), spare, pages
+        seen = History(self._form, arch.table_base, self.table_root)
+        seen.follow(self.log.rows(0), strict=False)
+        heap = cpu.view(rest.heap_start, rest.heap_used).copy()
+        return cpu.image_state(), rest.state(), heap, spare, pages, seen
 
     def go_back(self, moment: Any) -> None:
         """Back to that moment."""
         cpu, rest = self._cpu, self._rest
-        image, state, heap, tables, pages = moment
+        image, state, heap, tables, pages, seen = moment
+        if seen is not self._first_seen:
+            self._first_seen, self._seen = seen, {}
         self._table_bytes[: rest.tables_end - self.arch.table_base] = 0
         self._table_bytes[: len(tables)] = tables
         cpu.restore_image(image)
@@ -287,6 +375,48 @@ class Overlap(ObjectKernel):
             self._drop(lambda address: True)
         cpu.take_log()
 
+    def standing(self) -> tuple[bytes, int, int]:
+        """The state of the machine where no CPU runs, in short: the same for two schedules that left the same."""
+        cpu, rest = self._cpu, self._rest
+        if not self._held_count[0]:
+            self._held[:] = 0  # what was told of locks is no state
+            for word in self._told:
+                word[0] = 0
+        used = rest.tables_end - self.arch.table_base
+        rooms = [*cpu.writable, cpu.view(rest.heap_start, rest.heap_used), self._table_bytes[:used]]
+        rooms += self._page_structs.values()
+        number = 0
+        for room in rooms:
+            number = hash((number, *digest(room[: len(room) & -8].view(np.uint64))))
+        fields = vars(rest)
+        kept = [fields[name] for name in rest.changing if name not in ("buddy", "known")]
+        return marshal.dumps([kept, cpu.warnings]), number, rest.taken_pages
+
+    def seen(self) -> History:
+        """What the page tables and their flushes have come to since the moment, and what a TLB may still hold.
+
+        The TLB and the paging-structure cache of each CPU are filled at any time: they hold all that was ever to be
+        had, until a flush. Schedules with the same stores and flushes are judged once.
+
+        :raises Violation: if a walker of another CPU may see what it must not.
+        """
+        assert self._first_seen is not None  # there was a moment
+        rows = self._cpu.logged
+        rows = rows[rows[:, 0] < L_FLUSH_VMAP]
+        key = rows.tobytes()
+        if key not in self._seen:
+            for old in list(self._seen)[: 1 - _KEPT_WALKS]:
+                del self._seen[old]
+            try:
+                self._seen[key] = seen = self._first_seen.copy()
+                seen.follow(rows)
+            except Violation as error:
+                self._seen[key] = Violation(f"the MMU of another CPU: {error}")
+        known = self._seen[key]
+        if isinstance(known, Violation):
+            raise known
+        return known
+
     # -- schedules ----------------------------------------------------------------------------------
 
     def play(self, bodies: Sequence[Sequence[Lowered]], schedule: Schedule, trace: bool = False) -> Played:
@@ -296,9 +426,11 @@ class Overlap(ObjectKernel):
         """
         cpu, image = self._cpu, self._cpu.image
         played = Played(results=[[] for _ in bodies])
-        cpus = [Cpu(number, self._registers[number]) for number in range(len(bodies))]
-        running = {one.number for one in cpus if bodies[one.number]}
+        cpus = [Cpu(number, self._registers[number]) for number in range(self.cpus)]
+        running = {number for number, body in enumerate(bodies) if body}
         plan = list(schedule)
+        working = self._rest.working
+        buffers: dict[int, list[Store]] = {}
         cpu.begin(trace)
 
         def start(one: Cpu) -> None:
@@ -308,30 +440,54 @@ class Overlap(ObjectKernel):
             known = played.results[one.number]
             cpu.prepare(one, image.address(call.function), tuple(_known(value, known) for value in call.arguments))
 
+        def work(one: Cpu) -> None:
+            queued = self._rest.work
+            item = next(item for item in queued if item not in working.values())
+            working[one.number] = item
+            one.context = self._registers[one.number]
+            cpu.prepare(one, image.address("vmaplab_run_work"), (item, queued.pop(item) % (1 << 32)))
+            cpu.note_order(one.number, item, one.done)
+            running.add(one.number)
+            played.finished.discard(one.number)
+
         try:
             for number in running:
                 start(cpus[number])
-            while running:
-                ready = {number for number in running if not self._waits(cpus[number])}
+            while running or self._idle():
+                ready = {number for number in running if not self._waits(cpus[number])} | self._idle()
                 if not ready:
                     raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
-                number, count = self._next(plan, ready)
-                one, row, before = cpus[number], len(cpu.touched), cpus[number].done
+                turn = self._next(plan, ready)
+                number, count, late = turn
+                one, row, before, begins = cpus[number], len(cpu.touched), cpus[number].done, number not in running
+                if begins:
+                    work(one)
+                for store in buffers.pop(number, ()):
+                    cpu.view(store.address, store.size)[:] = store.new
                 try:
-                    why = cpu.run(one, count)
+                    why = cpu.run(one, count, keep=bool(late))
                 except KernelFault:
-                    played.segments.append(Segment(number, before, one.done, row, 0))
+                    played.ran(Segment(number, before, one.done, row, 0, (), begins))
                     raise
-                played.segments.append(Segment(number, before, one.done, row, one.lock))
+                if self._demanded:
+                    self._drop(lambda address: self._look_up(address) is None)
+                if late and why is Stopped.SWITCHED:
+                    buffers[number], late = self._delay(row, before, late)
+                played.ran(Segment(number, before, one.done, row, one.lock, late, begins))
                 if len(played.segments) > _SWITCHES:
                     raise KernelFault(f"{_SWITCHES} switches and no end: the CPUs wait for each other")
-                if why is Stopped.RETURNED:
+                if why is Stopped.RETURNED and number in working:
+                    cpu.note_order(number, working.pop(number), one.done)
+                    running.discard(number)
+                    played.finished.add(number)
+                elif why is Stopped.RETURNED:
                     played.results[number].append(cpu.register(cpu.family.result))
                     if len(played.results[number]) < len(bodies[number]):
                         start(one)
                         left = count - (one.done - before)
                         if count < 0 or left > 0:
-                            plan.insert(0, (number, left if count >= 0 else -1))
+                            later = tuple(at - (one.done - before) for at in turn.late if at >= one.done - before)
+                            plan.insert(0, Turn(number, left if count >= 0 else -1, later))
                     else:
                         running.discard(number)
                         played.finished.add(number)
@@ -343,20 +499,53 @@ class Overlap(ObjectKernel):
         cpu._uc.context_restore(self._registers[0])
         return played
 
-    def _next(self, plan: list[tuple[int, int]], ready: set[int]) -> tuple[int, int]:
-        """Who of those that can runs now, and for how many instructions."""
-        for at, (number, count) in enumerate(plan):
-            if number in ready:
-                del plan[at]
-                return number, count
-        return min(ready), -1
+    def _next(self, plan: list[Turn], ready: set[int]) -> Turn:
+        """Who of those that can runs now, and for how long."""
+        for at, turn in enumerate(plan):
+            if turn.cpu in ready:
+                return plan.pop(at)
+        return Turn(min(ready))
+
+    def _delay(self, row: int, start: int, late: tuple[int, ...]) -> tuple[list[Store], tuple[int, ...]]:
+        """Take back the stores of instructions ``late`` of what was run last, and say which could be.
+
+        :param row: the first row of the log of what was run; ``start``: instructions before it.
+        """
+        cpu, touched = self._cpu, self._cpu.touched[row:]
+        rows = touched[np.searchsorted(touched[:, WHEN], start + min(late)) :].tolist()
+        found: list[Store] = []
+        kept: set[int] = set()
+        later: list[tuple[int, int]] = []
+        for one in reversed(rows):
+            kind, bits, size, address = one[WHAT] & 0xFF, one[WHAT] >> 8 & 0xFF, one[WHAT] >> 16 & 0xFFFF, one[ADDRESS]
+            if kind in (BARRIER, DROP) or (kind == WRITE and bits & RELEASES):
+                break
+            if kind != WRITE:
+                continue
+            again = any(first < address + size and address < end for first, end in later)
+            if one[WHEN] - start in late and size <= 8 and not again and not bits & ATOMIC:
+                memory = cpu.view(address % (1 << 64), size)
+                found.append(Store(address % (1 << 64), size, memory.copy()))
+                memory[:] = np.frombuffer(np.int64(one[OLD]).tobytes()[:size], dtype=np.uint8)
+                kept.add(one[WHEN] - start)
+            later.append((address, address + size))
+        return found[::-1], tuple(sorted(kept))
 
     def _waits(self, one: Cpu) -> bool:
-        """Whether a CPU waits for a lock that another still holds."""
+        """Whether a CPU waits for a lock that another still holds, or for a work that another runs."""
         if not one.lock:
             return False
+        if one.lock in self._rest.working.values():
+            return True
         count = int(self._held_count[0])
         return any(lock == one.lock and cpu != one.number for lock, _, _, cpu in self._held[:count].tolist())
+
+    def _idle(self) -> set[int]:
+        """The worker that can take a work next, if there is one that nobody runs."""
+        rest = self._rest
+        if not rest.work.keys() - rest.working.values():
+            return set()
+        return set([number for number in self._workers if number not in rest.working][:1])
 
     def _deadlock(self, cpus: list[Cpu]) -> str:
         told = [
@@ -379,6 +568,14 @@ class Overlap(ObjectKernel):
             va, phys = invariants.spread(self._walk(0, 1 << 64).entries, np.uint64(self.arch.page_size))
             self._walks[tables] = va, (phys >> np.uint64(self.arch.page_shift)).astype(np.int64)
         return self._walks[tables]
+
+    def _look_up(self, addr: int) -> int | None:
+        key = addr, digest(self._table_bytes[: self._rest.tables_end - self.arch.table_base].view(np.uint64))
+        if key not in self._found:
+            if len(self._found) >= _KEPT_WALKS:
+                self._found.clear()
+            self._found[key] = super()._look_up(addr)
+        return self._found[key]
 
     def stack(self, played: Played, cpu: int, when: int) -> list[str]:
         """The places of the calls in which ``cpu`` was after ``when`` instructions, from the innermost on.

@@ -56,6 +56,12 @@ def parse_overlapping(text: str) -> Overlapping:
     return Overlapping(setup, tuple(bodies))
 
 
+_THRESHOLD = 96 << 20
+"""lazy_max_pages() of 4 to 7 CPUs, in bytes: with so many to be purged the work is queued that purges; with twice as
+many, others help it.
+"""
+_POOLED = 256
+"""Pages of the largest areas that wait in pools."""
 _LARGE = 512
 """Pages of the largest block that is tried in the place of a table."""
 
@@ -77,6 +83,7 @@ def templates(arch: Arch) -> dict[str, Template]:
     block = arch.levels[1].shift
     pages = 1 << block - arch.page_shift
     middle = (arch.vmalloc_start + (arch.vmalloc_end - arch.vmalloc_start) // 2) >> block << block
+    lazy = (2 * _THRESHOLD >> arch.page_shift) + 1
     window = f"at={middle:#x}+{2 * pages}"
     found = {
         "vmap": Template("", "vmap 0x100+4"),
@@ -85,8 +92,9 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vmalloc": Template("", "vmalloc 3"),
         "vzalloc": Template("", "vmalloc 2 by=vzalloc"),
         "vfree": Template("vmalloc 3", "vfree @0"),
-        "vfree_atomic": Template("vmalloc 2", "vfree_atomic @0"),
+        "vfree_atomic": Template("vmalloc 2; vmalloc 2", "vfree_atomic @0; vfree_atomic @1"),
         "vrealloc": Template("vmalloc 1", "vrealloc @0 3"),
+        "vunmap, above the threshold": Template(f"area {lazy}", "vunmap @0"),
         "vmap_put": Template("", "vmap_put 2"),
         "vm_map_ram": Template("map_ram 0x120+1", "map_ram 0x130+4"),
         "vm_map_ram, a new block": Template("", "map_ram 0x140+4"),
@@ -104,6 +112,9 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vm_area_map_pages": Template("area 8 flags=0x1000", "map_pages @0+1 0x170+2"),
         "vm_area_unmap_pages": Template("area 8 flags=0x1000; map_pages @0+1 0x170+2", "unmap_pages @0+1 2"),
         "vm_unmap_aliases": Template("vmap 0x180+4; vunmap @0", "aliases"),
+        "vm_unmap_aliases, a large area": Template(
+            f"area {_POOLED + 1}; map @0 0x180+1 {arch.page_shift}; vunmap @0", "aliases"
+        ),
         "vm_unmap_aliases, a fragmented block": Template("map_ram 0x150+4; unmap_ram @0 4", "aliases"),
         "the shrinker": Template("vmap 0x180+4; vunmap @0; aliases", "shrink"),
         "vmallocinfo": Template("vmap 0x190+1", "info", True),

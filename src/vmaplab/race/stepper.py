@@ -7,6 +7,7 @@ common to all.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -14,27 +15,29 @@ from typing import Any
 
 import numpy as np
 import unicorn
+from unicorn.unicorn_py3.unicorn import uclib
 
 from vmaplab._jit import callback
 from vmaplab.errors import KernelFault
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import EXIT, NATIVE_ACCESS, NATIVE_BLOCK, STACK, STACK_BYTES, Emulator, carray, stop
-from vmaplab.object.family import RELEASES
+from vmaplab.object.family import FENCE, RELEASES
 from vmaplab.race.marks import OURS, kinds_of
 from vmaplab.trace import Ints, signed
 
 CPUS = 4
 """CPUs that can call at the same time: VMAPLAB_TASKS of support/ and one more."""
 
-READ, WRITE, TAKE, DROP, RCU, ALLOC, FREE = range(7)
+READ, WRITE, TAKE, DROP, RCU, ALLOC, FREE, BARRIER, FLUSH = range(9)
 """What a row of the log is: an access, a lock that was taken or is about to be released, how deep RCU readers' sections
-are nested now, memory that was allocated or freed."""
+are nested now, memory that was allocated or freed, a barrier between stores, a TLB flush."""
 
-WHAT, PLACE, ADDRESS, WHEN, VALUE = range(5)
+WHAT, PLACE, ADDRESS, WHEN, VALUE, OLD = range(6)
 """Columns of the log. WHAT: the kind, 256 times the bits of its instruction (:mod:`.marks`), 2^16 times the bytes, 2^32
 times the CPU. PLACE: the instruction. WHEN: instructions that its CPU has executed before it. VALUE: what was stored,
-or the size of the memory; of a lock, instructions that its CPU has executed before it asked for it."""
-COLUMNS = 5
+or the size of the memory; of a lock, instructions that its CPU has executed before it asked for it. OLD: what a store
+replaced, where :meth:`Stepper.run` was told to keep that."""
+COLUMNS = 6
 
 (
     _LEFT,
@@ -57,8 +60,9 @@ COLUMNS = 5
     _INSIDE,
     _TRACED,
     _TRACE,
-) = range(20)
-_LOG = 20
+    _KEEP,
+) = range(21)
+_LOG = 21
 _TRACE_ROOM = 1 << 20
 _TRAP = 1 << 7  # a bit of an instruction: the CPU stops there
 _ROOM_ROWS = 1 << 17
@@ -174,14 +178,15 @@ class Stepper(Emulator):
         self.set_register(family.program_counter, function)
         cpu.context = self._uc.context_save()
 
-    def run(self, cpu: Cpu, instructions: int = -1) -> Stopped:
+    def run(self, cpu: Cpu, instructions: int = -1, keep: bool = False) -> Stopped:
         """Let ``cpu`` execute so many instructions, stubs aside, or all of its call.
 
+        :param keep: what each store of 8 bytes at most replaces.
         :raises KernelFault: if it does what no kernel may do.
         """
         uc, head = self._uc, self._touched
         uc.context_restore(cpu.context)
-        head[_LEFT], head[_DONE], head[_CPU], head[_ON] = instructions, cpu.done, cpu.number, 1
+        head[_LEFT], head[_DONE], head[_CPU], head[_ON], head[_KEEP] = instructions, cpu.done, cpu.number, 1, keep
         self._allow_blocks()
         self.now, self._waits = cpu, False
         try:
@@ -207,20 +212,44 @@ class Stepper(Emulator):
         self._uc.emu_stop()
 
     def note(self, kind: int, address: int, size: int) -> None:
-        """Add to the log that memory was allocated or freed by what is being answered."""
+        """Add to the log what is being answered: that memory was allocated or freed, or a TLB flushed."""
         head = self._touched
         row = int(head[_ROWS])
         if head[_ON] and row < _ROOM_ROWS:
             at = _LOG + COLUMNS * row
             what = kind | int(head[_CPU]) << 32
-            head[at : at + COLUMNS] = what, head[_AT], signed(address), head[_DONE], size
+            when = head[_ENTERED] if head[_INSIDE] else head[_DONE] - 1  # before the call
+            head[at : at + COLUMNS] = what, head[_AT], signed(address), when, size, 0
             head[_ROWS] += 1
+
+    def note_order(self, cpu: int, what: int, done: int) -> None:
+        """Add to the log that ``cpu`` comes after who has noted the same ``what``, as one who takes the same lock.
+
+        :param done: instructions that it has executed.
+        """
+        head = self._touched
+        for kind in (TAKE, DROP):
+            row = int(head[_ROWS])
+            if row < _ROOM_ROWS:
+                at = _LOG + COLUMNS * row
+                head[at : at + COLUMNS] = kind | cpu << 32, 0, signed(what), done, done, 0
+                head[_ROWS] += 1
+
+    @property
+    def done(self) -> int:
+        """Instructions that the CPU that runs has executed."""
+        return int(self._touched[_DONE])
 
     @property
     def touched(self) -> Ints:
         """The log since :meth:`begin`, shape (n, COLUMNS); a view."""
         rows = int(self._touched[_ROWS])
         return self._touched[_LOG : _LOG + COLUMNS * rows].reshape(-1, COLUMNS)
+
+
+read_memory = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)(
+    ("uc_mem_read", uclib)
+)
 
 
 @callback(NATIVE_BLOCK)
@@ -249,6 +278,14 @@ def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
         head[_LEFT] -= 1
     head[_DONE] += 1
     head[_AT] = np.int64(address)
+    if kind & FENCE and not kind & OURS and head[_ON] and head[_ROWS] < head[_ROOM]:
+        at = _LOG + COLUMNS * head[_ROWS]
+        log = carray(data, (at + COLUMNS,), np.int64)
+        log[at + WHAT] = np.int64(BARRIER) | head[_CPU] << 32
+        log[at + PLACE] = head[_AT]
+        log[at + ADDRESS] = 0
+        log[at + WHEN] = head[_DONE] - 1
+        head[_ROWS] += 1
 
 
 @callback(NATIVE_ACCESS)
@@ -286,4 +323,7 @@ def _on_access(uc: Any, access: int, address: int, size: int, value: int, data: 
         log[at + ADDRESS] = where
         log[at + WHEN] = head[_DONE] - 1
         log[at + VALUE] = value if what == WRITE else head[_ENTERED]
+        log[at + OLD] = 0
+        if head[_KEEP] and what == WRITE and size <= 8:
+            read_memory(uc, address, log[at + OLD :].ctypes, size)
         head[_ROWS] += 1

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmaplab.object.kernel import TABLE_BYTES
-from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED
+from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED, UNSEEN
 from vmaplab.race.overlap import Overlap, Played
-from vmaplab.race.stepper import ADDRESS, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
+from vmaplab.race.stepper import ADDRESS, ALLOC, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
 
-_VERBS = {READ: "reads", WRITE: "writes", FREE: "frees"}
+_VERBS = {READ: "reads", WRITE: "writes", ALLOC: "allocates", FREE: "frees"}
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,14 @@ class Teller:
         rows = played.rows
         one, two = self._access(rows[first]), self._access(rows[second])
         address = int(rows[second, ADDRESS]) % (1 << 64)
-        if kind in (AT_FREE, AFTER_FREE):
+        if kind in (AT_FREE, AFTER_FREE, UNSEEN):
             touched = first if kind == AT_FREE else second
             address = int(rows[touched, ADDRESS]) % (1 << 64)
         what = {
             MIXED: "a race (a plain read and a marked write) on",
             AT_FREE: "nothing orders a use and the end of",
             AFTER_FREE: "use after free of",
+            UNSEEN: "nothing orders the zeroing and a use of",
             PUBLISHED: "a plain write without a lock, after it was published, to",
         }.get(kind, "a race on")
         memory = self.memory(address)
@@ -80,7 +81,7 @@ class Teller:
     def _access(self, row: Sequence[int]) -> Access:
         what = int(row[WHAT])
         kind = what & 0xFF
-        size = int(row[VALUE]) if kind == FREE else what >> 16 & 0xFFFF
+        size = int(row[VALUE]) if kind in (ALLOC, FREE) else what >> 16 & 0xFFFF
         verb = f"{_VERBS[kind]} {size} bytes"
         place = self._kernel._cpu.image.place(int(row[PLACE]) % (1 << 64))
         return Access(what >> 32, verb, place, int(row[WHEN]))

@@ -10,6 +10,7 @@ from vmaplab.report.text import Output, new_table, print_table
 
 if TYPE_CHECKING:
     from vmaplab.race.campaign import RaceVerdict, Shown
+    from vmaplab.race.overlap import Schedule
 
 
 def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], most: int) -> None:
@@ -65,9 +66,11 @@ def _told(shown: Shown) -> str:
     return what + calls + also
 
 
-def schedule_text(schedule: tuple[tuple[int, int], ...]) -> str:
+def schedule_text(schedule: Schedule) -> str:
     """A schedule as :func:`parse_schedule` reads it."""
-    return ",".join(f"{cpu}:{count}" if count >= 0 else str(cpu) for cpu, count in schedule)
+    return ",".join(
+        f"{cpu}:{count}" + "".join(f"/{at}" for at in late) if count >= 0 else str(cpu) for cpu, count, late in schedule
+    )
 
 
 def races(verdicts: list[RaceVerdict], commands: list[dict[str, str]]) -> list[dict[str, Any]]:

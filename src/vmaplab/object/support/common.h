@@ -537,13 +537,15 @@ void vmaplab_run_rcu(struct rcu_head *head, rcu_callback_t func)
 	func(head);
 }
 
-/* The CPU for which @work is queued, which it then is no more; -1 if it is not. */
+/* The CPU for which @work is queued, which it then is no more; -1 if it is not; -2 if it runs now. */
 long vmaplab_take_work(struct work_struct *work);
 
 bool flush_work(struct work_struct *work)
 {
-	long cpu = vmaplab_take_work(work);
+	long cpu;
 
+	while ((cpu = vmaplab_take_work(work)) == -2)
+		vmaplab_wait((unsigned long)work, (unsigned long)__builtin_return_address(0));
 	if (cpu >= 0)
 		vmaplab_run_work(work, cpu);
 	return cpu >= 0;
