@@ -54,7 +54,7 @@ RACING(waits_for_the_other)
 {
 	static int arrived;
 
-	WRITE_ONCE(arrived, arrived + 1);
+	WRITE_ONCE(arrived, READ_ONCE(arrived) + 1);
 	while (READ_ONCE(arrived) < 2)
 		cpu_relax();
 	return vmap(pages, count, flags, prot);
@@ -95,4 +95,14 @@ RACING(quota_twice)
 	if (READ_ONCE(most) < before + count)
 		WRITE_ONCE(most, before + count);
 	return READ_ONCE(most) > 2 ? NULL : vmap(pages, count, flags, prot);
+}
+
+RACING(waits_for_nobody)
+{
+	static int arrived;
+
+	WRITE_ONCE(arrived, READ_ONCE(arrived) + 1);
+	while (READ_ONCE(arrived) < 3)
+		cpu_relax();
+	return vmap(pages, count, flags, prot);
 }

@@ -142,9 +142,10 @@ def campaign(plan: RacePlan, jobs: int | None, advance: Callable[[], None]) -> R
         verdict.exhausted += result.exhausted and not result.undefined
         verdict.schedules += result.schedules
         for finding in result.findings.values():
+            why = why_known(finding, plan.built, str(overlapping))
             known = first.get(finding.kind)
-            if known is None:
-                first[finding.kind] = Shown(finding, name, overlapping, why_known(finding, plan.built))
+            if known is None or (known.known and not why):  # of a fault the calls say whether it is known
+                first[finding.kind] = Shown(finding, name, overlapping, why)
                 continue
             known.also += 1
             if len(finding.schedule) < len(known.finding.schedule):
@@ -166,7 +167,7 @@ def one(plan: RacePlan, overlapping: Overlapping, schedule: Schedule | None) -> 
     verdict.schedules, verdict.exhausted = tried.schedules, int(tried.exhausted)
     for finding in tried.findings.values():
         smaller = finding if schedule else explorer.shrunk(moment, bodies, finding)
-        verdict.shown.append(Shown(smaller, "", overlapping, why_known(finding, plan.built)))
+        verdict.shown.append(Shown(smaller, "", overlapping, why_known(finding, plan.built, str(overlapping))))
     explain(verdict, explorer)
     return verdict
 
@@ -216,7 +217,7 @@ def _run(number: int, overlapping: Overlapping) -> Tried | str:
         rng = random.Random(f"{plan.seed} {number}")
         tried = explorer.sample(moment, bodies, rng, SCHEDULES, _DEPTH)
     tried.findings = {
-        kind: explorer.shrunk(moment, bodies, finding) if not why_known(finding, plan.built) else finding
+        kind: finding if why_known(finding, plan.built, str(overlapping)) else explorer.shrunk(moment, bodies, finding)
         for kind, finding in tried.findings.items()
     }
     return tried

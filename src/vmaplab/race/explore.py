@@ -19,7 +19,7 @@ from vmaplab.race.judge import Outcome, outcome_of
 from vmaplab.race.order import Order
 from vmaplab.race.overlap import Lowered, Overlap, Played, Schedule, Turn
 from vmaplab.race.points import Points
-from vmaplab.race.stepper import ADDRESS, DROP, WHAT, WHEN
+from vmaplab.race.stepper import ADDRESS, DROP, ROOM_ROWS, WHAT, WHEN
 from vmaplab.race.tell import Race, Teller, general
 from vmaplab.trace import Ints, signed
 
@@ -210,6 +210,8 @@ class Explorer:
             if race.key not in tried.findings:
                 tried.findings[race.key] = Finding(race.key, "", played.schedule, race)
         told = played.fault
+        if len(played.rows) == ROOM_ROWS:
+            tried.undefined = f"a schedule has more than {ROOM_ROWS} accesses to memory, and the rest was not looked at"
         if not told:
             rows = played.rows.copy()
             try:

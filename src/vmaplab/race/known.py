@@ -17,7 +17,7 @@ class Known(NamedTuple):
     """One; all but the last are patterns.
 
     :param one: the functions of one side; of a fault the whole of its text.
-    :param other: the functions of the other side; "" for a fault.
+    :param other: the functions of the other side; of a fault the calls.
     :param memory: what it is about; "" for a fault.
     :param versions: of the kernel; ``families``: of architectures.
     :param why: why it is none to worry about, or where it is written down.
@@ -35,6 +35,7 @@ _ANY = r".*"
 _MAKERS = r"vmap|__vmalloc_node_range(_noprof)?|__vmalloc_area_node.*|vmaplab_ioremap|vmap_pfn|vmaplab_remap"
 _AREA = r"the object of \d+ bytes that __get_vm_area_node\S*\(\)"
 _LATER = "docs/kernel-differences.md, "
+_SHRINKER = _LATER + "the shrinker without vmap_purge_lock"
 _PTDUMP = _LATER + "ptdump: the walk and the end of a table that a block replaces"
 
 KNOWN = (
@@ -72,20 +73,21 @@ KNOWN = (
     ),
     # One reader's table that another frees: no lock before 6.12.y and 7.2 but on arm64, from 6.17 on.
     Known(r"ptdump_\w+|walk_p\w+_range", _ANY, r"a page table, ", r"(6\.18|6\.19|7\.\d)\..*", "x86|riscv", _PTDUMP),
-    Known(r"ptdump_\w+\+0x[0-9a-f]+ reads from .*", "", "", r"(6\.18|6\.19|7\.\d)\..*", _ANY, _PTDUMP),
+    Known(r"ptdump_\w+\+0x[0-9a-f]+ reads from .*", r".*\bptdump\b.*", "", r"(6\.18|6\.19|7\.\d)\..*", _ANY, _PTDUMP),
     Known(
         r"decay_va_pool_node",
         r"decay_va_pool_node",
         r"the object of \d+ bytes that vmalloc_init\(\)",
         r"6\.1[89]\..*",
         _ANY,
-        _LATER + "the shrinker without vmap_purge_lock",
+        _SHRINKER,
     ),
+    Known(r"a node's pool of areas of .*, and its len is .*", r".*\bshrink\b.*", "", r"6\.1[89]\..*", _ANY, _SHRINKER),
 )
 
 
-def why_known(finding: Finding, built: Built) -> str:
-    """Why ``finding`` is none to worry about; "" if it is new."""
+def why_known(finding: Finding, built: Built, calls: str) -> str:
+    """Why ``finding``, of these calls, is none to worry about; "" if it is new."""
     race = finding.race
     for known in KNOWN:
         if not re.fullmatch(known.versions, built.version) or not re.fullmatch(
@@ -93,7 +95,7 @@ def why_known(finding: Finding, built: Built) -> str:
         ):
             continue
         if race is None:
-            if not known.memory and re.fullmatch(known.one, finding.told):
+            if not known.memory and re.fullmatch(known.one, finding.told) and re.fullmatch(known.other, calls):
                 return known.why
             continue
         if not known.memory or not re.match(known.memory, race.memory):

@@ -183,9 +183,7 @@ def _look(
             if what == DROP:
                 now[cpu, cpu] += 1
             continue
-        if what == FLUSH:
-            continue
-        if what == BARRIER:
+        if what in (BARRIER, FLUSH):
             before_barrier[cpu, :] = now[cpu, :]
             now[cpu, cpu] += 1
             continue

@@ -53,7 +53,9 @@ _UNKNOWN = 0x6D17_0000_0000_0000
 """Stands for an address that a call of the same CPU will return: this, and 2^32 for each call before that one."""
 _SWITCHES = 10_000
 _KEPT_WALKS = 64
-_BLOCKS = 1 << 19  # that calls which overlap can take at a stretch: they are short
+_PATIENCE = 1 << 20  # instructions after which another CPU gets the turn: this one may wait for what that does
+_MOST_YIELDS = 8
+_BLOCKS = 1 << 20  # that calls which overlap can take at a stretch: they are short
 
 
 class Turn(NamedTuple):
@@ -431,6 +433,7 @@ class Overlap(ObjectKernel):
         plan = list(schedule)
         working = self._rest.working
         buffers: dict[int, list[Store]] = {}
+        yields = 0
         cpu.begin(trace)
 
         def start(one: Cpu) -> None:
@@ -459,21 +462,30 @@ class Overlap(ObjectKernel):
                     raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
                 turn = self._next(plan, ready)
                 number, count, late = turn
+                patience = _PATIENCE >> 5 if yields else _PATIENCE
+                patient = 0 <= count <= patience
                 one, row, before, begins = cpus[number], len(cpu.touched), cpus[number].done, number not in running
                 if begins:
                     work(one)
                 for store in buffers.pop(number, ()):
                     cpu.view(store.address, store.size)[:] = store.new
                 try:
-                    why = cpu.run(one, count, keep=bool(late))
+                    why = cpu.run(one, count if patient else patience, keep=bool(late))
                 except KernelFault:
                     played.ran(Segment(number, before, one.done, row, 0, (), begins))
                     raise
                 if self._demanded:
                     self._drop(lambda address: self._look_up(address) is None)
-                if late and why is Stopped.SWITCHED:
+                if late and why is Stopped.SWITCHED and patient:
                     buffers[number], late = self._delay(row, before, late)
                 played.ran(Segment(number, before, one.done, row, one.lock, late, begins))
+                if why is Stopped.SWITCHED and not patient:
+                    yields += 1
+                    others = running - {number}
+                    if not others or yields > _MOST_YIELDS:
+                        raise KernelFault(f"CPU {number} executes {one.done} instructions, and no end")
+                    rest = Turn(number, count - patience if count >= 0 else -1, late)
+                    plan[:0] = [Turn(number, 37 * yields), *map(Turn, sorted(others)), rest]  # it may hold their lock
                 if len(played.segments) > _SWITCHES:
                     raise KernelFault(f"{_SWITCHES} switches and no end: the CPUs wait for each other")
                 if why is Stopped.RETURNED and number in working:
@@ -518,7 +530,7 @@ class Overlap(ObjectKernel):
         later: list[tuple[int, int]] = []
         for one in reversed(rows):
             kind, bits, size, address = one[WHAT] & 0xFF, one[WHAT] >> 8 & 0xFF, one[WHAT] >> 16 & 0xFFFF, one[ADDRESS]
-            if kind in (BARRIER, DROP) or (kind == WRITE and bits & RELEASES):
+            if kind in (BARRIER, DROP, FLUSH) or (kind == WRITE and bits & RELEASES):
                 break
             if kind != WRITE:
                 continue

@@ -107,7 +107,7 @@ def _late(rows: Ints, matters: Ints, out: Ints) -> i64:
         what, bits = rows[row, WHAT] & 0xFF, rows[row, WHAT] >> 8 & 0xFF
         size, cpu = rows[row, WHAT] >> 16 & 0xFFFF, rows[row, WHAT] >> 32
         releases = what == WRITE and bits & RELEASES
-        if what in (BARRIER, DROP) or releases:
+        if what in (BARRIER, DROP, FLUSH) or releases:
             buffers[cpu, :, 3] = -1
         if what not in (READ, WRITE) or not matters[row] or releases:
             continue

@@ -18,7 +18,6 @@ import unicorn
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vmaplab._jit import callback
-from vmaplab.errors import KernelFault
 from vmaplab.object.build import Built
 from vmaplab.object.emulator import EXIT, NATIVE_ACCESS, NATIVE_BLOCK, STACK, STACK_BYTES, Emulator, carray, stop
 from vmaplab.object.family import FENCE, RELEASES
@@ -65,7 +64,8 @@ COLUMNS = 6
 _LOG = 21
 _TRACE_ROOM = 1 << 20
 _TRAP = 1 << 7  # a bit of an instruction: the CPU stops there
-_ROOM_ROWS = 1 << 17
+ROOM_ROWS = 1 << 17
+"""Rows that the log has room for; what comes after them is not in it."""
 
 
 class Stopped(Enum):
@@ -103,12 +103,12 @@ class Stepper(Emulator):
         super().__init__(built, answer, log_lines)
         start, end = self.image.text
         kinds = kinds_of(self.image, built.target.family, built.tree)
-        words = _LOG + COLUMNS * _ROOM_ROWS
+        words = _LOG + COLUMNS * ROOM_ROWS
         trace = words + (len(kinds) + 7 >> 3)
         self._touched: Ints = np.zeros(trace + _TRACE_ROOM, dtype=np.int64)
         self._touched.view(np.uint8)[8 * words : 8 * words + len(kinds)] = kinds
         head = self._touched
-        head[_ROOM], head[_KINDS], head[_TRACE] = _ROOM_ROWS, 8 * words, trace
+        head[_ROOM], head[_KINDS], head[_TRACE] = ROOM_ROWS, 8 * words, trace
         head[_TRACED] = -1
         head[_TEXT], head[_TEXT_BYTES] = signed(start), end - start
         low = self.base + STACK + STACK_BYTES  # those of the CPUs follow that of calls that do not overlap
@@ -196,8 +196,6 @@ class Stepper(Emulator):
             cpu.done = int(head[_DONE])
             head[_LEFT], head[_ON] = -1, 0
         uc.context_update(cpu.context)
-        if head[_ROWS] >= _ROOM_ROWS:
-            raise KernelFault(f"{_ROOM_ROWS} accesses to memory and no end: a loop in {self.where()}")
         if self._waits:
             return Stopped.WAITS
         return Stopped.RETURNED if self.register(self.family.program_counter) == self.base + EXIT else Stopped.SWITCHED
@@ -215,7 +213,7 @@ class Stepper(Emulator):
         """Add to the log what is being answered: that memory was allocated or freed, or a TLB flushed."""
         head = self._touched
         row = int(head[_ROWS])
-        if head[_ON] and row < _ROOM_ROWS:
+        if head[_ON] and row < ROOM_ROWS:
             at = _LOG + COLUMNS * row
             what = kind | int(head[_CPU]) << 32
             when = head[_ENTERED] if head[_INSIDE] else head[_DONE] - 1  # before the call
@@ -230,7 +228,7 @@ class Stepper(Emulator):
         head = self._touched
         for kind in (TAKE, DROP):
             row = int(head[_ROWS])
-            if row < _ROOM_ROWS:
+            if row < ROOM_ROWS:
                 at = _LOG + COLUMNS * row
                 head[at : at + COLUMNS] = kind | cpu << 32, 0, signed(what), done, done, 0
                 head[_ROWS] += 1
@@ -313,9 +311,7 @@ def _on_access(uc: Any, access: int, address: int, size: int, value: int, data: 
             return
         where = np.int64(value)
     row = head[_ROWS]
-    if row >= head[_ROOM]:
-        stop(uc)  # it is a loop
-    else:
+    if row < head[_ROOM]:
         log = carray(data, (_LOG + COLUMNS * (row + 1),), np.int64)
         at = _LOG + COLUMNS * row
         log[at + WHAT] = what | bits << 8 | np.int64(size) << 16 | head[_CPU] << 32

@@ -2,8 +2,8 @@
 #define VMAPLAB_IOREMAP_PROT __pgprot(PROT_DEVICE_nGnRE)
 #ifdef TREE_HAS_ARM64_PTDUMP_LOCK
 #include <asm/ptdump.h>
-#define arch_ptdump_begins() atomic_inc(&arm64_ptdump_lock_key.key.enabled)
-#define arch_ptdump_ends() atomic_dec(&arm64_ptdump_lock_key.key.enabled)
+#define arch_ptdump_begins() atomic_inc_return(&arm64_ptdump_lock_key.key.enabled)
+#define arch_ptdump_ends() atomic_dec_return(&arm64_ptdump_lock_key.key.enabled)
 #elif !defined(CONFIG_PTDUMP_DEBUGFS) && \
 	(!defined(TREE_HAS_PTDUMP_BESIDE_BLOCKS) || defined(TREE_HAS_PTDUMP_BESIDE_BLOCKS_BUT_ARM64))
 #define ARCH_HAS_NO_PTDUMP_BESIDE_BLOCKS

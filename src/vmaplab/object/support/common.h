@@ -539,6 +539,7 @@ void vmaplab_run_rcu(struct rcu_head *head, rcu_callback_t func)
 
 /* The CPU for which @work is queued, which it then is no more; -1 if it is not; -2 if it runs now. */
 long vmaplab_take_work(struct work_struct *work);
+void vmaplab_wait(unsigned long lock, unsigned long place);
 
 bool flush_work(struct work_struct *work)
 {
