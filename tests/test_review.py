@@ -13,9 +13,11 @@ from functools import cache
 import pytest
 
 from facts import ARCHES
-from object_support import EXAMPLE, needs_kernel, object_of
+from object_support import EXAMPLE, SNIPPETS, needs_kernel, object_of
 from vmaplab import NULL_PFN, Kernel
 from vmaplab.errors import InputError, KernelFault, VmapError
+from vmaplab.object import build, targets
+from vmaplab.object.build import Built
 from vmaplab.pages.shapes import Shapes
 from vmaplab.release import RELEASES
 from vmaplab.report import review as report
@@ -291,4 +293,23 @@ def test_arrays_are_described_in_words():
         "scan",
         "early",
         "contract",
+        "overlap",
     }
+
+
+@needs_kernel
+@pytest.mark.slow
+def test_calls_that_overlap_are_reviewed_too():
+    races = SNIPPETS / "races.c"
+
+    def overlapping(name: str) -> Built:
+        return build.build(targets.get(name), None, targets.smp(), races, "counts_plainly")
+
+    built = [build.build(targets.get("arm64-4k"), None, (), races, "counts_plainly")]
+    subject = of_objects(built, ["--snippet", str(races), "--call", "counts_plainly"], overlapping=overlapping)
+    result = review(subject, ["overlap"])
+    finding = found(result, "overlap", "plain_count")
+    assert finding and finding.lines[0].startswith("CPU ") and "--schedule" in finding.commands[0]
+    assert "counts_plainly() (races.c:" in report.as_mail(result)
+    assert report.as_json(result)["findings"][0]["pages"] is None
+    assert review(of_objects(built, []), ["overlap"]).experiments == ()  # nobody gives an object for it

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,9 @@ from vmaplab.errors import InputError
 from vmaplab.release import DEFAULT
 from vmaplab.report.progress import progress
 
+if TYPE_CHECKING:
+    from vmaplab.object.build import Built
+
 
 @app.command("review")
 def review_command(
@@ -46,7 +49,7 @@ def review_command(
         typer.Option(
             "--only",
             metavar="NAMES",
-            help="Of invariants, coupling, lost, alignment, area, scan, early, contract; with commas.",
+            help="Of invariants, coupling, lost, alignment, area, scan, early, contract, overlap; with commas.",
         ),
     ] = None,
     mail: Annotated[bool, typer.Option("--mail", help="Print plain text to paste into a mail.")] = False,
@@ -71,7 +74,13 @@ def review_command(
 
         if own_code:
             command = again(tree, None, None, config, snippet, call)
-            subject = of_objects(built, command if tree or snippet else ["--object", *command], boot_args)
+            from vmaplab.object.targets import smp
+
+            def overlapping(name: str) -> Built:
+                return build_all(targets_of(name), tree, [*smp(), *(config or [])], snippet, call)[0]
+
+            words = command if tree or snippet else ["--object", *command]
+            subject = of_objects(built, words, boot_args, overlapping)
         else:
             subject = of_release(get(DEFAULT if release is None else release), names, boot_args, config_of(config))
         found = review(subject, chosen, advance)

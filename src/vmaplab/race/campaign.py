@@ -38,6 +38,7 @@ class RacePlan:
     :param cases: scenarios that are drawn, if ``calls`` is more than 2.
     :param seed: of those.
     :param without: steps that the tree does not have.
+    :param calls_of: names of :func:`.templates`: only pairs that have one of them; all if empty.
     """
 
     built: Built
@@ -46,13 +47,15 @@ class RacePlan:
     cases: int = 200
     seed: int = 1
     without: frozenset[str] = frozenset()
+    calls_of: tuple[str, ...] = ()
 
     @cached_property
     def work(self) -> list[tuple[str, Overlapping]]:
         """What is tried, by name."""
         arch = of_version(self.built.version).on(self.built.target.arch)
         if self.calls == 2:
-            return list(all_pairs(arch, self.without))
+            pairs = all_pairs(arch, self.without)
+            return [one for one in pairs if not self.calls_of or {*one[0].split(" | ")} & {*self.calls_of}]
         return list(drawn(arch, self.calls, self.cases, self.seed, self.without))
 
 
@@ -79,7 +82,7 @@ class RaceVerdict:
 
     :param tried: pairs of calls, or scenarios.
     :param exhausted: of how many all schedules with so many preemptions were run.
-    :param skipped: what could not be tried: name -> why.
+    :param skipped: what could not be tried: name -> why; ``unfinished``: of what not all was.
     """
 
     plan: RacePlan
@@ -88,6 +91,7 @@ class RaceVerdict:
     schedules: int = 0
     shown: list[Shown] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    unfinished: dict[str, str] = field(default_factory=dict)
 
     @property
     def new(self) -> list[Shown]:
@@ -140,6 +144,8 @@ def campaign(plan: RacePlan, jobs: int | None, advance: Callable[[], None]) -> R
             continue
         verdict.tried += 1
         verdict.exhausted += result.exhausted and not result.undefined
+        if result.undefined:
+            verdict.unfinished[name] = result.undefined
         verdict.schedules += result.schedules
         for finding in result.findings.values():
             why = why_known(finding, plan.built, str(overlapping))
@@ -164,7 +170,9 @@ def one(plan: RacePlan, overlapping: Overlapping, schedule: Schedule | None) -> 
         tried = explorer.explore(moment, bodies, plan.preemptions)
     else:
         tried = explorer.replay(moment, bodies, schedule)
-    verdict.schedules, verdict.exhausted = tried.schedules, int(tried.exhausted)
+    verdict.schedules, verdict.exhausted = tried.schedules, int(tried.exhausted and not tried.undefined)
+    if tried.undefined:
+        verdict.unfinished["some schedules"] = tried.undefined
     for finding in tried.findings.values():
         smaller = finding if schedule else explorer.shrunk(moment, bodies, finding)
         verdict.shown.append(Shown(smaller, "", overlapping, why_known(finding, plan.built, str(overlapping))))

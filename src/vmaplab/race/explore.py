@@ -49,7 +49,7 @@ class Tried:
     :param schedules: how many were run.
     :param findings: what is wrong, one of each kind.
     :param exhausted: whether all schedules with so many preemptions were run.
-    :param undefined: why some have no defined end.
+    :param undefined: why not, or why some have no defined end.
     """
 
     schedules: int = 0
@@ -110,6 +110,7 @@ class Explorer:
             schedule = todo.popleft()
             if tried.schedules >= most:
                 tried.exhausted = False
+                tried.undefined = f"there are more than {most} schedules"
                 break
             played = self.run(moment, bodies, schedule, ends, tried, tried.schedules < serial)
             if played is not None and preemptions > 0:
@@ -273,11 +274,13 @@ class Explorer:
         if not played.fault:  # where each was when another went on
             stops = [one for one, after in pairwise(played.segments) if after.cpu != one.cpu]
             last = {one.cpu: one for one in played.segments}
-            return [
-                (f"CPU {one.cpu} stops", kernel.stack(played, one.cpu, one.end))
-                for one in stops
-                if one is not last[one.cpu]
-            ]
+            found = []
+            for one in stops:
+                if one is not last[one.cpu]:
+                    found.append((f"CPU {one.cpu} stops", kernel.stack(played, one.cpu, one.end)))
+                late = f"CPU {one.cpu} stores what comes late"
+                found += [(late, kernel.stack(played, one.cpu, one.start + at)) for at in one.late]
+            return found
         ends = {one.cpu: one.end for one in played.segments}
         return [
             (f"CPU {cpu} stands", kernel.stack(played, cpu, end))

@@ -31,7 +31,7 @@ def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], mos
     for verdict, command in zip(verdicts, commands, strict=True):
         arch = verdict.plan.built.target.arch
         for shown in verdict.new[:most]:
-            print(f"\n{arch}: {_told(shown)}")
+            print(f"\n{arch}: {told(shown)}")
             for who, places in shown.stacks:
                 print(f"  {who} in {places[0] if places else '?'}")
                 for place in places[1:]:
@@ -50,15 +50,17 @@ def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], mos
         print(f"known, {', '.join(dict.fromkeys(arches))}: {why}")
     untried: dict[str, list[str]] = {}
     for verdict in verdicts:
-        for why, count in Counter(verdict.skipped.values()).items():
-            first = next(name for name, one in verdict.skipped.items() if one == why)
-            more = f" and {count - 1} more" if count > 1 else ""
-            untried.setdefault(f"not tried: {first}{more}: {why}", []).append(verdict.plan.built.target.arch)
+        for what, names in (("not tried", verdict.skipped), ("not exhausted", verdict.unfinished)):
+            for why, count in Counter(names.values()).items():
+                first = next(name for name, one in names.items() if one == why)
+                more = f" and {count - 1} more" if count > 1 else ""
+                untried.setdefault(f"{what}: {first}{more}: {why}", []).append(verdict.plan.built.target.arch)
     for text, arches in untried.items():
         print(f"{', '.join(arches)}: {text}")
 
 
-def _told(shown: Shown) -> str:
+def told(shown: Shown) -> str:
+    """A finding in one line, and the calls that show it."""
     finding = shown.finding
     what = f"{finding.race.what} {finding.race.memory}" if finding.race else finding.told
     calls = f" ({shown.name}" if shown.name else ""
@@ -86,6 +88,7 @@ def races(verdicts: list[RaceVerdict], commands: list[dict[str, str]]) -> list[d
             "verdict": one.word,
             "findings": [_as_json(shown, command[shown.finding.kind]) for shown in one.shown],
             "not_tried": one.skipped,
+            "not_exhausted": one.unfinished,
         }
         for one, command in zip(verdicts, commands, strict=True)
     ]

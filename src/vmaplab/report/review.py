@@ -71,7 +71,8 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "headline": finding.headline,
         "arches": list(finding.arches),
         "arch": finding.arch,
-        "pages": f"pfns:{runs_text(finding.pfns)}",
+        "lines": list(finding.lines),
+        "pages": f"pfns:{runs_text(finding.pfns)}" if len(finding.pfns) else None,
         "tables": [
             {
                 "of": name,
@@ -79,7 +80,7 @@ def _plain(finding: Finding) -> dict[str, Any]:
                 "leaves": [list(leaf) for leaf in table.leaves.tolist()],
                 "cost": dict(table.cost) if table.cost else None,
             }
-            for name, table in tables
+            for name, table in (() if finding.lines else tables)
         ],
         "cost": finding.cost,
         "evidence": [list(row) for row in finding.evidence],
@@ -105,8 +106,12 @@ def _wrapped(text: str, width: int, indent: str = "", first: str | None = None) 
 def _finding(number: int, finding: Finding, width: int) -> list[str]:
     lines = _wrapped(f"{finding.experiment}: {finding.headline}", width, "   ", f"{number}. ")
     lines += _wrapped(f"on {', '.join(finding.arches)}", width, "   ")
-    lines += _wrapped(f"e.g. {described(finding.pfns)}, on {finding.arch}:", width, "   ")
-    lines += ["", *_side_by_side(finding, width), ""]
+    if finding.lines:
+        lines += [part for line in finding.lines for part in _wrapped(line, width, "     ", "   ")]
+        lines.append("")
+    else:
+        lines += _wrapped(f"e.g. {described(finding.pfns)}, on {finding.arch}:", width, "   ")
+        lines += ["", *_side_by_side(finding, width), ""]
     lines += _wrapped(finding.cost, width, "   ")
     if finding.evidence:
         lines += ["", *_columns(finding.evidence), ""]

@@ -24,6 +24,7 @@ class Finding:
     :param commands: the words after ``vmaplab`` that show it again, one list per command.
     :param evidence: a small table: header and rows.
     :param note: what callers must know; no remark on the subject.
+    :param lines: what shows it, where no array does; then there are no tables.
     """
 
     experiment: str
@@ -40,6 +41,7 @@ class Finding:
     evidence: tuple[tuple[str, ...], ...] = ()
     arches: tuple[str, ...] = ()
     note: bool = False
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ def review(subject: Subject, only: Iterable[str] = (), advance: Callable[[], Non
     for name in only:
         if name not in names:
             raise InputError(f"unknown experiment '{name}'; known: {', '.join(names)}")
-    chosen = [it for it in EXPERIMENTS if (not only or it.name in only) and (subject.walker or it.name != "contract")]
+    left_out = {"contract"} if not subject.walker else set()
+    left_out |= {"overlap"} if subject.overlapping is None else set()
+    chosen = [it for it in EXPERIMENTS if (not only or it.name in only) and it.name not in left_out]
     found: list[Finding] = []
     unfinished: list[tuple[str, str, str]] = []
     for experiment in chosen:

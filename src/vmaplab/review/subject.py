@@ -58,6 +58,7 @@ class Subject:
     :param effort: the counter of :class:`Cost` that grows with what the scan does.
     :param most_pages: the longest array that it is given.
     :param restart: to be called when a kernel is no longer to be trusted.
+    :param overlapping: gives the object of an architecture in which calls can overlap; None where there is none.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Subject:
     effort: str = "pages_scanned"
     most_pages: int = 1 << 18
     restart: Callable[[], None] = lambda: None
+    overlapping: Callable[[str], Built] | None = None
     _tables: dict[tuple[str, bytes, Options, int], Table] = field(default_factory=dict)
 
     def arch(self, name: str) -> Arch:
@@ -110,7 +112,9 @@ def of_release(
     return Subject(name, as_it_has_them, boot, tuple(flips), ["--release", release.name], boot_args, given)
 
 
-def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> Subject:
+def of_objects(
+    built: list[Built], command: list[str], boot_args: str = "", overlapping: Callable[[str], Built] | None = None
+) -> Subject:
     """The kernel's own code, one object per architecture; boot arguments are what can be flipped."""
     from vmaplab.object.kernel import ObjectKernel
 
@@ -137,6 +141,7 @@ def of_objects(built: list[Built], command: list[str], boot_args: str = "") -> S
         effort="instructions",
         most_pages=1 << 15,
         restart=machines.clear,
+        overlapping=overlapping,
     )
 
 
