@@ -345,6 +345,12 @@ RACES = {
         source="mm/memory.c",
         scenario="vmap | vmap",
     ),
+    "block-not-looked-at-again": Bug(
+        "vb_alloc() does not look again, with the block's lock, whether a purge has taken the block meanwhile",
+        "\t\tif (vb->free < (1UL << order)) {\n\t\t\tspin_unlock(&vb->lock);\n\t\t\tcontinue;\n\t\t}\n\n\t\tpages_off",
+        "\t\tpages_off",
+        scenario="vm_map_ram, in a fragmented block | vm_unmap_aliases",
+    ),
     "table-published-early": Bug(
         "__pte_alloc_kernel() has no smp_wmb() between the zeroing of a table and the entry that leads to it",
         "\tif (likely(pmd_none(*pmd))) {\t/* Has another populated it ? */\n\t\tsmp_wmb();"

@@ -243,7 +243,6 @@ class Explorer:
         if left not in ends.known:
             try:
                 kernel.finish()
-                kernel.seen()
                 ends.known[left] = outcome_of(kernel, bodies, played)
             except Undefined:
                 raise

@@ -644,6 +644,9 @@ class Overlap(ObjectKernel):
         self._rules.settled()
         rest.check_heap()
         self._rules.trees_hold()
+        for start, end in self.seen().cached[0]:
+            if address := cpu.call("vmaplab_free_within", start, end):
+                raise Violation(f"{address:#x} is free, and a TLB may still hold what was mapped there")
 
 
 class _Captured(Exception):  # noqa: N818 - no error: what is called is known

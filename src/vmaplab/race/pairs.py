@@ -99,8 +99,13 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vm_map_ram": Template("map_ram 0x120+1", "map_ram 0x130+4"),
         "vm_map_ram, a new block": Template("", "map_ram 0x140+4"),
         "vm_map_ram, a new block beside a fragmented one": Template(_fragmented(), "map_ram 0x1000+64"),
+        "vm_map_ram, in a fragmented block": Template(_fragmented(), "map_ram 0x1000+4"),
         "vm_unmap_ram": Template("map_ram 0x150+4; map_ram 0x160+4", "unmap_ram @0 4"),
         "vm_unmap_ram, the last": Template("map_ram 0x150+4", "unmap_ram @0 4"),
+        "vm_unmap_ram, the last of a full block": Template(
+            "; ".join([*["map_ram 0x400+64"] * 16, *(f"unmap_ram @{number} 64" for number in range(15))]),
+            "unmap_ram @15 64",
+        ),
         "ioremap": Template("", "ioremap 0x80000+2"),
         "iounmap": Template("ioremap 0x80000+2", "iounmap @0"),
         "a block where a table is": Template(
@@ -112,6 +117,8 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vm_area_map_pages": Template("area 8 flags=0x1000", "map_pages @0+1 0x170+2"),
         "vm_area_unmap_pages": Template("area 8 flags=0x1000; map_pages @0+1 0x170+2", "unmap_pages @0+1 2"),
         "vm_unmap_aliases": Template("vmap 0x180+4; vunmap @0", "aliases"),
+        "vm_unmap_aliases, of areas of CPU 0": Template("cpu 0; vmap 0x180+4; vunmap @1; cpu 1", "aliases"),
+        "vm_unmap_aliases, then a new block": Template("", "aliases; map_ram 0x1000+64"),
         "vm_unmap_aliases, a large area": Template(
             f"area {_POOLED + 1}; map @0 0x180+1 {arch.page_shift}; vunmap @0", "aliases"
         ),

@@ -122,6 +122,30 @@ unsigned long vmaplab_wrong_area(unsigned long *out)
 	return wrong;
 }
 
+/* An address of [@start, @end) that is free, to be given to the next who asks; 0 if there is none. */
+unsigned long vmaplab_free_within(unsigned long start, unsigned long end);
+
+static unsigned long within(struct list_head *areas, unsigned long start, unsigned long end)
+{
+	struct vmap_area *va;
+
+	list_for_each_entry(va, areas, list)
+		if (va->va_start < end && start < va->va_end)
+			return va->va_start > start ? va->va_start : start;
+	return 0;
+}
+unsigned long vmaplab_free_within(unsigned long start, unsigned long end)
+{
+	unsigned long found = within(&free_vmap_area_list, start, end);
+
+#ifdef TREE_HAS_VMAP_NODES
+	for (int node = 0; node < nr_vmap_nodes; node++)
+		for (int pool = 0; !found && pool < MAX_VA_SIZE_PAGES; pool++)
+			found = within(&vmap_nodes[node].pool[pool].head, start, end);
+#endif
+	return found;
+}
+
 void vmaplab_shrink(void);
 
 void vmaplab_shrink(void)
