@@ -353,6 +353,13 @@ def test_switches_at_any_instruction_find_nothing_that_those_that_matter_do_not(
 
 
 @needs_kernel
+@pytest.mark.parametrize("arch", targets.MAIN)
+def test_another_cpu_comes_between_two_times_that_a_lock_is_held(arch):
+    found = findings_of(explorer("locks_twice", arch=arch), " || vmap 0x100+6 || vmap 0x200+6")
+    assert [it for it in found if "what the calls return" in it.told and len(it.schedule) == 3]
+
+
+@needs_kernel
 def test_a_work_overlaps_the_call_that_has_queued_it():
     ours = explorer("counts_plainly")
     text = "vmalloc 2; vmalloc 2 || vfree_atomic @0; vfree_atomic @1 || aliases"

@@ -106,3 +106,21 @@ RACING(waits_for_nobody)
 		cpu_relax();
 	return vmap(pages, count, flags, prot);
 }
+
+/* What is read with the lock is out of date when the lock is taken again. */
+RACING(locks_twice)
+{
+	static DEFINE_SPINLOCK(lock);
+	static unsigned long used;
+	unsigned long before;
+
+	spin_lock(&lock);
+	before = used;
+	spin_unlock(&lock);
+	if (before + count > 8)
+		return NULL;
+	spin_lock(&lock);
+	used = before + count;
+	spin_unlock(&lock);
+	return vmap(pages, count, flags, prot);
+}

@@ -184,6 +184,7 @@ def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held
         when = rows[row, WHEN]
         if what == FLUSH:
             at = _slot(_TLB, number, keys, stamp, held)
+            held[at, 6 * cpu + 5] = 1
             for other in range(CPUS):
                 if other != cpu and held[at, 6 * other + 4]:
                     others |= i64(1) << other
@@ -197,7 +198,11 @@ def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held
         else:
             writes = what != READ
             if what == WRITE and tables[0] <= address < tables[1]:
-                held[_slot(_TLB, number, keys, stamp, held), 6 * cpu + 4] = 1
+                at = _slot(_TLB, number, keys, stamp, held)
+                held[at, 6 * cpu + 4] = 1
+                for other in range(CPUS):
+                    if other != cpu and held[at, 6 * other + 5] and rows[row, VALUE] == 0:
+                        others |= i64(1) << other
             size = rows[row, VALUE] if what in (ALLOC, FREE) else rows[row, WHAT] >> 16 & 0xFFFF
             for granule in range(address & -8, address + size, 8):
                 at = _slot(i64(granule), number, keys, stamp, held)

@@ -84,6 +84,7 @@ class Cpu:
     :param context: its registers, or None before its first call.
     :param done: instructions that it has executed.
     :param lock: the lock that it waits for, or 0; ``place``: what the function that takes it returns to.
+    :param inside: whether it stands in what stands for locks; ``entered``: instructions that it had executed before.
     """
 
     number: int
@@ -91,6 +92,8 @@ class Cpu:
     done: int = 0
     lock: int = 0
     place: int = 0
+    inside: int = 0
+    entered: int = 0
 
 
 class Stepper(Emulator):
@@ -187,13 +190,14 @@ class Stepper(Emulator):
         uc, head = self._uc, self._touched
         uc.context_restore(cpu.context)
         head[_LEFT], head[_DONE], head[_CPU], head[_ON], head[_KEEP] = instructions, cpu.done, cpu.number, 1, keep
+        head[_INSIDE], head[_ENTERED] = cpu.inside, cpu.entered
         self._allow_blocks()
         self.now, self._waits = cpu, False
         try:
             self._enter(self.register(self.family.program_counter))
         finally:
             self.now = None
-            cpu.done = int(head[_DONE])
+            cpu.done, cpu.inside, cpu.entered = int(head[_DONE]), int(head[_INSIDE]), int(head[_ENTERED])
             head[_LEFT], head[_ON] = -1, 0
         uc.context_update(cpu.context)
         if self._waits:
@@ -255,7 +259,9 @@ def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
     head = carray(data, (_LOG,), np.int64)
     offset = np.int64(address) - head[_TEXT]
     kind = carray(data, (head[_KINDS] + offset + 1,), np.uint8)[head[_KINDS] + offset]
-    if head[_LEFT] == 0 and not kind & OURS:  # what stands for locks is not to be seen half done
+    if head[_LEFT] == 0 and not (
+        kind & OURS and head[_INSIDE]
+    ):  # before it is entered; what stands for locks is not to be seen half done
         stop(uc)
         return
     if kind & OURS:
