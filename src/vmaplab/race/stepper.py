@@ -259,9 +259,7 @@ def _on_instruction(uc: Any, address: int, _size: int, data: Any) -> None:
     head = carray(data, (_LOG,), np.int64)
     offset = np.int64(address) - head[_TEXT]
     kind = carray(data, (head[_KINDS] + offset + 1,), np.uint8)[head[_KINDS] + offset]
-    if head[_LEFT] == 0 and not (
-        kind & OURS and head[_INSIDE]
-    ):  # before it is entered; what stands for locks is not to be seen half done
+    if head[_LEFT] == 0 and not (kind & OURS and head[_INSIDE]):  # what stands for locks is not to be seen half done
         stop(uc)
         return
     if kind & OURS:
