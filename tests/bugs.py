@@ -366,6 +366,14 @@ RACES = {
         "\t\t\tpurge_vmap_node(&vmap_nodes[i].purge_work);\n\t\tflush_tlb_kernel_range(start, end);\n",
         scenario="vmap | vm_unmap_aliases, a large area",
     ),
+    "unmapped-after-it-is-given-back": Bug(
+        "free_unmap_vmap_area() hands an area to the purge before it unmaps it: the flush comes too early",
+        "\tvunmap_range_noflush(va->va_start, va->va_end);\n\tif (debug_pagealloc_enabled_static())\n"
+        "\t\tflush_tlb_kernel_range(va->va_start, va->va_end);\n\n\tfree_vmap_area_noflush(va);\n",
+        "\tunsigned long start = va->va_start, end = va->va_end;\n\n\tfree_vmap_area_noflush(va);\n"
+        "\tvunmap_range_noflush(start, end);\n",
+        scenario="vunmap | vm_unmap_aliases",
+    ),
     "helper-not-waited-for": Bug(
         "__purge_vmap_area_lazy() does not wait for the works that help it",
         "\t\t\t\tflush_work(&vn->purge_work);\n",

@@ -13,7 +13,6 @@ import pytest
 from bugs import RACES, seeded
 from object_support import SNIPPETS, needs_kernel
 from vmaplab import release as releases
-from vmaplab.cli.race import parse_schedule
 from vmaplab.errors import InputError
 from vmaplab.object import build, targets
 from vmaplab.object.family import ACQUIRES, ATOMIC, MARKED, RELEASES
@@ -22,11 +21,11 @@ from vmaplab.race.explore import Ends, Explorer, Finding, Tried
 from vmaplab.race.known import why_known
 from vmaplab.race.marks import bits_of
 from vmaplab.race.order import AFTER_FREE, AFTER_GRACE, AT_FREE, MIXED, PLAIN, PUBLISHED, UNSEEN, ZEROED, Order
-from vmaplab.race.overlap import Overlap, Played, Turn
+from vmaplab.race.overlap import Overlap, Played
 from vmaplab.race.pairs import all_pairs, drawn, parse_overlapping
 from vmaplab.race.points import Points
+from vmaplab.race.schedule import Turn, parse_schedule, schedule_text
 from vmaplab.race.stepper import ALLOC, BARRIER, DROP, FLUSH, FREE, RCU, READ, TAKE, WRITE
-from vmaplab.report.races import schedule_text
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TABLES = 1 << 30, 1 << 31
@@ -145,6 +144,8 @@ def test_a_switch_matters_before_what_another_cpu_also_touches():
     assert points(*locked) == [(0, 7, 1 << 1)]  # before the lock is asked for, not within
     assert points((0, FLUSH, WORD, 0), (1, WRITE, TABLES[0])) == [(0, 0, 1 << 1)]  # what may be in a TLB is mapped
     assert points((0, FLUSH, WORD, 0), (1, READ, TABLES[0]), (1, WRITE, WORD)) == []
+    assert points((0, WRITE, TABLES[0], 0), (1, FLUSH, WORD, 0)) == [(0, 0, 1 << 1)]  # cleared behind the flush
+    assert points((0, WRITE, TABLES[0], 8), (1, FLUSH, WORD, 0)) == []
 
 
 def test_a_store_can_come_late_up_to_the_next_barrier_or_release():

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,30 +15,8 @@ from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
     from vmaplab.object.build import Built
-    from vmaplab.race.overlap import Schedule
 
 MOST_CALLS, MOST_PREEMPTIONS = 8, 4
-
-
-def parse_schedule(text: str) -> Schedule:
-    """``0:300/20,1,0``: CPU 0 executes 300 instructions, CPU 1 its calls, CPU 0 the rest; what instruction 20, counted
-    from 0, stored is not seen by CPU 1.
-
-    :raises InputError: if it does not look like that.
-    """
-    from vmaplab.race.overlap import Turn
-
-    parts = [re.fullmatch(r"\s*(\d+)(?::(\d+)((?:/\d+)*))?\s*", part) for part in text.split(",")]
-    found = [
-        Turn(int(part[1]), int(part[2] or -1), tuple(map(int, (part[3] or "").split("/")[1:])))
-        for part in parts
-        if part
-    ]
-    if len(found) < len(parts):
-        raise InputError(
-            f"schedule '{text}': write CPUs with commas, each with how many instructions it executes: 0:300,1,0"
-        )
-    return tuple(found)
 
 
 def race(
@@ -59,6 +36,7 @@ def race(
     from vmaplab.race.campaign import MOST, RacePlan, campaign, one
     from vmaplab.race.overlap import WORKERS
     from vmaplab.race.pairs import parse_overlapping
+    from vmaplab.race.schedule import parse_schedule, schedule_text
     from vmaplab.race.stepper import CPUS
     from vmaplab.release import of_version
     from vmaplab.report import races
@@ -96,7 +74,7 @@ def race(
                     "--scenario",
                     str(shown.overlapping),
                     "--schedule",
-                    races.schedule_text(shown.finding.schedule),
+                    schedule_text(shown.finding.schedule),
                 ]
             )
             for shown in verdict.shown

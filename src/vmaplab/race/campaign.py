@@ -17,8 +17,9 @@ from vmaplab.errors import InputError, KernelFault, Unprovided, Violation, VmapE
 from vmaplab.object.build import Built
 from vmaplab.race.explore import Explorer, Finding, Tried
 from vmaplab.race.known import why_known
-from vmaplab.race.overlap import Lowered, Overlap, Schedule, unknown
+from vmaplab.race.overlap import Lowered, Overlap, unknown
 from vmaplab.race.pairs import Overlapping, all_pairs, drawn
+from vmaplab.race.schedule import Schedule
 from vmaplab.release import of_version
 
 SCHEDULES = 40
@@ -74,6 +75,13 @@ class Shown:
     known: str = ""
     also: int = 0
     stacks: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """The finding in one line, and the calls that show it."""
+        race = self.finding.race
+        what = f"{race.what} {race.memory}" if race else self.finding.told
+        also = f", and {self.also} more" if self.also else ""
+        return f"{what} ({self.name}{also})" if self.name else what
 
 
 @dataclass

@@ -17,8 +17,9 @@ from vmaplab.errors import KernelFault, Undefined, Violation
 from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.judge import Outcome, outcome_of
 from vmaplab.race.order import Order
-from vmaplab.race.overlap import Lowered, Overlap, Played, Schedule, Turn
+from vmaplab.race.overlap import Lowered, Overlap, Played
 from vmaplab.race.points import Points
+from vmaplab.race.schedule import Schedule, Turn
 from vmaplab.race.stepper import ADDRESS, DROP, ROOM_ROWS, WHAT, WHEN
 from vmaplab.race.tell import Race, Teller, general
 from vmaplab.trace import Ints, signed
@@ -166,9 +167,6 @@ class Explorer:
             its, start = stops[segment.cpu], segment.start
             known = parted.setdefault((before, segment.cpu), set())
             for when, others, late in its[bisect_left(its, (start + 1,)) : bisect_left(its, (segment.end,))]:
-                if (when, ~others, late) in known:  # all of them
-                    continue
-                known.add((when, ~others, late))
                 for other in last:
                     if others >> other & 1 and (when, other, late) not in known and when > ready.get(other, -1):
                         known.add((when, other, late))

@@ -14,9 +14,10 @@ is not written plainly any more without a lock: whoever finds it may read that a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmaplab._jit import jit
 from vmaplab.object.family import ATOMIC, MARKED, RELEASES
@@ -55,6 +56,24 @@ _MOST = 64
 _WAYS = 4  # plain read, marked read, plain write, marked write
 
 
+class _Room(NamedTuple):
+    """What is known of each slot in a log.
+
+    :param key: of the slot; ``stamp``: the number of the log that took it.
+    :param last: per CPU the last row of each way of access, or -1.
+    :param clocks: what a release told; ``shared``: what those told that shared a lock.
+    :param freed: the row that freed the memory, or -1; ``made``: that allocated it.
+    """
+
+    key: Ints
+    stamp: Ints
+    last: NDArray[np.int32]
+    clocks: NDArray[np.int32]
+    shared: NDArray[np.int32]
+    freed: NDArray[np.int32]
+    made: NDArray[np.int32]
+
+
 class Order:
     """Looks at logs; keeps its room from one to the next.
 
@@ -65,56 +84,35 @@ class Order:
     def __init__(self, tables: tuple[int, int], in_order: bool) -> None:
         self._in_order = in_order
         self._tables = np.array(tables, dtype=np.uint64).view(np.int64)
-        self._key = np.zeros(SLOTS, dtype=np.int64)
-        self._stamp = np.zeros(SLOTS, dtype=np.int64)
-        self._last = np.zeros((SLOTS, CPUS * _WAYS), dtype=np.int32)
-        self._clocks = np.zeros((SLOTS, CPUS), dtype=np.int32)
-        self._shared = np.zeros((SLOTS, CPUS), dtype=np.int32)
-        self._freed = np.zeros(SLOTS, dtype=np.int32)
-        self._made = np.zeros(SLOTS, dtype=np.int32)
+        self._room = _Room(
+            key=np.zeros(SLOTS, dtype=np.int64),
+            stamp=np.zeros(SLOTS, dtype=np.int64),
+            last=np.zeros((SLOTS, CPUS * _WAYS), dtype=np.int32),
+            clocks=np.zeros((SLOTS, CPUS), dtype=np.int32),
+            shared=np.zeros((SLOTS, CPUS), dtype=np.int32),
+            freed=np.zeros(SLOTS, dtype=np.int32),
+            made=np.zeros(SLOTS, dtype=np.int32),
+        )
         self._out = np.zeros((_MOST, 3), dtype=np.int64)
         self._number = 0
 
     def look(self, rows: Ints) -> Ints:
         """What is wrong with ``rows``, once for each pair of instructions: shape (n, 3), kind and two rows."""
         self._number += 1
-        found = _look(
-            rows,
-            self._tables,
-            self._in_order,
-            i64(self._number),
-            self._key,
-            self._stamp,
-            self._last,
-            self._clocks,
-            self._shared,
-            self._freed,
-            self._made,
-            self._out,
-        )
+        found = _look(rows, self._tables, self._in_order, i64(self._number), self._room, self._out)
         return self._out[:found].copy()
 
 
 @jit
-def _slot(
-    key: i64,
-    number: i64,
-    keys: Ints,
-    stamp: Ints,
-    last: Any,
-    clocks: Any,
-    shared: Any,
-    freed: Any,
-    made: Any,
-) -> i64:
+def _slot(key: i64, number: i64, room: _Room) -> i64:
     """Where what is known of ``key`` is."""
-    at, is_new = slot(key, number, keys, stamp)
+    at, is_new = slot(key, number, room.key, room.stamp)
     if is_new:
-        last[at, :] = -1
-        clocks[at, :] = 0
-        shared[at, :] = 0
-        freed[at] = -1
-        made[at] = -1
+        room.last[at, :] = -1
+        room.clocks[at, :] = 0
+        room.shared[at, :] = 0
+        room.freed[at] = -1
+        room.made[at] = -1
     return at
 
 
@@ -137,20 +135,8 @@ def _tell(out: Ints, found: i64, rows: Ints, kind: i64, first: i64, second: i64)
 
 
 @jit
-def _look(
-    rows: Ints,
-    tables: Ints,
-    in_order: bool,
-    number: i64,
-    keys: Ints,
-    stamp: Ints,
-    last: Any,
-    clocks: Any,
-    shared: Any,
-    freed: Any,
-    made: Any,
-    out: Ints,
-) -> i64:
+def _look(rows: Ints, tables: Ints, in_order: bool, number: i64, room: _Room, out: Ints) -> i64:
+    last, clocks, shared, freed, made = room.last, room.clocks, room.shared, room.freed, room.made
     now = np.zeros((CPUS, CPUS), dtype=np.int32)
     before_barrier = np.zeros((CPUS, CPUS), dtype=np.int32)
     epoch = np.zeros(len(rows), dtype=np.int32)
@@ -170,7 +156,7 @@ def _look(
         if what in (TAKE, DROP):
             held[cpu] += 1 if what == TAKE else -1
             shares = address & 1
-            at = _slot(~(address & -2), number, keys, stamp, last, clocks, shared, freed, made)
+            at = _slot(~(address & -2), number, room)
             for other in range(CPUS):
                 if what == TAKE:
                     now[cpu, other] = max(now[cpu, other], clocks[at, other])
@@ -196,7 +182,7 @@ def _look(
         if what in (ALLOC, FREE):
             first = address & -8
             for granule in range(first, address + rows[row, VALUE], 8):
-                at = _slot(i64(granule), number, keys, stamp, last, clocks, shared, freed, made)
+                at = _slot(i64(granule), number, room)
                 if what == ALLOC:
                     freed[at] = -1
                     made[at] = row
@@ -217,7 +203,7 @@ def _look(
         marked = bits & MARKED != 0 or in_table
         way = (2 if what == WRITE else 0) + (1 if marked else 0)
         for granule in range(address & -8, address + size, 8):
-            at = _slot(i64(granule), number, keys, stamp, last, clocks, shared, freed, made)
+            at = _slot(i64(granule), number, room)
             if freed[at] >= 0:
                 grace = rows[freed[at], WHAT] >> 8 & 0xFF == i64(AFTER_GRACE)
                 if not (grace and 0 <= section[cpu] < freed[at]):
@@ -258,7 +244,7 @@ def _look(
                 if releases:
                     now[cpu, cpu] += 1
         if what == WRITE and bits & RELEASES and not in_table and size == 8:
-            at = _slot(rows[row, VALUE] & -8, number, keys, stamp, last, clocks, shared, freed, made)
+            at = _slot(rows[row, VALUE] & -8, number, room)
             if made[at] >= 0 and published[made[at]] < 0:
                 published[made[at]] = row
     return found

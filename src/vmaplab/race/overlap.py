@@ -26,6 +26,7 @@ from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pages.heap import Buddy
 from vmaplab.race.digest import digest
 from vmaplab.race.order import AFTER_GRACE, ZEROED
+from vmaplab.race.schedule import Schedule, Turn
 from vmaplab.race.stepper import (
     ADDRESS,
     ALLOC,
@@ -56,24 +57,6 @@ _KEPT_WALKS = 64
 _PATIENCE = 1 << 20  # instructions after which another CPU gets the turn: this one may wait for what that does
 _MOST_YIELDS = 8
 _BLOCKS = 1 << 20  # that calls which overlap can take at a stretch: they are short
-
-
-class Turn(NamedTuple):
-    """What one CPU executes before another goes on.
-
-    :param cpu: its number.
-    :param instructions: how many, or -1 for all of its calls.
-    :param late: which of them store what the others see only once this CPU goes on, counted from 0; a store that a
-        barrier or a release follows is seen in any case.
-    """
-
-    cpu: int
-    instructions: int = -1
-    late: tuple[int, ...] = ()
-
-
-Schedule = tuple[Turn, ...]
-"""Who runs when. Who is not named, or has to wait, runs when the rest is over."""
 
 
 class Lowered(NamedTuple):

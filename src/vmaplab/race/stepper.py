@@ -216,26 +216,26 @@ class Stepper(Emulator):
     def note(self, kind: int, address: int, size: int) -> None:
         """Add to the log what is being answered: that memory was allocated or freed, or a TLB flushed."""
         head = self._touched
-        row = int(head[_ROWS])
-        if head[_ON] and row < ROOM_ROWS:
-            at = _LOG + COLUMNS * row
-            what = kind | int(head[_CPU]) << 32
+        if head[_ON]:
             when = head[_ENTERED] if head[_INSIDE] else head[_DONE] - 1  # before the call
-            head[at : at + COLUMNS] = what, head[_AT], signed(address), when, size, 0
-            head[_ROWS] += 1
+            self._add_row(kind | int(head[_CPU]) << 32, head[_AT], signed(address), when, size)
 
     def note_order(self, cpu: int, what: int, done: int) -> None:
         """Add to the log that ``cpu`` comes after who has noted the same ``what``, as one who takes the same lock.
 
         :param done: instructions that it has executed.
         """
-        head = self._touched
         for kind in (TAKE, DROP):
-            row = int(head[_ROWS])
-            if row < ROOM_ROWS:
-                at = _LOG + COLUMNS * row
-                head[at : at + COLUMNS] = kind | cpu << 32, 0, signed(what), done, done, 0
-                head[_ROWS] += 1
+            self._add_row(kind | cpu << 32, 0, signed(what), done, done)
+
+    def _add_row(self, *row: int) -> None:
+        """A row of the log, but OLD, if there is room for it."""
+        head = self._touched
+        number = int(head[_ROWS])
+        if number < ROOM_ROWS:
+            at = _LOG + COLUMNS * number
+            head[at : at + COLUMNS] = *row, 0
+            head[_ROWS] += 1
 
     @property
     def done(self) -> int:

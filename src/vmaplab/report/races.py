@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from vmaplab.race.schedule import schedule_text
 from vmaplab.report.text import Output, new_table, print_table
 
 if TYPE_CHECKING:
     from vmaplab.race.campaign import RaceVerdict, Shown
-    from vmaplab.race.overlap import Schedule
 
 
 def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], most: int) -> None:
@@ -31,7 +31,7 @@ def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], mos
     for verdict, command in zip(verdicts, commands, strict=True):
         arch = verdict.plan.built.target.arch
         for shown in verdict.new[:most]:
-            print(f"\n{arch}: {told(shown)}")
+            print(f"\n{arch}: {shown}")
             for who, places in shown.stacks:
                 print(f"  {who} in {places[0] if places else '?'}")
                 for place in places[1:]:
@@ -57,22 +57,6 @@ def print_races(verdicts: list[RaceVerdict], commands: list[dict[str, str]], mos
                 untried.setdefault(f"{what}: {first}{more}: {why}", []).append(verdict.plan.built.target.arch)
     for text, arches in untried.items():
         print(f"{', '.join(arches)}: {text}")
-
-
-def told(shown: Shown) -> str:
-    """A finding in one line, and the calls that show it."""
-    finding = shown.finding
-    what = f"{finding.race.what} {finding.race.memory}" if finding.race else finding.told
-    calls = f" ({shown.name}" if shown.name else ""
-    also = f", and {shown.also} more)" if shown.also and calls else ")" if calls else ""
-    return what + calls + also
-
-
-def schedule_text(schedule: Schedule) -> str:
-    """A schedule as :func:`parse_schedule` reads it."""
-    return ",".join(
-        f"{cpu}:{count}" + "".join(f"/{at}" for at in late) if count >= 0 else str(cpu) for cpu, count, late in schedule
-    )
 
 
 def races(verdicts: list[RaceVerdict], commands: list[dict[str, str]]) -> list[dict[str, Any]]:

@@ -22,9 +22,7 @@ def review(subject: Subject, only: Iterable[str] = (), advance: Callable[[], Non
     for name in only:
         if name not in names:
             raise InputError(f"unknown experiment '{name}'; known: {', '.join(names)}")
-    left_out = {"contract"} if not subject.walker else set()
-    left_out |= {"overlap"} if subject.overlapping is None else set()
-    chosen = [it for it in EXPERIMENTS if (not only or it.name in only) and it.name not in left_out]
+    chosen = [it for it in EXPERIMENTS if (not only or it.name in only) and it.of(subject)]
     found: list[Finding] = []
     unfinished: list[tuple[str, str, str]] = []
     for experiment in chosen:

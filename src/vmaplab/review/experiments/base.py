@@ -31,12 +31,14 @@ class Experiment(NamedTuple):
     """A question, and how it is asked of one subject on one architecture.
 
     :param place: where it stands among the others.
+    :param of: whether it can be asked of a subject.
     """
 
     place: int
     name: str
     question: str
     ask: Callable[[Subject, str], Iterator[Finding]]
+    of: Callable[[Subject], bool] = lambda subject: True
 
 
 def best_table(arch: Arch, pfns: Pfns, addr: int) -> Table:

@@ -107,4 +107,4 @@ def _frames(table: Table, arch: Arch) -> Pfns:
     return found
 
 
-EXPERIMENT = Experiment(8, "contract", "what may the walker be given?", contract)
+EXPERIMENT = Experiment(8, "contract", "what may the walker be given?", contract, of=lambda subject: subject.walker)

@@ -21,8 +21,8 @@ def overlap(subject: Subject, arch: str) -> Iterator[Finding]:
     from vmaplab.check.plan import lacked_by
     from vmaplab.object import targets
     from vmaplab.race.campaign import RacePlan, campaign
+    from vmaplab.race.schedule import schedule_text
     from vmaplab.release import of_version
-    from vmaplab.report.races import schedule_text, told
 
     assert subject.overlapping is not None
     family = targets.get(arch).family
@@ -39,7 +39,7 @@ def overlap(subject: Subject, arch: str) -> Iterator[Finding]:
         yield Finding(
             "overlap",
             shown.finding.kind,
-            told(shown),
+            str(shown),
             arch,
             np.zeros(0, dtype=np.uint64),
             nothing,
@@ -61,4 +61,5 @@ EXPERIMENT = Experiment(
         "each family; boot arguments are left out)"
     ),
     overlap,
+    of=lambda subject: subject.overlapping is not None,
 )
