@@ -37,9 +37,10 @@ calls: .venv/.ready kernel-tools
 	$(PYTHON) -m vmaplab.cli check --arch $(SEQUENCED) --calls 50 --cases 5000 --seed $(SEED) --cpus 4
 SEQUENCED := arm64-4k,x86_64,riscv64-sv48
 
-# All pairs of calls with two preemptions, and random schedules of four calls.
+# All pairs of calls with one preemption, some with two, and random schedules of four calls.
 races: .venv/.ready kernel-tools
-	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED) --preemptions 2
+	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED)
+	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED) --preemptions 2 --cases 200 --seed $(SEED)
 	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED) --calls 4 --cases 1000 --seed $(SEED)
 
 # Kernel trees on each of the eight formats: one table, put into docs/trees.md. Debian's 6.1 and 6.12, or TREES="DIR DIR".

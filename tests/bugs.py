@@ -394,6 +394,28 @@ RACES = {
         "\tinsert_vmap_area(va, &vn->lazy.root, &vn->lazy.head);\n",
         scenario="vunmap | vm_unmap_aliases",
     ),
+    "full-block-without-queue-lock": Bug(
+        "vb_alloc() takes a block that is full out of its queue without the queue's lock",
+        "\t\t\tspin_lock(&vbq->lock);\n\t\t\tlist_del_rcu(&vb->free_list);\n\t\t\tspin_unlock(&vbq->lock);\n\t\t}\n\n"
+        "\t\tspin_unlock(&vb->lock);",
+        "\t\t\tlist_del_rcu(&vb->free_list);\n\t\t}\n\n\t\tspin_unlock(&vb->lock);",
+        scenario="vm_map_ram, the last of a block beside a fragmented one | vm_unmap_aliases",
+    ),
+    "flush-behind-purge-lock": Bug(
+        "_vm_unmap_aliases() releases vmap_purge_lock, and flushes then",
+        "\t\tflush_tlb_kernel_range(start, end);\n\tmutex_unlock(&vmap_purge_lock);\n}\n\n/**",
+        "\t\tflush++;\n\tmutex_unlock(&vmap_purge_lock);\n\tif (flush > 1)\n"
+        "\t\tflush_tlb_kernel_range(start, end);\n}\n\n/**",
+        scenario="vm_unmap_aliases, a block in use | vm_unmap_aliases, a block in use",
+    ),
+    "area-found-under-another-lock": Bug(
+        "find_vmap_area() takes the lock of the first node it looks at for all of them",
+        "\t\tspin_lock(&vn->busy.lock);\n\t\tva = __find_vmap_area(addr, &vn->busy.root);\n"
+        "\t\tspin_unlock(&vn->busy.lock);\n\n\t\tif (va)\n\t\t\treturn va;",
+        "\t\tspin_lock(&vmap_nodes[j].busy.lock);\n\t\tva = __find_vmap_area(addr, &vn->busy.root);\n"
+        "\t\tspin_unlock(&vmap_nodes[j].busy.lock);\n\n\t\tif (va)\n\t\t\treturn va;",
+        scenario="vmap | remap_vmalloc_range_partial, behind the first zone",
+    ),
 }
 """The same for ``vmaplab check --race``; ``scenario`` names a pair of calls that shows it."""
 

@@ -49,9 +49,13 @@ def check_command(
     ] = None,
     cases: Annotated[
         int | None,
-        typer.Option("--cases", min=1, help="Random scenarios per architecture. Default: 2000; with --faults 20."),
+        typer.Option(
+            "--cases",
+            min=1,
+            help="Random scenarios per architecture. Default: 2000; with --faults 20; with --race all pairs.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Which scenarios.")] = 1,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Which scenarios. Default: 1.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes. Default: one per CPU.")] = None,
     config: KernelConfig = None,
     snippet: Snippet = None,
@@ -79,7 +83,9 @@ def check_command(
             "--race", help="Let each pair of calls overlap on two CPUs, under all schedules with few preemptions."
         ),
     ] = False,
-    preemptions: Annotated[int, typer.Option("--preemptions", min=0, help="With --race: of a schedule, at most.")] = 1,
+    preemptions: Annotated[
+        int | None, typer.Option("--preemptions", min=0, help="With --race: of a schedule, at most. Default: 1.")
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option("--schedule", metavar="CPU:N,...", help="With --race and --scenario: this one, e.g. '0:300,1,0'."),
@@ -113,8 +119,9 @@ def check_command(
         built = build_all(names, tree, config, snippet, call)
         overlap(built, options, scenario, schedule, preemptions, calls, cases, seed, jobs, as_json)
         return
-    if schedule:
-        raise InputError("--schedule is for calls that overlap; say --race")
+    if schedule or preemptions is not None:
+        raise InputError("--schedule and --preemptions are for calls that overlap; say --race")
+    seed = 1 if seed is None else seed
     if calls and call and not race:
         raise InputError("--calls makes calls of all kinds; leave out --call")
     built = build_all(names, tree, config, snippet, call)

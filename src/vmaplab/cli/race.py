@@ -24,10 +24,10 @@ def race(
     options: list[str],
     scenario: str | None,
     schedule: str | None,
-    preemptions: int,
+    preemptions: int | None,
     calls: int,
     cases: int | None,
-    seed: int,
+    seed: int | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -43,10 +43,16 @@ def race(
 
     if calls and not 2 <= calls <= MOST_CALLS:
         raise InputError(f"--race lets 2 to {MOST_CALLS} calls overlap, not {calls}")
-    if not 0 <= preemptions <= MOST_PREEMPTIONS:
+    if preemptions is not None and not 0 <= preemptions <= MOST_PREEMPTIONS:
         raise InputError(f"--preemptions goes from 0 to {MOST_PREEMPTIONS}")
-    if schedule and not scenario:
+    if schedule and scenario is None:
         raise InputError("--schedule is of one scenario; say --scenario 'SETUP || CALLS OF CPU 0 || CALLS OF CPU 1'")
+    if scenario is not None and (calls or cases or seed is not None):
+        raise InputError("--calls, --cases and --seed draw calls, and --scenario gives them; leave out one")
+    if seed is not None and scenario is None and calls < 3 and not cases:
+        raise InputError("--seed says which pairs --cases draws, or which scenarios --calls; add one of them")
+    if preemptions is not None and (calls > 2 or schedule):
+        raise InputError("--preemptions is for all schedules of given calls; leave out --calls or --schedule")
     given = None if scenario is None else parse_overlapping(scenario)
     order = None if schedule is None else parse_schedule(schedule)
     if given and order and max(turn.cpu for turn in order) >= min(len(given.bodies) + WORKERS, CPUS):
@@ -54,10 +60,11 @@ def race(
             f"schedule '{schedule}': the scenario has calls for {len(given.bodies)} CPUs, from 0 on, and works for "
             f"{min(WORKERS, CPUS - len(given.bodies))} more"
         )
+    most = 1 if preemptions is None else preemptions
     plans = []
     for ours in built:
         without = lacked_by(ours, of_version(ours.version))
-        plans.append(RacePlan(ours, preemptions, calls or 2, cases or 200, seed, without))
+        plans.append(RacePlan(ours, most, calls or 2, cases or 0, 1 if seed is None else seed, without))
     if given:
         verdicts = [one(plan, given, order) for plan in plans]
     else:

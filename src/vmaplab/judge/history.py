@@ -34,6 +34,17 @@ class Spans:
     def __bool__(self) -> bool:
         return bool(self._spans)
 
+    @property
+    def first(self) -> int | None:
+        """The lowest address."""
+        return self._spans[0][0] if self._spans else None
+
+    def copy(self) -> Spans:
+        """Another one with the same addresses."""
+        other = Spans()
+        other._spans = list(self._spans)
+        return other
+
     def add(self, starts: U64, ends: U64) -> None:
         """Add ranges [start, end), in any order."""
         spans = sorted([*self._spans, *joined(starts, ends)])
@@ -129,8 +140,7 @@ class History:
         """Another one that has seen the same."""
         other = History.__new__(History)
         vars(other).update({name: value if name == "_form" else copy(value) for name, value in vars(self).items()})
-        other.stale = Spans()
-        other.stale._spans = list(self.stale._spans)
+        other.stale = self.stale.copy()
         return other
 
     @property

@@ -286,7 +286,7 @@ class Emulator:
 
     def place(self, address: int) -> str:
         """The function that calls what returns to ``address``, and file and line."""
-        return self.image.place(address - 1)
+        return self.image.place_in_source(address - 1)
 
     def object_at(self, address: int) -> str:
         """The variable that holds ``address``; "" if none does."""

@@ -25,6 +25,9 @@ def section_of(elf: ELFFile, name: str) -> Any:
     return section
 
 
+_INLINED = 256  # bytes of code that a header has at a stretch, at most
+
+
 class Image:
     """What is in an image.
 
@@ -118,6 +121,18 @@ class Image:
         name = self.symbol(address)[0] or f"{address:#x}"
         where = self.lines.at(address)
         return f"{name}() ({where})" if where else f"{name}()"
+
+    def place_in_source(self, address: int) -> str:
+        """The same; of code that a header has, the place closest before it, in the same function, that has it."""
+        found = self.place(address)
+        function, _, where = found.partition("(")
+        for before in range(address - 1, address - _INLINED, -1) if ".h:" in where else ():
+            name, _, where = (place := self.place(before)).partition("(")
+            if name != function:
+                break
+            if ".c:" in where:
+                return place
+        return found
 
     def stubs(self, start: int, end: int) -> dict[int, str]:
         """The symbols bound to addresses in [start, end)."""

@@ -19,9 +19,11 @@ from vmaplab.race.explore import Explorer, Finding, Tried
 from vmaplab.race.known import why_known
 from vmaplab.race.overlap import Lowered, Overlap, unknown
 from vmaplab.race.pairs import Overlapping, all_pairs, drawn
-from vmaplab.race.schedule import Schedule
+from vmaplab.race.schedule import Schedule, schedule_text
 from vmaplab.release import of_version
 
+CASES = 200
+"""Scenarios that are drawn."""
 SCHEDULES = 40
 """Random schedules of each drawn scenario."""
 MOST = 8
@@ -36,16 +38,17 @@ class RacePlan:
     :param built: the object, with CONFIG_SMP and CONFIG_PREEMPT.
     :param preemptions: of each schedule, at most.
     :param calls: 2: each pair of calls, all schedules; more: so many calls in drawn scenarios, random schedules.
-    :param cases: scenarios that are drawn, if ``calls`` is more than 2.
-    :param seed: of those.
+    :param cases: scenarios, or pairs of all, that are drawn; 0: all pairs.
+    :param seed: which.
     :param without: steps that the tree does not have.
-    :param calls_of: names of :func:`.templates`: only pairs that have one of them; all if empty.
+    :param calls_of: names of :func:`.templates`: only pairs that have one of them, each set up on its own CPU; all if
+        empty.
     """
 
     built: Built
     preemptions: int = 1
     calls: int = 2
-    cases: int = 200
+    cases: int = 0
     seed: int = 1
     without: frozenset[str] = frozenset()
     calls_of: tuple[str, ...] = ()
@@ -55,9 +58,14 @@ class RacePlan:
         """What is tried, by name."""
         arch = of_version(self.built.version).on(self.built.target.arch)
         if self.calls == 2:
-            pairs = all_pairs(arch, self.without)
-            return [one for one in pairs if not self.calls_of or {*one[0].split(" | ")} & {*self.calls_of}]
-        return list(drawn(arch, self.calls, self.cases, self.seed, self.without))
+            pairs = list(all_pairs(arch, self.without, apart=bool(self.calls_of)))
+            if self.calls_of:
+                pairs = [one for one in pairs if {*one[0].split(" | ")} & {*self.calls_of}]
+            if 0 < self.cases < len(pairs):
+                at = sorted(random.Random(self.seed).sample(range(len(pairs)), self.cases))
+                pairs = [pairs[number] for number in at]
+            return pairs
+        return list(drawn(arch, self.calls, self.cases or CASES, self.seed, self.without))
 
 
 @dataclass
@@ -170,13 +178,19 @@ def campaign(plan: RacePlan, jobs: int | None, advance: Callable[[], None]) -> R
 
 
 def one(plan: RacePlan, overlapping: Overlapping, schedule: Schedule | None) -> RaceVerdict:
-    """Try one scenario: all its schedules, or the one that is given."""
+    """Try one scenario: all its schedules, or the one that is given.
+
+    :raises InputError: if that one cannot be followed.
+    """
     verdict = RaceVerdict(plan, 1)
     explorer = Explorer(Overlap(plan.built, max(2, len(overlapping.bodies))))
     moment, bodies = set_up(explorer.kernel, overlapping)
     if schedule is None:
         tried = explorer.explore(moment, bodies, plan.preemptions)
     else:
+        explorer.kernel.go_back(moment)
+        if astray := explorer.kernel.play(bodies, schedule).astray:
+            raise InputError(f"the schedule '{schedule_text(schedule)}' cannot be followed: {astray}")
         tried = explorer.replay(moment, bodies, schedule)
     verdict.schedules, verdict.exhausted = tried.schedules, int(tried.exhausted and not tried.undefined)
     if tried.undefined:

@@ -16,6 +16,7 @@ import numpy as np
 from vmaplab.errors import KernelFault, Undefined, Violation
 from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.judge import Outcome, outcome_of
+from vmaplab.race.locks import LockOrder
 from vmaplab.race.order import Order
 from vmaplab.race.overlap import Lowered, Overlap, Played
 from vmaplab.race.points import Points
@@ -87,6 +88,7 @@ class Explorer:
         self.teller = Teller(kernel)
         start = kernel._rest.virt_of(kernel.arch.table_base)
         self._order = Order((start, start + TABLE_BYTES), kernel.built.target.family.stores_in_order)
+        self._locks = LockOrder()
         self._points = Points((start, start + TABLE_BYTES))
 
     def explore(
@@ -103,6 +105,7 @@ class Explorer:
         :param ends: is told how they end.
         """
         tried = Tried()
+        self._locks.forget()
         ends = ends or Ends()
         todo = deque(_orders(bodies))
         serial = len(todo)
@@ -123,6 +126,7 @@ class Explorer:
     ) -> Tried:
         """``runs`` random schedules with ``depth`` switches at random places: PCT (Burckhardt and others, 2010)."""
         tried = Tried(exhausted=False)
+        self._locks.forget()
         ends = Ends()
         lengths: dict[int, int] = {}
         for way in _orders(bodies):
@@ -208,6 +212,9 @@ class Explorer:
         for race in races:
             if race.key not in tried.findings:
                 tried.findings[race.key] = Finding(race.key, "", played.schedule, race)
+        for circle in self._locks.look(played.rows):
+            order = self.teller.lock_order(circle)
+            tried.findings.setdefault(general(order), Finding(general(order), order, played.schedule))
         told = played.fault
         if len(played.rows) == ROOM_ROWS:
             tried.undefined = f"a schedule has more than {ROOM_ROWS} accesses to memory, and the rest was not looked at"
@@ -235,13 +242,14 @@ class Explorer:
         """What the calls came to, or what is wrong with it. Schedules that leave the same are judged once."""
         kernel = self.kernel
         try:
-            left = kernel.standing(), kernel.seen().cached, tuple(map(tuple, played.results))
+            left = kernel.standing(), kernel.seen(played.calls).cached, tuple(map(tuple, played.results))
         except Violation as error:
             return str(error)
         if left not in ends.known:
             try:
-                kernel.finish()
+                seen = kernel.finish(played.calls)
                 ends.known[left] = outcome_of(kernel, bodies, played)
+                kernel.purge(seen)
             except Undefined:
                 raise
             except (KernelFault, Violation) as fault:
@@ -254,6 +262,7 @@ class Explorer:
         ends = Ends()
         for way in _orders(bodies):
             self.run(moment, bodies, way, ends, Tried(), True)
+        self._locks.forget()
         self.run(moment, bodies, schedule, ends, tried)
         return tried
 
@@ -302,7 +311,7 @@ class Explorer:
 
 def _dropped(rows: Ints, lock: int) -> int:
     """How many instructions the CPU of ``rows`` has executed when it drops ``lock``."""
-    found = np.flatnonzero((rows[:, WHAT] & 0xFF == DROP) & (rows[:, ADDRESS] & -2 == signed(lock) & -2))
+    found = np.flatnonzero((rows[:, WHAT] & 0xFF == DROP) & (rows[:, ADDRESS] & -4 == signed(lock) & -4))
     return int(rows[found[0], WHEN]) if len(found) else _NEVER
 
 

@@ -36,6 +36,7 @@ _MAKERS = r"vmap|__vmalloc_node_range(_noprof)?|__vmalloc_area_node.*|vmaplab_io
 _AREA = r"the object of \d+ bytes that __get_vm_area_node\S*\(\)"
 _LATER = "docs/kernel-differences.md, "
 _SHRINKER = _LATER + "the shrinker without vmap_purge_lock"
+_ALIASES = _LATER + "vm_unmap_aliases() beside a block that becomes empty"
 _PTDUMP = _LATER + "ptdump: the walk and the end of a table that a block replaces"
 
 KNOWN = (
@@ -56,6 +57,14 @@ KNOWN = (
         "vmalloc_dump_obj() reads an area that its maker is still filling in: it prints what was there before or after",
     ),
     Known(
+        r"vread_iter",
+        _MAKERS,
+        _AREA,
+        _ANY,
+        _ANY,
+        "vread_iter() reads the flags of an area that its maker is still filling in: it finds zeroes, or what is there",
+    ),
+    Known(
         _ANY,
         _ANY,
         r"new_vmalloc",
@@ -74,6 +83,14 @@ KNOWN = (
     # One reader's table that another frees: no lock before 6.12.y and 7.2 but on arm64, from 6.17 on.
     Known(r"ptdump_\w+|walk_p\w+_range", _ANY, r"a page table, ", r"(6\.18|6\.19|7\.\d)\..*", "x86|riscv", _PTDUMP),
     Known(r"ptdump_\w+\+0x[0-9a-f]+ reads from .*", r".*\bptdump\b.*", "", r"(6\.18|6\.19|7\.\d)\..*", _ANY, _PTDUMP),
+    Known(
+        r"the MMU of another CPU: vm_unmap_aliases\(\) returns, .* unmapped before it began",
+        r".*\|\|.*\bunmap_ram @\d+ 64\b.*\baliases\b.*|.*\|\|.*\baliases\b.* \|\| unmap_ram @\d+ 64",
+        "",
+        _ANY,
+        _ANY,
+        _ALIASES,
+    ),
     Known(
         r"decay_va_pool_node",
         r"decay_va_pool_node",

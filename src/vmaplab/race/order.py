@@ -156,7 +156,7 @@ def _look(rows: Ints, tables: Ints, in_order: bool, number: i64, room: _Room, ou
         if what in (TAKE, DROP):
             held[cpu] += 1 if what == TAKE else -1
             shares = address & 1
-            at = _slot(~(address & -2), number, room)
+            at = _slot(~(address & -4), number, room)
             for other in range(CPUS):
                 if what == TAKE:
                     now[cpu, other] = max(now[cpu, other], clocks[at, other])

@@ -13,7 +13,9 @@ import capstone
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab.calls.effects import Purges
 from vmaplab.calls.operation import Operation
+from vmaplab.calls.scenario import text_of
 from vmaplab.calls.table import Call, call_of, perform
 from vmaplab.errors import InputError, KernelFault, Undefined, Violation
 from vmaplab.judge import invariants
@@ -24,6 +26,7 @@ from vmaplab.object.emulator import PAGE, PER_CPU
 from vmaplab.object.family import ATOMIC, RELEASES
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pages.heap import Buddy
+from vmaplab.race import promises
 from vmaplab.race.digest import digest
 from vmaplab.race.order import AFTER_GRACE, ZEROED
 from vmaplab.race.schedule import Schedule, Turn
@@ -109,15 +112,19 @@ class Played:
 
     :param segments: who executed what.
     :param results: per CPU what its calls returned, as registers.
+    :param calls: each that has begun, and each work.
     :param finished: the CPUs that have made all their calls.
     :param fault: what the kernel did that no kernel may do, in words; "" if nothing.
+    :param astray: what of the schedule could not be followed, in words; "" if all was.
     :param rows: what was touched, a view that the next schedule writes over.
     """
 
     segments: list[Segment] = field(default_factory=list)
     results: list[list[int]] = field(default_factory=list)
+    calls: list[promises.Call] = field(default_factory=list)
     finished: set[int] = field(default_factory=set)
     fault: str = ""
+    astray: str = ""
     rows: Ints = field(default_factory=lambda: np.zeros((0, 5), dtype=np.int64))
 
     def ran(self, one: Segment) -> None:
@@ -261,7 +268,7 @@ class Overlap(ObjectKernel):
         self._walks: dict[bytes, tuple[NDArray[np.uint64], Ints]] = {}
         self._found: dict[tuple[int, tuple[int, ...]], int | None] = {}
         self._first_seen: History | None = None
-        self._seen: dict[bytes, History | Violation] = {}
+        self._seen: dict[Any, History | Violation] = {}
         self._calls: dict[int, int] = {}  # an instruction -> the one that follows it, if it is a call
         super().__init__(built, boot_args, cpus=cpus)
 
@@ -283,7 +290,7 @@ class Overlap(ObjectKernel):
         cpu.most_blocks = _BLOCKS
         self._held_count = cpu.view(cpu.image.address("vmaplab_held_count"), 8).view("<u8")
         self._held = cpu.view(cpu.image.address("vmaplab_held"), 32 * 64).view("<u8").reshape(-1, 4)
-        told = (cpu.image.address(f"vmaplab_told_{name}") for name in ("take", "drop", "rcu"))
+        told = (cpu.image.address(f"vmaplab_told_{name}") for name in ("from", "take", "drop", "rcu"))
         self._told = [cpu.view(address, 8).view("<u8") for address in told]
         cpu.take_log()
         self._kept = cpu.image_state(), rest.state(), cpu.view(rest.heap_start, rest.heap_used).copy()
@@ -310,7 +317,7 @@ class Overlap(ObjectKernel):
         finally:
             self._input, self._out, self._capturing = room, out, None
             self._forbid("")
-        raise InputError(f"'{step.call}' does not call the kernel")
+        raise InputError(f"'{text_of(step)}' does not call the kernel: {addr:#x} is no address for it")
 
     def _put(self, array: NDArray[np.uint64]) -> int:
         if self._capturing is None:
@@ -377,24 +384,25 @@ class Overlap(ObjectKernel):
         kept = [fields[name] for name in rest.changing if name not in ("buddy", "known")]
         return marshal.dumps([kept, cpu.warnings]), number, rest.taken_pages
 
-    def seen(self) -> History:
+    def seen(self, calls: Sequence[promises.Call] = ()) -> History:
         """What the page tables and their flushes have come to since the moment, and what a TLB may still hold.
 
         The TLB and the paging-structure cache of each CPU are filled at any time: they hold all that was ever to be
         had, until a flush. Schedules with the same stores and flushes are judged once.
 
+        :param calls: those that overlapped.
         :raises Violation: if a walker of another CPU may see what it must not.
         """
         assert self._first_seen is not None  # there was a moment
         rows = self._cpu.logged
-        rows = rows[rows[:, 0] < L_FLUSH_VMAP]
-        key = rows.tobytes()
+        purges = promises.owed(calls)
+        key = rows[rows[:, 0] < L_FLUSH_VMAP].tobytes(), purges
         if key not in self._seen:
             for old in list(self._seen)[: 1 - _KEPT_WALKS]:
                 del self._seen[old]
             try:
                 self._seen[key] = seen = self._first_seen.copy()
-                seen.follow(rows)
+                promises.follow(seen, rows, purges)
             except Violation as error:
                 self._seen[key] = Violation(f"the MMU of another CPU: {error}")
         known = self._seen[key]
@@ -416,7 +424,8 @@ class Overlap(ObjectKernel):
         plan = list(schedule)
         working = self._rest.working
         buffers: dict[int, list[Store]] = {}
-        yields = 0
+        yields = turns = 0
+        under_way: dict[int, promises.Call] = {}
         cpu.begin(trace)
 
         def start(one: Cpu) -> None:
@@ -444,12 +453,19 @@ class Overlap(ObjectKernel):
                 if not ready:
                     raise KernelFault(self._deadlock([cpus[it] for it in sorted(running)]))
                 turn = self._next(plan, ready)
+                turns += 1
                 number, count, late = turn
                 patience = _PATIENCE >> 5 if yields else _PATIENCE
                 patient = 0 <= count <= patience
                 one, row, before, begins = cpus[number], len(cpu.touched), cpus[number].done, number not in running
                 if begins:
                     work(one)
+                if number not in under_way:
+                    entry = None if number in working else bodies[number][len(played.results[number])].call
+                    purges = entry is not None and isinstance(entry.effect, Purges)
+                    name = entry.method if entry else ""
+                    under_way[number] = promises.Call(name, purges, turns, len(cpu.logged))
+                    played.calls.append(under_way[number])
                 for store in buffers.pop(number, ()):
                     cpu.view(store.address, store.size)[:] = store.new
                 try:
@@ -461,6 +477,8 @@ class Overlap(ObjectKernel):
                     self._drop(lambda address: self._look_up(address) is None)
                 if late and why is Stopped.SWITCHED and patient:
                     buffers[number], late = self._delay(row, before, late)
+                if lost := [at for at in turn.late if at not in late and at < one.done - before]:
+                    played.astray = f"instruction {lost[0]} of a turn of CPU {number} stores nothing that can come late"
                 played.ran(Segment(number, before, one.done, row, one.lock, late, begins))
                 if why is Stopped.SWITCHED and not patient:
                     yields += 1
@@ -471,10 +489,15 @@ class Overlap(ObjectKernel):
                     plan[:0] = [Turn(number, 37 * yields), *map(Turn, sorted(others)), rest]  # it may hold their lock
                 if len(played.segments) > _SWITCHES:
                     raise KernelFault(f"{_SWITCHES} switches and no end: the CPUs wait for each other")
+                if why is Stopped.RETURNED:
+                    call = under_way.pop(number)
+                    call.last, call.end = turns, len(cpu.logged)
                 if why is Stopped.RETURNED and number in working:
                     cpu.note_order(number, working.pop(number), one.done)
                     running.discard(number)
                     played.finished.add(number)
+                    if count > one.done - before:
+                        played.astray = f"the work of CPU {number} is over after {one.done - before} instructions"
                 elif why is Stopped.RETURNED:
                     played.results[number].append(cpu.register(cpu.family.result))
                     if len(played.results[number]) < len(bodies[number]):
@@ -486,6 +509,10 @@ class Overlap(ObjectKernel):
                     else:
                         running.discard(number)
                         played.finished.add(number)
+                        if count > one.done - before:
+                            played.astray = f"the calls of CPU {number} are over after {one.done} instructions in all"
+            if plan and not yields and not played.astray:
+                played.astray = f"CPU {plan[0].cpu} has nothing to run in one of its turns"
         except Undefined:
             raise
         except KernelFault as fault:
@@ -596,8 +623,9 @@ class Overlap(ObjectKernel):
                 frames.pop()
             elif calls[here] and following != calls[here]:
                 frames.append((here, calls[here]))
-        places = [executed[when]] if when < len(executed) else executed[-1:]
-        found = [self._cpu.image.place(one % (1 << 64)) for one in [*places, *(call for call, _ in reversed(frames))]]
+        last = min(when, len(executed) - 1)
+        found = [self._cpu.image.place_in_source(call % (1 << 64)) for call, _ in reversed(frames)]
+        found[:0] = [self._cpu.image.place_in_source(executed[last] % (1 << 64))] if executed else []
         while len(found) > 1 and found[0].endswith("()"):  # what stands for locks has no source of the kernel's
             del found[0]
         return found
@@ -613,9 +641,12 @@ class Overlap(ObjectKernel):
         name = image.object_at(start + offset)
         return f"{name} of CPU {number + 1}" if name else ""
 
-    def finish(self) -> None:
+    def finish(self, calls: Sequence[promises.Call] = ()) -> History:
         """Run what was queued, on CPU 0, and look at what has to hold when nothing is under way.
 
+        Returns what a TLB may still hold.
+
+        :param calls: those that overlapped.
         :raises KernelFault: if it does not hold; Violation, likewise.
         """
         cpu, rest = self._cpu, self._rest
@@ -627,9 +658,27 @@ class Overlap(ObjectKernel):
         self._rules.settled()
         rest.check_heap()
         self._rules.trees_hold()
-        for start, end in self.seen().cached[0]:
+        seen = self.seen(calls)
+        for start, end in seen.cached[0]:
             if address := cpu.call("vmaplab_free_within", start, end):
                 raise Violation(f"{address:#x} is free, and a TLB may still hold what was mapped there")
+        return seen
+
+    def purge(self, seen: History) -> None:
+        """Let vm_unmap_aliases() run when all is over: a TLB holds nothing then that was unmapped.
+
+        :param seen: from :meth:`finish`.
+        :raises Violation: if one may.
+        """
+        self._cpu.take_log()
+        self._cpu.call("vm_unmap_aliases")
+        rows = self._cpu.take_log()[0]
+        seen = seen.copy()
+        seen.follow(rows[rows[:, 0] < L_FLUSH_VMAP])
+        if (address := seen.stale.first) is not None:
+            raise Violation(
+                f"all is over, vm_unmap_aliases() returns, and a TLB may still hold what was mapped at {address:#x}"
+            )
 
 
 class _Captured(Exception):  # noqa: N818 - no error: what is called is known

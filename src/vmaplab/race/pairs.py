@@ -41,6 +41,8 @@ def parse_overlapping(text: str) -> Overlapping:
         raise InputError(
             "calls that overlap are written 'SETUP || CALLS OF CPU 0 || CALLS OF CPU 1'; SETUP may be empty"
         )
+    if empty := [number for number, part in enumerate(parts[1:]) if not part.strip()]:
+        raise InputError(f"CPU {empty[0]} has no calls; only what comes before the first '||' may be empty")
     counts = [len([step for step in re.split(r"[;\n]", re.sub(r"#.*", "", part)) if step.strip()]) for part in parts]
     scenario = parse(";".join(parts))
     if scenario.boot_args or scenario.total_pages:
@@ -89,6 +91,8 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vmap": Template("", "vmap 0x100+4"),
         "vmap, from a pool": Template("vmap 0x1a0+4; vunmap @0; aliases", "vmap 0x100+4"),
         "vunmap": Template("vmap 0x110+4", "vunmap @0"),
+        "vunmap, while another waits": Template("vmap 0x180+4; vmap 0x110+4; vunmap @0", "vunmap @1"),
+        "vunmap, then vmap": Template("vmap 0x110+4", "vunmap @0; vmap 0x100+4"),
         "vmalloc": Template("", "vmalloc 3"),
         "vzalloc": Template("", "vmalloc 2 by=vzalloc"),
         "vfree": Template("vmalloc 3", "vfree @0"),
@@ -100,6 +104,9 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vm_map_ram, a new block": Template("", "map_ram 0x140+4"),
         "vm_map_ram, a new block beside a fragmented one": Template(_fragmented(), "map_ram 0x1000+64"),
         "vm_map_ram, in a fragmented block": Template(_fragmented(), "map_ram 0x1000+4"),
+        "vm_map_ram, the last of a block beside a fragmented one": Template(
+            "; ".join([_fragmented(), *["map_ram 0x1000+64"] * 15]), "map_ram 0x1000+64"
+        ),
         "vm_unmap_ram": Template("map_ram 0x150+4; map_ram 0x160+4", "unmap_ram @0 4"),
         "vm_unmap_ram, the last": Template("map_ram 0x150+4", "unmap_ram @0 4"),
         "vm_unmap_ram, the last of a full block": Template(
@@ -117,15 +124,21 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vm_area_map_pages": Template("area 8 flags=0x1000", "map_pages @0+1 0x170+2"),
         "vm_area_unmap_pages": Template("area 8 flags=0x1000; map_pages @0+1 0x170+2", "unmap_pages @0+1 2"),
         "vm_unmap_aliases": Template("vmap 0x180+4; vunmap @0", "aliases"),
-        "vm_unmap_aliases, of areas of CPU 0": Template("cpu 0; vmap 0x180+4; vunmap @1; cpu 1", "aliases"),
+        "vm_unmap_aliases, then vmap": Template("vmap 0x180+4; vunmap @0", "aliases; vmap 0x100+4"),
         "vm_unmap_aliases, then a new block": Template("", "aliases; map_ram 0x1000+64"),
         "vm_unmap_aliases, a large area": Template(
             f"area {_POOLED + 1}; map @0 0x180+1 {arch.page_shift}; vunmap @0", "aliases"
         ),
         "vm_unmap_aliases, a fragmented block": Template("map_ram 0x150+4; unmap_ram @0 4", "aliases"),
+        "vm_unmap_aliases, a block in use": Template("map_ram 0x150+4; map_ram 0x160+4; unmap_ram @0 4", "aliases"),
         "the shrinker": Template("vmap 0x180+4; vunmap @0; aliases", "shrink"),
+        "the shrinker, while an area waits": Template(
+            "vmap 0x180+4; vmap 0x190+4; vunmap @0; aliases; vunmap @1", "shrink"
+        ),
+        "remap_vmalloc_range_partial, behind the first zone": Template("vmalloc 60 flags=0x8", "remap @0+17 1 0x0"),
         "vmallocinfo": Template("vmap 0x190+1", "info", True),
         "vread_iter": Template("vmap 0x190+1", "vread @0 1", True),
+        "vread_iter, where areas come and go": Template("", f"vread {arch.vmalloc_start:#x} 4"),
         "vmalloc_dump_obj": Template("vmap 0x190+1", "dump @0", True),
         "ptdump": Template("vmap 0x190+1", "ptdump", True),
     }
@@ -141,23 +154,27 @@ def _fragmented() -> str:
     return "; ".join([*mapped, *(f"unmap_ram @{number} 64" for number in range(count)), f"unmap_ram @{count} 4"])
 
 
-def overlapping(one: Template, other: Template) -> Overlapping:
-    """Both calls, each after what it needs on its own CPU; who only looks, looks at what is the other's."""
+def overlapping(one: Template, other: Template, on: tuple[int, int] = (0, 1)) -> Overlapping:
+    """Both calls on a CPU each, after what they need; who only looks, looks at what is the other's.
+
+    :param on: on which CPU that is done what each of them needs: a node's pool and its areas that wait, and a queue of
+        vmap blocks, are those of the CPU.
+    """
     setup: list[str] = []
     calls = []
     first: int | None = None
+    here = 0
     pairs = [(0, one, other), (1, other, one)]
     for cpu, mine, theirs in sorted(pairs, key=lambda it: it[1].reads):
         shares = mine.reads and first is not None and not theirs.reads and "@" in mine.call
         if shares:
             calls.append((cpu, mine.call.replace("@0", f"@{first}")))
             continue
-        if mine.setup and cpu:
-            setup.append("cpu 1")
+        if mine.setup and on[cpu] != here:
+            here = on[cpu]
+            setup.append(f"cpu {here}")
         base = len(setup)
         setup += [_moved(step, base) for step in mine.setup.split("; ") if step]
-        if mine.setup and cpu:
-            setup.append("cpu 0")
         calls.append((cpu, _moved(mine.call, base)))
         if "@0" in mine.call:
             first = base
@@ -169,15 +186,27 @@ def _moved(step: str, base: int) -> str:
     return re.sub(r"@(\d+)", lambda match: f"@{int(match[1]) + base}", step)
 
 
-def all_pairs(arch: Arch, without: frozenset[str] = frozenset()) -> Iterator[tuple[str, Overlapping]]:
-    """Each pair of calls, by name; without those whose steps a tree does not have."""
+def all_pairs(
+    arch: Arch, without: frozenset[str] = frozenset(), apart: bool = False
+) -> Iterator[tuple[str, Overlapping]]:
+    """Each pair of calls, by name: each set up on its own CPU, and both on one.
+
+    :param without: steps that a tree does not have: no pair has them.
+    :param apart: each set up on its own CPU, no more.
+    """
     there = {
         name: one
         for name, one in templates(arch).items()
         if not without & {step.split()[0] for step in f"{one.setup}; {one.call}".split("; ") if step}
     }
     for (name, one), (other_name, other) in combinations_with_replacement(there.items(), 2):
-        yield f"{name} | {other_name}", overlapping(one, other)
+        ways = [("", (0, 1)), (", set up on CPU 0", (0, 0)), (", set up on CPU 1", (1, 1))]
+        seen = set()
+        for where, on in ways[: 1 if apart else 2 if name == other_name else 3]:
+            pair = overlapping(one, other, on)
+            if str(pair) not in seen:
+                seen.add(str(pair))
+                yield f"{name} | {other_name}{where}", pair
 
 
 def drawn(

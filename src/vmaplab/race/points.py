@@ -157,7 +157,7 @@ def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held
         cpu = rows[row, WHAT] >> 32
         address = rows[row, ADDRESS]
         if what in (TAKE, DROP):
-            lock = address & -2
+            lock = address & -4
             index = 0
             while index < known and locks[index] != lock:
                 index += 1
@@ -174,10 +174,12 @@ def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held
                 holds[cpu, 1] &= ~bit
         masks[row, 0] = holds[cpu, 0]
         masks[row, 1] = holds[cpu, 1]
+    later = i64(0)
     for row in range(len(rows) - 1, -1, -1):
         what = rows[row, WHAT] & 0xFF
         cpu = rows[row, WHAT] >> 32
         address = rows[row, ADDRESS]
+        later |= i64(1) << cpu
         if what in (DROP, RCU, BARRIER):
             continue
         others = i64(0)
@@ -185,11 +187,9 @@ def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held
         if what == FLUSH:
             at = _slot(_TLB, number, keys, stamp, held)
             held[at, 6 * cpu + 5] = 1
-            for other in range(CPUS):
-                if other != cpu and held[at, 6 * other + 4]:
-                    others |= i64(1) << other
+            others = later & ~(i64(1) << cpu)
         elif what == TAKE:
-            at = _slot(~(address & -2), number, keys, stamp, held)
+            at = _slot(~(address & -4), number, keys, stamp, held)
             when = rows[row, VALUE]
             for other in range(CPUS):
                 if other != cpu and (held[at, 6 * other + 5] or (held[at, 6 * other + 4] and not address & 1)):
@@ -199,7 +199,6 @@ def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held
             writes = what != READ
             if what == WRITE and tables[0] <= address < tables[1]:
                 at = _slot(_TLB, number, keys, stamp, held)
-                held[at, 6 * cpu + 4] = 1
                 for other in range(CPUS):
                     if other != cpu and held[at, 6 * other + 5] and rows[row, VALUE] == 0:
                         others |= i64(1) << other

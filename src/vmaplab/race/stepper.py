@@ -33,9 +33,10 @@ are nested now, memory that was allocated or freed, a barrier between stores, a 
 
 WHAT, PLACE, ADDRESS, WHEN, VALUE, OLD = range(6)
 """Columns of the log. WHAT: the kind, 256 times the bits of its instruction (:mod:`.marks`), 2^16 times the bytes, 2^32
-times the CPU. PLACE: the instruction. WHEN: instructions that its CPU has executed before it. VALUE: what was stored,
-or the size of the memory; of a lock, instructions that its CPU has executed before it asked for it. OLD: what a store
-replaced, where :meth:`Stepper.run` was told to keep that."""
+times the CPU. PLACE: the instruction; of a lock that is taken, what the function that takes it returns to. ADDRESS:
+of a lock with 1 where it is shared, and 2 where it was only tried. WHEN: instructions that its CPU has executed
+before it. VALUE: what was stored, or the size of the memory; of a lock, instructions that its CPU has executed
+before it asked for it. OLD: what a store replaced, where :meth:`Stepper.run` was told to keep that."""
 COLUMNS = 6
 
 (
@@ -60,8 +61,10 @@ COLUMNS = 6
     _TRACED,
     _TRACE,
     _KEEP,
-) = range(21)
-_LOG = 21
+    _FROM,
+    _BY,
+) = range(23)
+_LOG = 23
 _TRACE_ROOM = 1 << 20
 _TRAP = 1 << 7  # a bit of an instruction: the CPU stops there
 ROOM_ROWS = 1 << 17
@@ -117,7 +120,7 @@ class Stepper(Emulator):
         low = self.base + STACK + STACK_BYTES  # those of the CPUs follow that of calls that do not overlap
         self.map(low, CPUS * STACK_BYTES)
         head[_STACKS], head[_STACKS_END] = signed(low), signed(low + CPUS * STACK_BYTES)
-        for index, name in ((_TAKE, "take"), (_DROP, "drop"), (_RCU, "rcu")):
+        for index, name in ((_FROM, "from"), (_TAKE, "take"), (_DROP, "drop"), (_RCU, "rcu")):
             head[index] = signed(self.image.address(f"vmaplab_told_{name}"))
         self._add_hook(unicorn.UC_HOOK_CODE, _on_instruction.address, head, start, end - 1)
         self._add_hook(unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE, _on_access.address, head, 1, 0)
@@ -305,6 +308,9 @@ def _on_access(uc: Any, access: int, address: int, size: int, value: int, data: 
     if bits & OURS and not bits & RELEASES:
         if what == READ:
             return
+        if where == head[_FROM]:
+            head[_BY] = np.int64(value)
+            return
         if where == head[_TAKE]:
             what = np.int64(TAKE)
         elif where == head[_DROP]:
@@ -319,7 +325,7 @@ def _on_access(uc: Any, access: int, address: int, size: int, value: int, data: 
         log = carray(data, (_LOG + COLUMNS * (row + 1),), np.int64)
         at = _LOG + COLUMNS * row
         log[at + WHAT] = what | bits << 8 | np.int64(size) << 16 | head[_CPU] << 32
-        log[at + PLACE] = head[_AT]
+        log[at + PLACE] = head[_BY] if what == TAKE else head[_AT]
         log[at + ADDRESS] = where
         log[at + WHEN] = head[_DONE] - 1
         log[at + VALUE] = value if what == WRITE else head[_ENTERED]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmaplab.object.kernel import TABLE_BYTES
+from vmaplab.race.locks import Nested
 from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED, UNSEEN
 from vmaplab.race.overlap import Overlap, Played
 from vmaplab.race.stepper import ADDRESS, ALLOC, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
@@ -78,6 +79,16 @@ class Teller:
         places = sorted((_bare(one.place), _bare(two.place)))
         return Race(f"{what.split(' (')[0]}: {places[0]}, {places[1]}", what, memory, one, two)
 
+    def lock_order(self, circle: Sequence[Nested]) -> str:
+        """What :meth:`.LockOrder.look` gives; the same from wherever on it goes round."""
+        place, name = self._kernel._cpu.place, self._kernel._rest.lock_name
+        told = [
+            f"{place(one.inner_place)} takes {name(one.inner)} while {name(one.outer)} is held, which "
+            f"{place(one.outer_place)} took"
+            for one in circle
+        ]
+        return "locks in two orders: " + ", and ".join(sorted(told))
+
     def _access(self, row: Sequence[int]) -> Access:
         what = int(row[WHAT])
         kind = what & 0xFF
@@ -109,7 +120,8 @@ class Teller:
 
 def general(told: str) -> str:
     """``told`` without what differs from schedule to schedule."""
-    return re.sub(r"0x[0-9a-f]+|\b\d+\b", "N", told.split("; one after")[0])
+    told = re.sub(r"(no order of the calls gives this: [^:]*):.*", r"\1", told)
+    return re.sub(r"0x[0-9a-f]+|\b\d+\b", "N", told)
 
 
 def _bare(place: str) -> str:

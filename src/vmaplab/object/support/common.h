@@ -83,15 +83,16 @@ void vmaplab_misuse(const char *what, unsigned long lock, unsigned long from);
 void vmaplab_wait(unsigned long lock, unsigned long from);
 
 #define MOST_HELD 64
-enum { SPIN = 1, SLEEPING = 2, SHARED = 4, MODE = 8 };
+enum { SPIN = 1, SLEEPING = 2, SHARED = 4, MODE = 8, TRIED = 16 };
 struct { unsigned long lock, from, how, cpu; } vmaplab_held[MOST_HELD];
 unsigned long vmaplab_held_count;
 
 /*
- * The engine sees the stores to these: a lock was taken, one is about to be released (with 1 where it is shared), the
- * depth of RCU readers' sections.
+ * The engine sees the stores to these: by whom a lock was taken, and which (with 1 where it is shared, and 2 where who
+ * takes it would not have waited); one is about to be released (with 1 where it is shared); the depth of RCU readers'
+ * sections.
  */
-volatile unsigned long vmaplab_told_take, vmaplab_told_drop, vmaplab_told_rcu;
+volatile unsigned long vmaplab_told_from, vmaplab_told_take, vmaplab_told_drop, vmaplab_told_rcu;
 
 static bool atomic_here(void)
 {
@@ -132,13 +133,15 @@ static bool take(const void *at, unsigned long how, unsigned long from)
 	if (vmaplab_held_count == MOST_HELD)
 		vmaplab_misuse("holds too many locks", lock, from);
 	vmaplab_held[vmaplab_held_count].lock = lock;
-	vmaplab_held[vmaplab_held_count].how = how;
+	vmaplab_held[vmaplab_held_count].how = how & ~TRIED;
 	vmaplab_held[vmaplab_held_count].cpu = raw_smp_processor_id();
 	vmaplab_held[vmaplab_held_count++].from = from;
 	if (how & SPIN)
 		preempt_count_add(1);
-	if (!(how & MODE))
-		vmaplab_told_take = lock | !!(how & SHARED);
+	if (!(how & MODE)) {
+		vmaplab_told_from = from;
+		vmaplab_told_take = lock | !!(how & SHARED) | (how & TRIED ? 2 : 0);
+	}
 	return true;
 }
 
@@ -166,7 +169,7 @@ static bool try_take(const void *at, unsigned long how, unsigned long from)
 	long i = place_of((unsigned long)at);
 
 	return (i < 0 || how & vmaplab_held[i].how & SHARED) && !taken_elsewhere((unsigned long)at, how) &&
-	       take(at, how, from);
+	       take(at, how | TRIED, from);
 }
 
 #define TAKE(lock, how) take(lock, how, (unsigned long)__builtin_return_address(0))
@@ -680,11 +683,13 @@ void vmaplab_percpu_free(void *vms, int nr_vms)
 /* A process maps what an area has; vm_insert_page() is told of each page. Its mmap_lock is held. */
 int vmaplab_remap(unsigned long kaddr, unsigned long pgoff, unsigned long size, unsigned long uaddr)
 {
-	static struct vm_area_struct vma;
+	struct mm_struct mm; /* on the stack: each process has its own */
+	struct vm_area_struct vma;
 
+	memset(&mm, 0, sizeof(mm));
 	memset(&vma, 0, sizeof(vma));
-	vma.vm_mm = &init_mm;
-	atomic_long_set(&init_mm.mmap_lock.count, 1);
+	vma.vm_mm = &mm;
+	atomic_long_set(&mm.mmap_lock.count, 1);
 	return remap_vmalloc_range_partial(&vma, uaddr, (void *)kaddr, pgoff, size);
 }
 
