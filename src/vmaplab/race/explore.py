@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations
 from typing import Any
@@ -18,10 +17,10 @@ from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.judge import Outcome, outcome_of
 from vmaplab.race.locks import LockOrder
 from vmaplab.race.order import Order
-from vmaplab.race.overlap import Lowered, Overlap, Played
+from vmaplab.race.overlap import Lowered, Overlap, Played, Segment
 from vmaplab.race.points import Points
 from vmaplab.race.schedule import Schedule, Turn
-from vmaplab.race.stepper import ADDRESS, DROP, ROOM_ROWS, WHAT, WHEN
+from vmaplab.race.stepper import ADDRESS, CPUS, DROP, ROOM_ROWS, WHAT, WHEN
 from vmaplab.race.tell import Race, Teller, general
 from vmaplab.trace import Ints, signed
 
@@ -60,8 +59,9 @@ class Tried:
     undefined: str = ""
 
 
-Parted = dict[tuple[Schedule, int], set[tuple[int, int, tuple[int, ...]]]]
-"""After which turns a CPU was stopped, behind how many instructions, for which others, with which stores late."""
+Parted = dict[tuple[Schedule, int], set[int | tuple[int, int, tuple[int, ...]]]]
+"""After which turns a CPU was stopped: behind how many instructions, for which other, with which stores late; and for
+which others at once, 2^CPUS times the instructions and their bits, where none of them is left."""
 
 
 @dataclass
@@ -152,36 +152,43 @@ class Explorer:
         :param parted: where schedules have parted from others before: those are not given again.
         """
         segments, rows = played.segments, played.rows
-        stops: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {one.cpu: [] for one in segments}
-        for cpu, when, others in self._points.of(rows):
-            stops[cpu].append((when, others, ()))
-        if not self.kernel.built.target.family.stores_in_order:
-            for (cpu, when, others), late in self._points.late(rows):
-                stops[cpu].append((when, others, late))
-        for its in stops.values():
-            its.sort()
+        ends = [*(one.row for one in segments[1:]), len(rows)]
         last = {one.cpu: at for at, one in enumerate(segments)}
+        switches = [at for at, one in enumerate(segments) if self._preempted(segments, at, last)]
+        end = ends[switches[preemptions - 1]] if len(switches) >= preemptions else len(rows)
+        points = self._points.of(rows, end)
+        late = [] if self.kernel.built.target.family.stores_in_order else self._points.late(rows, end)
         before: tuple[Turn, ...] = ()
         waiting: dict[int, int] = {}  # CPU -> the lock that it waits for
         for at, segment in enumerate(segments):
-            if preemptions <= 0:
+            ready = {cpu: _dropped(rows[segment.row : ends[at]], lock) for cpu, lock in waiting.items()}
+            number, start, stop = segment.cpu, segment.start, segment.end
+            known = parted.setdefault((before, number), set())
+            here = points[(points[:, 0] == number) & (points[:, 1] > start) & (points[:, 1] < stop)]
+            codes = {*(here[:, 1] << CPUS | here[:, 2]).tolist()} - known
+            new = [(code >> CPUS, code & (1 << CPUS) - 1, ()) for code in codes]
+            new += [(it.when, it.others, stores) for it, stores in late if it.cpu == number and start < it.when < stop]
+            for when, others, stores in sorted(new):
+                able = [other for other in last if others >> other & 1 and (when, other, stores) not in known]
+                for other in able:
+                    if when > ready.get(other, -1):
+                        known.add((when, other, stores))
+                        behind = tuple(store - start for store in stores if store >= start)
+                        yield (*before, Turn(number, when - start, behind), Turn(other))
+                if not stores and all((when, other, stores) in known for other in able):
+                    known.add(when << CPUS | others)
+            if ends[at] == end:
                 return
-            end = segments[at + 1].row if at + 1 < len(segments) else len(rows)
-            ready = {cpu: _dropped(rows[segment.row : end], lock) for cpu, lock in waiting.items()}
-            its, start = stops[segment.cpu], segment.start
-            known = parted.setdefault((before, segment.cpu), set())
-            for when, others, late in its[bisect_left(its, (start + 1,)) : bisect_left(its, (segment.end,))]:
-                for other in last:
-                    if others >> other & 1 and (when, other, late) not in known and when > ready.get(other, -1):
-                        known.add((when, other, late))
-                        stores = tuple(store - start for store in late if store >= start)
-                        yield (*before, Turn(segment.cpu, when - start, stores), Turn(other))
             before = (*before, Turn(segment.cpu, segment.end - start, segment.late))
             waiting = {cpu: lock for cpu, lock in waiting.items() if ready[cpu] == _NEVER and cpu != segment.cpu}
             if segment.lock:
                 waiting[segment.cpu] = segment.lock
-            elif at < last[segment.cpu] and not segments[at + 1].work:  # a work begins on a CPU that is idle
-                preemptions -= 1
+
+    @staticmethod
+    def _preempted(segments: Sequence[Segment], at: int, last: Mapping[int, int]) -> bool:
+        """Whether the CPU of a segment could have gone on, and another did; a work begins on a CPU that is idle."""
+        one = segments[at]
+        return not one.lock and at < last[one.cpu] and not segments[at + 1].work
 
     def run(
         self,

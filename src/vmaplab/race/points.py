@@ -70,26 +70,29 @@ class Points:
         self._held = np.zeros((SLOTS, CPUS * 6), dtype=np.int64)
         self._number = 0
 
-    def of(self, rows: Ints) -> list[Point]:
-        """The points of ``rows``, in the order of the log."""
+    def of(self, rows: Ints, end: int | None = None) -> Ints:
+        """The points of the first ``end`` of ``rows``: rows as :class:`Point` has them, by CPU and instruction."""
         self._number += 1
         out = np.zeros((len(rows), 3), dtype=np.int64)
         self._others = np.zeros(len(rows), dtype=np.int64)
-        found = _points(rows, self._tables, i64(self._number), self._key, self._stamp, self._held, self._others, out)
-        points: dict[tuple[int, int], int] = {}
-        for cpu, when, others in out[:found][::-1].tolist():
-            points[cpu, when] = points.get((cpu, when), 0) | others
-        return [Point(cpu, when, others) for (cpu, when), others in points.items()]
+        number, last = i64(self._number), i64(len(rows) if end is None else end)
+        found = _points(rows, self._tables, number, self._key, self._stamp, self._held, self._others, out, last)
+        found_rows = out[:found]
+        found_rows = found_rows[np.lexsort((found_rows[:, 1], found_rows[:, 0]))]
+        first = np.flatnonzero(np.diff(found_rows[:, :2], axis=0, prepend=-1).any(axis=1))
+        if len(first):
+            found_rows[first, 2] = np.bitwise_or.reduceat(found_rows[:, 2], first)
+        return found_rows[first]
 
-    def late(self, rows: Ints) -> list[tuple[Point, tuple[int, ...]]]:
+    def late(self, rows: Ints, end: int | None = None) -> list[tuple[Point, tuple[int, ...]]]:
         """Where a store that comes late can matter: behind an access, with the stores in front of it that come later.
 
-        ``rows`` are those of the last :meth:`of`. Stores are named by how many instructions their CPU has executed
+        ``rows`` and ``end`` are those of the last :meth:`of`. Stores are named by how many instructions their CPU has executed
         before. Each of the last _BUFFERED is late alone, and all of them are.
         """
         out = np.zeros((len(rows), 3 + _BUFFERED), dtype=np.int64)
         found: dict[tuple[Point, tuple[int, ...]], None] = {}
-        for cpu, when, others, *stores in out[: _late(rows, self._others, out)].tolist():
+        for cpu, when, others, *stores in out[: _late(rows[:end], self._others, out)].tolist():
             late = tuple(dict.fromkeys(store for store in stores if store not in (-1, when - 1)))
             for one in late if len(late) > 1 else ():
                 found[Point(cpu, when, others), (one,)] = None
@@ -146,7 +149,9 @@ def _slot(key: i64, number: i64, keys: Ints, stamp: Ints, held: Any) -> i64:
 
 
 @jit
-def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held: Any, matters: Ints, out: Ints) -> i64:
+def _points(
+    rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held: Any, matters: Ints, out: Ints, last: i64
+) -> i64:
     locks = np.zeros(_LOCKS, dtype=np.int64)
     known = 0
     holds = np.zeros((CPUS, 2), dtype=np.int64)  # any way, alone
@@ -221,7 +226,7 @@ def _points(rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held
                     held[at, 6 * cpu + 3] &= masks[row, 1]
                     held[at, 6 * cpu + 5] = 1
         matters[row] = others
-        if others:
+        if others and row < last:
             out[found, 0] = cpu
             out[found, 1] = when
             out[found, 2] = others
