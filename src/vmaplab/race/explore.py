@@ -166,7 +166,7 @@ class Explorer:
             known = parted.setdefault((before, number), set())
             here = points[(points[:, 0] == number) & (points[:, 1] > start) & (points[:, 1] < stop)]
             codes = {*(here[:, 1] << CPUS | here[:, 2]).tolist()} - known
-            new = [(code >> CPUS, code & (1 << CPUS) - 1, ()) for code in codes]
+            new: list[tuple[int, int, tuple[int, ...]]] = [(code >> CPUS, code & (1 << CPUS) - 1, ()) for code in codes]
             new += [(it.when, it.others, stores) for it, stores in late if it.cpu == number and start < it.when < stop]
             for when, others, stores in sorted(new):
                 able = [other for other in last if others >> other & 1 and (when, other, stores) not in known]

@@ -87,8 +87,8 @@ class Points:
     def late(self, rows: Ints, end: int | None = None) -> list[tuple[Point, tuple[int, ...]]]:
         """Where a store that comes late can matter: behind an access, with the stores in front of it that come later.
 
-        ``rows`` and ``end`` are those of the last :meth:`of`. Stores are named by how many instructions their CPU has executed
-        before. Each of the last _BUFFERED is late alone, and all of them are.
+        ``rows`` and ``end`` are those of the last :meth:`of`. Stores are named by how many instructions their CPU has
+        executed before. Each of the last _BUFFERED is late alone, and all of them are.
         """
         out = np.zeros((len(rows), 3 + _BUFFERED), dtype=np.int64)
         found: dict[tuple[Point, tuple[int, ...]], None] = {}
