@@ -22,8 +22,9 @@ from vmaplab.race.known import why_known
 from vmaplab.race.locks import LockOrder
 from vmaplab.race.marks import bits_of
 from vmaplab.race.order import AFTER_FREE, AFTER_GRACE, AT_FREE, MIXED, PLAIN, PUBLISHED, UNSEEN, ZEROED, Order
-from vmaplab.race.overlap import Overlap, Played
+from vmaplab.race.overlap import Overlap
 from vmaplab.race.pairs import all_pairs, drawn, parse_overlapping
+from vmaplab.race.played import Played
 from vmaplab.race.points import Points
 from vmaplab.race.promises import Call, owed
 from vmaplab.race.schedule import Turn, parse_schedule, schedule_text
@@ -455,7 +456,7 @@ def test_the_calls_that_led_to_an_access_are_named(arch):
         for row in played.rows.tolist()
         if ours.kernel._cpu.image.place(row[1] % (1 << 64)).startswith("__purge_vmap_area_lazy")
     ]
-    places = ours.kernel.stack(played, 0, inside[0][3])
+    places = ours.teller.stack(played, 0, inside[0][3])
     names = [place.partition("(")[0] for place in places]
     assert names[0] == "__purge_vmap_area_lazy" and names[-1].endswith("vm_unmap_aliases")
 

@@ -17,8 +17,9 @@ from vmaplab.errors import InputError, KernelFault, Unprovided, Violation, VmapE
 from vmaplab.object.build import Built
 from vmaplab.race.explore import Explorer, Finding, Tried
 from vmaplab.race.known import why_known
-from vmaplab.race.overlap import Lowered, Overlap, unknown
+from vmaplab.race.overlap import Overlap, unknown
 from vmaplab.race.pairs import Overlapping, all_pairs, drawn
+from vmaplab.race.played import Lowered
 from vmaplab.race.schedule import Schedule, schedule_text
 from vmaplab.release import of_version
 

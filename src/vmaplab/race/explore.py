@@ -17,7 +17,8 @@ from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.judge import Outcome, outcome_of
 from vmaplab.race.locks import LockOrder
 from vmaplab.race.order import Order
-from vmaplab.race.overlap import Lowered, Overlap, Played, Segment
+from vmaplab.race.overlap import Overlap
+from vmaplab.race.played import Lowered, Played, Segment
 from vmaplab.race.points import Points
 from vmaplab.race.schedule import Schedule, Turn
 from vmaplab.race.stepper import ADDRESS, CPUS, DROP, ROOM_ROWS, WHAT, WHEN
@@ -283,20 +284,20 @@ class Explorer:
             return []
         if finding.race:
             sides = (finding.race.first, finding.race.second)
-            return [(f"CPU {one.cpu} {one.verb}", kernel.stack(played, one.cpu, one.when)) for one in sides]
+            return [(f"CPU {one.cpu} {one.verb}", self.teller.stack(played, one.cpu, one.when)) for one in sides]
         if not played.fault:  # where each was when another went on
             stops = [one for one, after in pairwise(played.segments) if after.cpu != one.cpu]
             last = {one.cpu: one for one in played.segments}
             found = []
             for one in stops:
                 if one is not last[one.cpu]:
-                    found.append((f"CPU {one.cpu} stops", kernel.stack(played, one.cpu, one.end)))
+                    found.append((f"CPU {one.cpu} stops", self.teller.stack(played, one.cpu, one.end)))
                 late = f"CPU {one.cpu} stores what comes late"
-                found += [(late, kernel.stack(played, one.cpu, one.start + at)) for at in one.late]
+                found += [(late, self.teller.stack(played, one.cpu, one.start + at)) for at in one.late]
             return found
         ends = {one.cpu: one.end for one in played.segments}
         return [
-            (f"CPU {cpu} stands", kernel.stack(played, cpu, end))
+            (f"CPU {cpu} stands", self.teller.stack(played, cpu, end))
             for cpu, end in sorted(ends.items())
             if cpu not in played.finished
         ]

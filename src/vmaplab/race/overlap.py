@@ -3,41 +3,35 @@
 
 from __future__ import annotations
 
-import itertools
 import marshal
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import capstone
 import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.calls.effects import Purges
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import text_of
-from vmaplab.calls.table import Call, call_of, perform
+from vmaplab.calls.table import call_of, perform
 from vmaplab.errors import InputError, KernelFault, Undefined, Violation
 from vmaplab.judge import invariants
 from vmaplab.judge.history import History
-from vmaplab.object.answers import Rest
 from vmaplab.object.build import Built
-from vmaplab.object.emulator import PAGE, PER_CPU
 from vmaplab.object.family import ATOMIC, RELEASES
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pages.heap import Buddy
 from vmaplab.race import promises
 from vmaplab.race.digest import digest
-from vmaplab.race.order import AFTER_GRACE, ZEROED
+from vmaplab.race.played import Lowered, Played, Segment, Store
+from vmaplab.race.quarantine import Quarantine
 from vmaplab.race.schedule import Schedule, Turn
 from vmaplab.race.stepper import (
     ADDRESS,
-    ALLOC,
     BARRIER,
     CPUS,
     DROP,
     FLUSH,
-    FREE,
     OLD,
     WHAT,
     WHEN,
@@ -46,7 +40,7 @@ from vmaplab.race.stepper import (
     Stepper,
     Stopped,
 )
-from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, Ints
+from vmaplab.trace import L_FLUSH_VMAP, Ints
 
 WORKERS = 2
 """CPUs that run works: one that drains, and one that helps it."""
@@ -60,190 +54,6 @@ _KEPT_WALKS = 64
 _PATIENCE = 1 << 20  # instructions after which another CPU gets the turn: this one may wait for what that does
 _MOST_YIELDS = 8
 _BLOCKS = 1 << 20  # that calls which overlap can take at a stretch: they are short
-
-
-class Lowered(NamedTuple):
-    """A step as a call in C.
-
-    :param function: its name; "" where it is a setting.
-    :param arguments: in registers.
-    :param call: the entry of the table.
-    """
-
-    step: Operation
-    function: str
-    arguments: tuple[int, ...]
-    call: Call
-
-
-class Segment(NamedTuple):
-    """What one CPU executed at a stretch.
-
-    :param start: instructions that it had executed before; ``end``: and after.
-    :param row: the first row of the log that is its.
-    :param lock: that it waits for at the end, or 0.
-    :param late: as a :class:`Turn` has them.
-    :param work: a work begins with it.
-    """
-
-    cpu: int
-    start: int
-    end: int
-    row: int
-    lock: int
-    late: tuple[int, ...] = ()
-    work: bool = False
-
-
-class Store(NamedTuple):
-    """A store that only its CPU has seen.
-
-    :param new: the bytes that are in the place once all see it, shape (size,).
-    """
-
-    address: int
-    size: int
-    new: NDArray[np.uint8]
-
-
-@dataclass
-class Played:
-    """What came of a schedule.
-
-    :param segments: who executed what.
-    :param results: per CPU what its calls returned, as registers.
-    :param calls: each that has begun, and each work.
-    :param finished: the CPUs that have made all their calls.
-    :param fault: what the kernel did that no kernel may do, in words; "" if nothing.
-    :param astray: what of the schedule could not be followed, in words; "" if all was.
-    :param rows: what was touched, a view that the next schedule writes over.
-    """
-
-    segments: list[Segment] = field(default_factory=list)
-    results: list[list[int]] = field(default_factory=list)
-    calls: list[promises.Call] = field(default_factory=list)
-    finished: set[int] = field(default_factory=set)
-    fault: str = ""
-    astray: str = ""
-    rows: Ints = field(default_factory=lambda: np.zeros((0, 5), dtype=np.int64))
-
-    def ran(self, one: Segment) -> None:
-        """Add what was executed; what one CPU executes without another between is one segment."""
-        before = self.segments[-1] if self.segments else None
-        if before and before.cpu == one.cpu:
-            late = tuple(at + one.start - before.start for at in one.late)
-            self.segments[-1] = before._replace(end=one.end, lock=one.lock, late=late)
-        else:
-            self.segments.append(one)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The schedule that repeats it: what each CPU executed at a stretch, the last stretch of each to the end."""
-        ended = self.finished | {one.cpu for one in self.segments[-1:]}
-        last = {one.cpu: at for at, one in enumerate(self.segments) if one.cpu in ended}
-        found = [
-            Turn(one.cpu) if at == last.get(one.cpu) else Turn(one.cpu, one.end - one.start, one.late)
-            for at, one in enumerate(self.segments)
-            if one.end > one.start or at == last.get(one.cpu)
-        ]
-        return tuple(found)
-
-    @property
-    def switches(self) -> int:
-        """How often another CPU went on."""
-        return max(len(self.schedule) - 1, 0)
-
-
-class Quarantine(Rest):
-    """The rest of the kernel: what is freed is not used again, and is told to the log.
-
-    :ivar known: slab objects that there are or were: address -> bytes, and what the call returns to that allocated it.
-    :ivar later: objects that are free once no reader can have them; ``gone``: page frames that were freed.
-    :ivar working: CPU -> the work that it runs.
-    """
-
-    cpu: Stepper
-    changing = (*Rest.changing, "known", "later", "gone", "working")
-
-    def _alloc(self, size: int, gfp: int) -> int:
-        address = super()._alloc(size, gfp)
-        if address:
-            self.known[address] = size, self._places[address]
-            self.cpu.note(ALLOC, address, size)
-        return address
-
-    def _free(self, address: int) -> None:
-        size = self._objects.get(address, 0)
-        super()._free(address)
-        if size:
-            self._free_objects.clear()
-            self.cpu.note(FREE, address, size)
-
-    def _kvfree_call_rcu(self, object: int) -> None:  # noqa: A002 - as the prototype has it
-        self._free_later(object)
-
-    def _kvfree_call_rcu_by_offset(self, head: int, offset: int) -> None:
-        self._free_later(head - offset if head else offset)
-
-    def _free_later(self, address: int) -> None:
-        """Memory that readers may still use until :meth:`grace`."""
-        self.later.append(address)
-        self.cpu.note(FREE | AFTER_GRACE << 8, address, self._objects.get(address, 0))
-
-    def _wait(self, lock: int, place: int) -> None:
-        if self.cpu.now:
-            self.cpu.wait(self.cpu.now, lock, place)
-        else:
-            super()._wait(lock, place)
-
-    def _queue_work_on(self, cpu: int, work: int) -> int:
-        self._meet(work)
-        return super()._queue_work_on(cpu, work)
-
-    def _take_work(self, work: int) -> int:
-        self._meet(work)
-        return -2 if work in self.working.values() else super()._take_work(work)
-
-    def _meet(self, work: int) -> None:
-        if now := self.cpu.now:
-            self.cpu.note_order(now.number, work, self.cpu.done)
-
-    def _range(self, kind: int, start: int, end: int) -> None:
-        if kind == L_FLUSH_TLB:
-            self.cpu.note(FLUSH, start, 0)
-        super()._range(kind, start, end)
-
-    def grace(self) -> None:
-        """A grace period is over."""
-        while self.later:
-            super()._free(self.later.pop())
-
-    def _disown(self, pfn: int, order: int) -> None:
-        super()._disown(pfn, order)
-        self.gone.update(range(pfn, pfn + (1 << order)))
-
-    def _copy_page_to_iter_nofault(self, page: int, offset: int, bytes: int) -> int:  # noqa: A002 - as the prototype has it
-        if (pfn := self.pfn_of(page)) in self.gone:
-            raise KernelFault(f"{self.cpu.caller()} reads page frame {pfn:#x}, which is free")
-        return super()._copy_page_to_iter_nofault(page, offset, bytes)
-
-    def _table(self, level: int, gfp: int) -> int:
-        if phys := super()._table(level, gfp):
-            self.cpu.note(ALLOC | ZEROED << 8, self.virt_of(phys), self._arch.page_size)
-        return phys
-
-    def _free_table(self, phys: int) -> None:
-        super()._free_table(phys)
-        self._free_tables.clear()
-        self.cpu.note(FREE, self.virt_of(phys), self._arch.page_size)
-
-    def reset(self) -> None:
-        """Forget everything that was allocated."""
-        super().reset()
-        self.known: dict[int, tuple[int, int]] = {}
-        self.later: list[int] = []
-        self.gone: set[int] = set()
-        self.working: dict[int, int] = {}
 
 
 class Overlap(ObjectKernel):
@@ -269,7 +79,6 @@ class Overlap(ObjectKernel):
         self._found: dict[tuple[int, tuple[int, ...]], int | None] = {}
         self._first_seen: History | None = None
         self._seen: dict[Any, History | Violation] = {}
-        self._calls: dict[int, int] = {}  # an instruction -> the one that follows it, if it is a call
         super().__init__(built, boot_args, cpus=cpus)
 
     def _boot(self, count: bool) -> None:
@@ -598,48 +407,6 @@ class Overlap(ObjectKernel):
                 self._found.clear()
             self._found[key] = super()._look_up(addr)
         return self._found[key]
-
-    def stack(self, played: Played, cpu: int, when: int) -> list[str]:
-        """The places of the calls in which ``cpu`` was after ``when`` instructions, from the innermost on.
-
-        ``played`` is the last that was played, traced.
-        """
-        trace, at = self._cpu.trace, 0
-        executed: list[int] = []
-        for one in played.segments:
-            if one.cpu == cpu:
-                executed += trace[at : at + one.end - one.start].tolist()
-            at += one.end - one.start
-        family, start = self._cpu.family, self._cpu.image.text[0]
-        code, calls = self._cpu.image.code, self._calls
-        decoder = capstone.Cs(*family.disassembler)
-        frames: list[tuple[int, int]] = []
-        for here, following in itertools.pairwise(executed[: when + 1]):
-            if here not in calls:
-                offset = here % (1 << 64) - start
-                _, size, name, operands = next(decoder.disasm_lite(code[offset : offset + 16], 0))
-                calls[here] = here + size if family.calls(name, operands) else 0
-            if frames and following == frames[-1][1]:
-                frames.pop()
-            elif calls[here] and following != calls[here]:
-                frames.append((here, calls[here]))
-        last = min(when, len(executed) - 1)
-        found = [self._cpu.image.place_in_source(call % (1 << 64)) for call, _ in reversed(frames)]
-        found[:0] = [self._cpu.image.place_in_source(executed[last] % (1 << 64))] if executed else []
-        while len(found) > 1 and found[0].endswith("()"):  # what stands for locks has no source of the kernel's
-            del found[0]
-        return found
-
-    def per_cpu_at(self, address: int) -> str:
-        """The per-CPU variable of a CPU but the first that holds ``address``, and whose; "" if none does."""
-        image = self._cpu.image
-        start, end = image.address("__per_cpu_start"), image.address("__per_cpu_end")
-        stride = -(-(end - start) // PAGE) * PAGE
-        number, offset = divmod(address - self._cpu.base - PER_CPU, stride)
-        if not 0 <= number < self.cpus - 1 or offset >= end - start:
-            return ""
-        name = image.object_at(start + offset)
-        return f"{name} of CPU {number + 1}" if name else ""
 
     def finish(self, calls: Sequence[promises.Call] = ()) -> History:
         """Run what was queued, on CPU 0, and look at what has to hold when nothing is under way.

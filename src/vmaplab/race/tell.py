@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import capstone
+
+from vmaplab.object.emulator import PAGE, PER_CPU
 from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.locks import Nested
 from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED, UNSEEN
-from vmaplab.race.overlap import Overlap, Played
+from vmaplab.race.overlap import Overlap
+from vmaplab.race.played import Played
 from vmaplab.race.stepper import ADDRESS, ALLOC, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
 
 _VERBS = {READ: "reads", WRITE: "writes", ALLOC: "allocates", FREE: "frees"}
@@ -59,6 +64,7 @@ class Teller:
 
     def __init__(self, kernel: Overlap) -> None:
         self._kernel = kernel
+        self._calls: dict[int, int] = {}  # an instruction -> the one that follows it, if it is a call
 
     def race(self, kind: int, first: int, second: int, played: Played) -> Race:
         """A row of :meth:`.Order.look`."""
@@ -110,12 +116,53 @@ class Teller:
                 return f"the object of {size[0]} bytes that {place} allocated, at byte {address - first}"
         if name := image.object_at(address) or kernel._cpu.zero_at(address):
             return name
-        if name := kernel.per_cpu_at(address):
+        if name := self._per_cpu_at(address):
             return name
         page = (address - kernel._page0) % (1 << 64)
         if not kernel._is_own(address) and page < kernel._page_bytes * kernel.arch.addressable_pages:
             return f"struct page of page frame {page // kernel._page_bytes:#x}, at byte {page % kernel._page_bytes}"
         return f"{address:#x}"
+
+    def stack(self, played: Played, cpu: int, when: int) -> list[str]:
+        """The places of the calls in which ``cpu`` was after ``when`` instructions, from the innermost on.
+
+        ``played`` is the last that was played, traced.
+        """
+        engine, at = self._kernel._cpu, 0
+        executed: list[int] = []
+        for one in played.segments:
+            if one.cpu == cpu:
+                executed += engine.trace[at : at + one.end - one.start].tolist()
+            at += one.end - one.start
+        family, image, calls = engine.family, engine.image, self._calls
+        decoder = capstone.Cs(*family.disassembler)
+        frames: list[tuple[int, int]] = []
+        for here, following in itertools.pairwise(executed[: when + 1]):
+            if here not in calls:
+                offset = here % (1 << 64) - image.text[0]
+                _, size, name, operands = next(decoder.disasm_lite(image.code[offset : offset + 16], 0))
+                calls[here] = here + size if family.calls(name, operands) else 0
+            if frames and following == frames[-1][1]:
+                frames.pop()
+            elif calls[here] and following != calls[here]:
+                frames.append((here, calls[here]))
+        last = min(when, len(executed) - 1)
+        found = [image.place_in_source(call % (1 << 64)) for call, _ in reversed(frames)]
+        found[:0] = [image.place_in_source(executed[last] % (1 << 64))] if executed else []
+        while len(found) > 1 and found[0].endswith("()"):  # what stands for locks has no source of the kernel's
+            del found[0]
+        return found
+
+    def _per_cpu_at(self, address: int) -> str:
+        """The per-CPU variable of a CPU but the first that holds ``address``, and whose; "" if none does."""
+        image = self._kernel._cpu.image
+        start, end = image.address("__per_cpu_start"), image.address("__per_cpu_end")
+        stride = -(-(end - start) // PAGE) * PAGE
+        number, offset = divmod(address - self._kernel._cpu.base - PER_CPU, stride)
+        if not 0 <= number < self._kernel.cpus - 1 or offset >= end - start:
+            return ""
+        name = image.object_at(start + offset)
+        return f"{name} of CPU {number + 1}" if name else ""
 
 
 def general(told: str) -> str:
