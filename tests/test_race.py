@@ -150,6 +150,14 @@ def test_what_a_purge_owes_is_of_calls_that_were_over_when_it_began():
     assert purges(done, Call("vm_unmap_aliases", True, 2, 4)) == ()
 
 
+def test_who_reads_a_plain_flag_behind_a_barrier_races_with_it_and_with_nothing_before_it():
+    flag, seen = (0, WRITE, OTHER), [(1, READ, OTHER), (1, READ, WORD)]
+    assert kinds((0, WRITE, WORD), (0, BARRIER, 0), flag, *seen) == [PLAIN]
+    assert kinds((0, WRITE, WORD), flag, *seen) == [PLAIN, PLAIN]
+    assert kinds((0, WRITE, WORD), flag, *seen, in_order=True) == [PLAIN]
+    assert kinds(flag, (0, WRITE, WORD), *seen, in_order=True) == [PLAIN, PLAIN]
+
+
 def test_a_table_is_not_to_be_found_before_its_zeroes():
     new, entry = TABLES[0] + 4096, (0, WRITE, TABLES[0], 0)
     made, seen = (0, ALLOC | ZEROED << 8, new, 4096), [(1, READ, TABLES[0]), (1, READ, new + 8)]

@@ -32,8 +32,11 @@ class Known(NamedTuple):
 
 
 _ANY = r".*"
-_MAKERS = r"vmap|__vmalloc_node_range(_noprof)?|__vmalloc_area_node.*|vmaplab_ioremap|vmap_pfn|vmaplab_remap"
+_MAKERS = r"vmap|vmaplab_ioremap|vmap_pfn"
+_VMALLOC = r"__vmalloc_node_range(_noprof)?|__vmalloc_area_node.*"
 _AREA = r"the object of \d+ bytes that __get_vm_area_node\S*\(\)"
+_FLAGS = _AREA + r".* at byte 24$"
+"""``flags`` of vm_struct: clear_vm_uninitialized_flag() tells there, behind a barrier, that the rest is made."""
 _LATER = "docs/kernel-differences.md, "
 _SHRINKER = _LATER + "the shrinker without vmap_purge_lock"
 _ALIASES = _LATER + "vm_unmap_aliases() beside a block that becomes empty"
@@ -49,20 +52,21 @@ KNOWN = (
         "/proc/vmallocinfo reads an area that its maker is still filling in: it prints what was there before or after",
     ),
     Known(
+        r"vmalloc_info_show|s_show|vread_iter",
+        _VMALLOC,
+        _FLAGS,
+        _ANY,
+        _ANY,
+        "/proc/vmallocinfo and vread_iter() read the flags of an area that its maker is still filling in: they pass "
+        "over it, or see all of it behind smp_rmb()",
+    ),
+    Known(
         r"vmalloc_dump_obj",
-        _MAKERS,
+        f"{_MAKERS}|{_VMALLOC}",
         _AREA,
         _ANY,
         _ANY,
         "vmalloc_dump_obj() reads an area that its maker is still filling in: it prints what was there before or after",
-    ),
-    Known(
-        r"vread_iter",
-        _MAKERS,
-        _AREA,
-        _ANY,
-        _ANY,
-        "vread_iter() reads the flags of an area that its maker is still filling in: it finds zeroes, or what is there",
     ),
     Known(
         _ANY,

@@ -4,8 +4,9 @@
 Two accesses to the same bytes by two CPUs, one of them a write, are a race if no chain of locks and of marked accesses
 leads from one to the other. Both plain: neither can rely on what it sees. A plain read and a marked write: as KCSAN
 reports it by default. Two marked ones are none; entries of page tables, which the MMU of every CPU reads, count as
-marked. A marked store tells of what a barrier is before, or of all, if it is a release or the CPU keeps its stores in
-order. Memory that is allocated as zeroes is written then, by who allocates it: also a page table.
+marked. A store tells of what a barrier is before, or of all, if it is a release or the CPU keeps its stores in order:
+who reads a plain one races with it, and is in order from there on. Memory that is allocated as zeroes is written then,
+by who allocates it: also a page table.
 
 What is freed must not be touched: not after it, and not before it without such a chain. What is freed after a grace
 period may be touched by readers whose section had begun before. And what rcu_assign_pointer() or its like has published
@@ -235,7 +236,10 @@ def _look(rows: Ints, tables: Ints, in_order: bool, number: i64, room: _Room, ou
                     kind = MIXED if (way & 1) != (their & 1) else PLAIN
                     found = _tell(out, found, rows, i64(kind), i64(before), i64(row))
             last[at, cpu * _WAYS + way] = row
-            if what == WRITE and marked:
+            if what == READ and not marked:
+                for other in range(CPUS):
+                    now[cpu, other] = max(now[cpu, other], clocks[at, other])
+            if what == WRITE:
                 releases = bits & RELEASES != 0 or in_order
                 joins = bits & ATOMIC != 0
                 for other in range(CPUS):

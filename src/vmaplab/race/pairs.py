@@ -64,6 +64,8 @@ many, others help it.
 """
 _POOLED = 256
 """Pages of the largest areas that wait in pools."""
+_CPUS, _BLOCK = 4, 1024
+"""possible CPUs; VMAP_BBMAP_BITS. A vmap block is in the xarray that its number modulo the CPUs says."""
 _LARGE = 512
 """Pages of the largest block that is tried in the place of a table."""
 
@@ -86,7 +88,7 @@ def templates(arch: Arch) -> dict[str, Template]:
     pages = 1 << block - arch.page_shift
     middle = (arch.vmalloc_start + (arch.vmalloc_end - arch.vmalloc_start) // 2) >> block << block
     lazy = (2 * _THRESHOLD >> arch.page_shift) + 1
-    window = f"at={middle:#x}+{2 * pages}"
+    window, tight = f"at={middle:#x}+{2 * pages}", f"at={middle - (1 << block):#x}+2"
     found = {
         "vmap": Template("", "vmap 0x100+4"),
         "vmap, from a pool": Template("vmap 0x1a0+4; vunmap @0; aliases", "vmap 0x100+4"),
@@ -95,6 +97,7 @@ def templates(arch: Arch) -> dict[str, Template]:
         "vunmap, then vmap": Template("vmap 0x110+4", "vunmap @0; vmap 0x100+4"),
         "vmalloc": Template("", "vmalloc 3"),
         "vzalloc": Template("", "vmalloc 2 by=vzalloc"),
+        "vmalloc, where a purge makes room": Template(f"vmalloc 1 {tight}; vfree @0", f"vmalloc 1 {tight}"),
         "vfree": Template("vmalloc 3", "vfree @0"),
         "vfree_atomic": Template("vmalloc 2; vmalloc 2", "vfree_atomic @0; vfree_atomic @1"),
         "vrealloc": Template("vmalloc 1", "vrealloc @0 3"),
@@ -147,6 +150,25 @@ def templates(arch: Arch) -> dict[str, Template]:
     return found
 
 
+def shared() -> dict[str, str]:
+    """Pairs of calls on the same vmap block, by name."""
+    full = ["map_ram 0x400+64"] * 16
+    most = "; ".join([*full, *(f"unmap_ram @{number} 64" for number in range(14))])
+    return {
+        "two vm_unmap_ram, the last of a full block": f"{most} || unmap_ram @14 64 || unmap_ram @15 64",
+        "two vm_unmap_ram, the last of a block": "map_ram 0x150+4; map_ram 0x160+4 || unmap_ram @0 4 || unmap_ram @1 4",
+        "two vm_unmap_ram, one after the other": (
+            "map_ram 0x150+4; map_ram 0x160+4 || unmap_ram @0 4; aliases || unmap_ram @1 4"
+        ),
+        "vm_map_ram, the last of a block, and vm_unmap_ram": (
+            f"{'; '.join(full[1:])} || map_ram 0x400+64 || unmap_ram @3 64"
+        ),
+        "vm_unmap_ram, the last of a full block, and a new block of the same xarray": (
+            f"{most}; unmap_ram @14 64; area {(_CPUS - 1) * _BLOCK - 1} || unmap_ram @15 64 || map_ram 0x140+4"
+        ),
+    }
+
+
 def _fragmented() -> str:
     """Steps after which a vmap block has no mapping and no room for another of 64 pages."""
     count = 15
@@ -189,7 +211,7 @@ def _moved(step: str, base: int) -> str:
 def all_pairs(
     arch: Arch, without: frozenset[str] = frozenset(), apart: bool = False
 ) -> Iterator[tuple[str, Overlapping]]:
-    """Each pair of calls, by name: each set up on its own CPU, and both on one.
+    """Each pair of calls, by name: each set up on its own CPU, and both on one; then those of :func:`shared`.
 
     :param without: steps that a tree does not have: no pair has them.
     :param apart: each set up on its own CPU, no more.
@@ -207,6 +229,8 @@ def all_pairs(
             if str(pair) not in seen:
                 seen.add(str(pair))
                 yield f"{name} | {other_name}{where}", pair
+    for name, text in () if apart or without & {"map_ram", "unmap_ram"} else shared().items():
+        yield name, parse_overlapping(text)
 
 
 def drawn(
