@@ -416,6 +416,20 @@ RACES = {
         "\t\tspin_unlock(&vmap_nodes[j].busy.lock);\n\n\t\tif (va)\n\t\t\treturn va;",
         scenario="vmap | remap_vmalloc_range_partial, behind the first zone",
     ),
+    "page-read-without-lock": Bug(
+        "vread_iter() copies the pages of an area while its node's lock is dropped",
+        "\t\t\tcopied = aligned_vread_iter(iter, addr, n);",
+        "\t\t{\n\t\t\tspin_unlock(&vn->busy.lock);\n\t\t\tcopied = aligned_vread_iter(iter, addr, n);\n"
+        "\t\t\tspin_lock(&vn->busy.lock);\n\t\t}",
+        scenario="vfree | vread_iter",
+    ),
+    "area-told-without-barrier": Bug(
+        "clear_vm_uninitialized_flag() has no smp_wmb(); on arm64 the DSB of the last PTE stands in for it",
+        "\tsmp_wmb();\n\tvm->flags",
+        "\tvm->flags",
+        scenario="vmalloc | vmallocinfo",
+        arch="riscv64-sv48",
+    ),
 }
 """The same for ``vmaplab check --race``; ``scenario`` names a pair of calls that shows it."""
 

@@ -15,7 +15,7 @@ from vmaplab.errors import Violation
 from vmaplab.judge.format import Format
 from vmaplab.object.answers import Rest
 from vmaplab.object.emulator import Emulator
-from vmaplab.trace import L_STORE, L_SYNC, Ints, unsigned
+from vmaplab.trace import L_STORE, L_SYNC, Ints, signed, unsigned
 
 STATE: tuple[str, ...] = ("preempt_count()", "irqs_disabled()", "current->flags", "the flags of thread_info")
 STATE += ("rcu_read_lock() nesting", "lazy MMU mode nesting")
@@ -131,7 +131,7 @@ class Rules:
         if wrong == 5:
             raise Violation(f"a node's pool of areas of {start} pages has {end} of them, and its len is {has}")
         if wrong == 6:
-            raise Violation(f"{start} pages wait to be purged, and vmap_lazy_nr is {end}")
+            raise Violation(f"{start} pages wait to be purged, and vmap_lazy_nr is {signed(end)}")
         what = (
             "a tree of areas and its list do not have the same ones, from",
             "areas overlap, or are out of order, at",

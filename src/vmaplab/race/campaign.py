@@ -165,10 +165,12 @@ def campaign(plan: RacePlan, jobs: int | None, advance: Callable[[], None]) -> R
             verdict.unfinished[name] = result.undefined
         verdict.schedules += result.schedules
         for finding in result.findings.values():
-            why = why_known(finding, plan.built, str(overlapping))
+            why = why_known(finding.race, finding.told, plan.built, str(overlapping))
             known = first.get(finding.kind)
             if known is None or (known.known and not why):  # of a fault the calls say whether it is known
                 first[finding.kind] = Shown(finding, name, overlapping, why)
+                continue
+            if why and not known.known:
                 continue
             known.also += 1
             if len(finding.schedule) < len(known.finding.schedule):
@@ -198,7 +200,9 @@ def one(plan: RacePlan, overlapping: Overlapping, schedule: Schedule | None) -> 
         verdict.unfinished["some schedules"] = tried.undefined
     for finding in tried.findings.values():
         smaller = finding if schedule else explorer.shrunk(moment, bodies, finding)
-        verdict.shown.append(Shown(smaller, "", overlapping, why_known(finding, plan.built, str(overlapping))))
+        verdict.shown.append(
+            Shown(smaller, "", overlapping, why_known(finding.race, finding.told, plan.built, str(overlapping)))
+        )
     explain(verdict, explorer)
     return verdict
 
@@ -248,7 +252,9 @@ def _run(number: int, overlapping: Overlapping) -> Tried | str:
         rng = random.Random(f"{plan.seed} {number}")
         tried = explorer.sample(moment, bodies, rng, SCHEDULES, _DEPTH)
     tried.findings = {
-        kind: finding if why_known(finding, plan.built, str(overlapping)) else explorer.shrunk(moment, bodies, finding)
+        kind: finding
+        if why_known(finding.race, finding.told, plan.built, str(overlapping))
+        else explorer.shrunk(moment, bodies, finding)
         for kind, finding in tried.findings.items()
     }
     return tried

@@ -15,6 +15,7 @@ import numpy as np
 from vmaplab.errors import KernelFault, Undefined, Violation
 from vmaplab.object.kernel import TABLE_BYTES
 from vmaplab.race.judge import Outcome, outcome_of
+from vmaplab.race.known import why_known
 from vmaplab.race.locks import LockOrder
 from vmaplab.race.order import Order
 from vmaplab.race.overlap import Overlap
@@ -26,6 +27,7 @@ from vmaplab.race.tell import Race, Teller, general
 from vmaplab.trace import Ints, signed
 
 _NEVER = 1 << 62
+_ENOUGH = 12  # kinds of findings of the same calls, after which no more are looked for
 
 
 @dataclass
@@ -116,6 +118,10 @@ class Explorer:
             if tried.schedules >= most:
                 tried.exhausted = False
                 tried.undefined = f"there are more than {most} schedules"
+                break
+            if len(tried.findings) > _ENOUGH:
+                tried.exhausted = False
+                tried.undefined = f"{len(tried.findings)} kinds of findings are enough"
                 break
             played = self.run(moment, bodies, schedule, ends, tried, tried.schedules < serial)
             if played is not None and preemptions > 0:
@@ -218,8 +224,9 @@ class Explorer:
             for kind, first, second in self._order.look(played.rows)
         ]
         for race in races:
-            if race.key not in tried.findings:
-                tried.findings[race.key] = Finding(race.key, "", played.schedule, race)
+            found, had = Finding(race.key, "", played.schedule, race), tried.findings.get(race.key)
+            if had is None or (str(had.race) != str(race) and self._is_known(had) and not self._is_known(found)):
+                tried.findings[race.key] = found
         for circle in self._locks.look(played.rows):
             order = self.teller.lock_order(circle)
             tried.findings.setdefault(general(order), Finding(general(order), order, played.schedule))
@@ -245,6 +252,9 @@ class Explorer:
             tried.findings.setdefault(kind, Finding(kind, told, played.schedule))
             return None
         return played
+
+    def _is_known(self, finding: Finding) -> bool:
+        return why_known(finding.race, finding.told, self.kernel.built, "") != ""
 
     def _end(self, bodies: Sequence[Sequence[Lowered]], played: Played, ends: Ends) -> Outcome | str:
         """What the calls came to, or what is wrong with it. Schedules that leave the same are judged once."""

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from vmaplab.object.build import Built
-from vmaplab.race.explore import Finding
+from vmaplab.race.tell import Race
 
 
 class Known(NamedTuple):
@@ -58,7 +58,7 @@ KNOWN = (
         _ANY,
         _ANY,
         "/proc/vmallocinfo and vread_iter() read the flags of an area that its maker is still filling in: they pass "
-        "over it, or see all of it behind smp_rmb()",
+        "over it, or see what its maker has stored before the last barrier in front of the flags",
     ),
     Known(
         r"vmalloc_dump_obj",
@@ -89,7 +89,7 @@ KNOWN = (
     Known(r"ptdump_\w+\+0x[0-9a-f]+ reads from .*", r".*\bptdump\b.*", "", r"(6\.18|6\.19|7\.\d)\..*", _ANY, _PTDUMP),
     Known(
         r"the MMU of another CPU: vm_unmap_aliases\(\) returns, .* unmapped before it began",
-        r".*\|\|.*\bunmap_ram @\d+ 64\b.*\baliases\b.*|.*\|\|.*\baliases\b.* \|\| unmap_ram @\d+ 64",
+        r".*\|\| unmap_ram @\d+ 64 \|\|[^|]*\baliases\b[^|]*|.*\|\|[^|]*\baliases\b[^|]*\|\| unmap_ram @\d+ 64",
         "",
         _ANY,
         _ANY,
@@ -107,16 +107,15 @@ KNOWN = (
 )
 
 
-def why_known(finding: Finding, built: Built, calls: str) -> str:
-    """Why ``finding``, of these calls, is none to worry about; "" if it is new."""
-    race = finding.race
+def why_known(race: Race | None, told: str, built: Built, calls: str) -> str:
+    """Why a finding of these calls, a race or what is ``told``, is none to worry about; "" if it is new."""
     for known in KNOWN:
         if not re.fullmatch(known.versions, built.version) or not re.fullmatch(
             known.families, built.target.family.name
         ):
             continue
         if race is None:
-            if not known.memory and re.fullmatch(known.one, finding.told) and re.fullmatch(known.other, calls):
+            if not known.memory and re.fullmatch(known.one, told) and re.fullmatch(known.other, calls):
                 return known.why
             continue
         if not known.memory or not re.match(known.memory, race.memory):

@@ -36,14 +36,14 @@ def parse_overlapping(text: str) -> Overlapping:
 
     :raises InputError: naming what cannot be read.
     """
-    parts = text.split("||")
+    parts = re.sub(r"#.*", "", text).split("||")
     if len(parts) < 3:
         raise InputError(
             "calls that overlap are written 'SETUP || CALLS OF CPU 0 || CALLS OF CPU 1'; SETUP may be empty"
         )
     if empty := [number for number, part in enumerate(parts[1:]) if not part.strip()]:
         raise InputError(f"CPU {empty[0]} has no calls; only what comes before the first '||' may be empty")
-    counts = [len([step for step in re.split(r"[;\n]", re.sub(r"#.*", "", part)) if step.strip()]) for part in parts]
+    counts = [len([step for step in re.split(r"[;\n]", part) if step.strip()]) for part in parts]
     scenario = parse(";".join(parts))
     if scenario.boot_args or scenario.total_pages:
         raise InputError("calls that overlap have no 'boot' and no 'pages' before them")
@@ -159,6 +159,9 @@ def shared() -> dict[str, str]:
         "two vm_unmap_ram, the last of a block": "map_ram 0x150+4; map_ram 0x160+4 || unmap_ram @0 4 || unmap_ram @1 4",
         "two vm_unmap_ram, one after the other": (
             "map_ram 0x150+4; map_ram 0x160+4 || unmap_ram @0 4; aliases || unmap_ram @1 4"
+        ),
+        "vm_unmap_ram, the last of a fragmented block, and vm_unmap_aliases": (
+            f"{'; '.join(_fragmented().split('; ')[:-1])} || unmap_ram @15 4 || aliases"
         ),
         "vm_map_ram, the last of a block, and vm_unmap_ram": (
             f"{'; '.join(full[1:])} || map_ram 0x400+64 || unmap_ram @3 64"

@@ -3,11 +3,26 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vmaplab.errors import KernelFault
 from vmaplab.object.answers import Rest
 from vmaplab.race.order import AFTER_GRACE, ZEROED
-from vmaplab.race.stepper import ALLOC, FLUSH, FREE, Stepper
+from vmaplab.race.stepper import ALLOC, FLUSH, FREE, READ, Stepper
 from vmaplab.trace import L_FLUSH_TLB
+
+_FRAMES = 0x6D18 << 48
+
+
+def frame_key(pfn: int) -> int:
+    """What stands in the log for the contents of a page frame: no address is like it, and 8 bytes are enough."""
+    return _FRAMES + 8 * pfn
+
+
+def frame_of(key: int) -> int | None:
+    """The page frame for which ``key`` stands, or None."""
+    return (key - _FRAMES) // 8 if key >> 48 == _FRAMES >> 48 else None
 
 
 class Quarantine(Rest):
@@ -74,12 +89,22 @@ class Quarantine(Rest):
         while self.later:
             super()._free(self.later.pop())
 
+    def _own(self, pages: NDArray[np.uint64], gfp: int) -> None:
+        super()._own(pages, gfp)
+        for pfn in self.gone.intersection(pages.tolist()):
+            self.gone.remove(pfn)
+            self.cpu.note(ALLOC, frame_key(pfn), 8)
+
     def _disown(self, pfn: int, order: int) -> None:
         super()._disown(pfn, order)
-        self.gone.update(range(pfn, pfn + (1 << order)))
+        for one in range(pfn, pfn + (1 << order)):
+            self.gone.add(one)
+            self.cpu.note(FREE, frame_key(one), 8)
 
     def _copy_page_to_iter_nofault(self, page: int, offset: int, bytes: int) -> int:  # noqa: A002 - as the prototype has it
-        if (pfn := self.pfn_of(page)) in self.gone:
+        pfn = self.pfn_of(page)
+        self.cpu.note(READ | 8 << 16, frame_key(pfn), 8)
+        if pfn in self.gone:
             raise KernelFault(f"{self.cpu.caller()} reads page frame {pfn:#x}, which is free")
         return super()._copy_page_to_iter_nofault(page, offset, bytes)
 

@@ -50,4 +50,7 @@ def parse_schedule(text: str) -> Schedule:
         raise InputError(
             f"schedule '{text}': write CPUs with commas, each with how many instructions it executes: 0:300,1,0"
         )
+    for _, count, late in found:
+        if behind := [at for at in late if at >= count]:
+            raise InputError(f"schedule '{text}': instruction {behind[0]} comes behind the {count} of its turn")
     return tuple(found)

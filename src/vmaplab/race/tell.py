@@ -16,6 +16,7 @@ from vmaplab.race.locks import Nested
 from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED, UNSEEN
 from vmaplab.race.overlap import Overlap
 from vmaplab.race.played import Played
+from vmaplab.race.quarantine import frame_of
 from vmaplab.race.stepper import ADDRESS, ALLOC, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
 
 _VERBS = {READ: "reads", WRITE: "writes", ALLOC: "allocates", FREE: "frees"}
@@ -99,7 +100,8 @@ class Teller:
         what = int(row[WHAT])
         kind = what & 0xFF
         size = int(row[VALUE]) if kind in (ALLOC, FREE) else what >> 16 & 0xFFFF
-        verb = f"{_VERBS[kind]} {size} bytes"
+        of_frame = frame_of(int(row[ADDRESS]) % (1 << 64)) is not None
+        verb = f"{_VERBS[kind]} {'it' if of_frame else f'{size} bytes'}"
         place = self._kernel._cpu.image.place(int(row[PLACE]) % (1 << 64))
         return Access(what >> 32, verb, place, int(row[WHEN]))
 
@@ -107,6 +109,8 @@ class Teller:
         """What lies at ``address``."""
         kernel = self._kernel
         rest, image = kernel._rest, kernel._cpu.image
+        if (pfn := frame_of(address)) is not None:
+            return f"page frame {pfn:#x}"
         start = rest.virt_of(kernel.arch.table_base)
         if start <= address < start + TABLE_BYTES:
             return f"a page table, entry {(address % kernel.arch.page_size) // 8} of it"
