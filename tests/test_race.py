@@ -331,6 +331,16 @@ def test_released_code_holds(arch):
 
 
 @needs_kernel
+def test_a_campaign_ends_behind_the_pairs_that_show_something_new(tmp_path):
+    built = build.build(targets.get("arm64-4k"), seeded("lazy-count-not-atomic", tmp_path), targets.smp())
+    plan = RacePlan(built)
+    verdict = campaign(plan, 2, lambda: None)
+    assert verdict.word == "RACE" and verdict.tried % 100 == 0 and verdict.tried < len(plan.work) / 2
+    assert len(verdict.skipped) == len(plan.work) - verdict.tried
+    assert [name for name, _ in RacePlan(built, cases=7).work] == [name for name, _ in plan.work[:7]]
+
+
+@needs_kernel
 def test_of_a_pair_with_many_findings_some_are_enough():
     built = build.build(targets.get("arm64-4k"), config=targets.smp())
     ours = Explorer(Overlap(built, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +27,8 @@ CASES = 200
 """Scenarios that are drawn."""
 SCHEDULES = 40
 """Random schedules of each drawn scenario."""
+ROUND = 100
+"""Pairs after which new findings are an answer."""
 MOST = 8
 """New findings that are shown in full."""
 _DEPTH = 3  # switches of one: most races need two (Burckhardt and others, 2010)
@@ -39,7 +41,8 @@ class RacePlan:
     :param built: the object, with CONFIG_SMP and CONFIG_PREEMPT.
     :param preemptions: of each schedule, at most.
     :param calls: 2: each pair of calls, all schedules; more: so many calls in drawn scenarios, random schedules.
-    :param cases: scenarios, or pairs of all, that are drawn; 0: all pairs.
+    :param cases: scenarios, or pairs of all, that are drawn; 0: all pairs, up to a round of them that shows a new
+        finding.
     :param seed: which.
     :param without: steps that the tree does not have.
     :param calls_of: names of :func:`.templates`: only pairs that have one of them, each set up on its own CPU; all if
@@ -54,6 +57,11 @@ class RacePlan:
     without: frozenset[str] = frozenset()
     calls_of: tuple[str, ...] = ()
 
+    @property
+    def stops(self) -> bool:
+        """Whether new findings end it."""
+        return self.calls == 2 and not self.cases and not self.calls_of
+
     @cached_property
     def work(self) -> list[tuple[str, Overlapping]]:
         """What is tried, by name."""
@@ -62,10 +70,8 @@ class RacePlan:
             pairs = list(all_pairs(arch, self.without, apart=bool(self.calls_of)))
             if self.calls_of:
                 pairs = [one for one in pairs if {*one[0].split(" | ")} & {*self.calls_of}]
-            if 0 < self.cases < len(pairs):
-                at = sorted(random.Random(self.seed).sample(range(len(pairs)), self.cases))
-                pairs = [pairs[number] for number in at]
-            return pairs
+            random.Random(self.seed).shuffle(pairs)  # what many pairs show, the first of them do
+            return pairs[: self.cases or None]
         return list(drawn(arch, self.calls, self.cases or CASES, self.seed, self.without))
 
 
@@ -154,8 +160,15 @@ def campaign(plan: RacePlan, jobs: int | None, advance: Callable[[], None]) -> R
     verdict = RaceVerdict(plan)
     work = plan.work
     first: dict[str, Shown] = {}
-    for (name, overlapping), result in zip(work, _results(plan, work, jobs or cpus()), strict=True):
+    results = _results(plan, work, jobs or cpus())
+    for number, (name, overlapping) in enumerate(work):
         advance()
+        if plan.stops and number % ROUND == 0 and any(not one.known for one in first.values()):
+            results.close()
+            why = "something new is found already; --cases N tries N pairs in any case"
+            verdict.skipped.update(dict.fromkeys([one for one, _ in work[number:]], why))
+            break
+        result = next(results)
         if isinstance(result, str):
             verdict.skipped[name] = result
             continue
@@ -215,7 +228,7 @@ def explain(verdict: RaceVerdict, explorer: Explorer | None = None, most: int = 
         shown.stacks = explorer.stacks(moment, bodies, shown.finding)
 
 
-def _results(plan: RacePlan, work: Sequence[tuple[str, Overlapping]], jobs: int) -> Iterator[Tried | str]:
+def _results(plan: RacePlan, work: Sequence[tuple[str, Overlapping]], jobs: int) -> Generator[Tried | str]:
     """What came of each, in order."""
     if jobs == 1 or len(work) < 2:
         _begin(plan)

@@ -42,6 +42,8 @@ _SHRINKER = _LATER + "the shrinker without vmap_purge_lock"
 _ALIASES = _LATER + "vm_unmap_aliases() beside a block that becomes empty"
 _PTDUMP = _LATER + "ptdump: the walk and the end of a table that a block replaces"
 
+_LAST, _PURGE = r"[^|]*\bunmap_ram @\d+ 64\b[^|]*", r"[^|]*\baliases\b[^|]*"
+
 KNOWN = (
     Known(
         r"vmalloc_info_show|s_show",
@@ -89,7 +91,7 @@ KNOWN = (
     Known(r"ptdump_\w+\+0x[0-9a-f]+ reads from .*", r".*\bptdump\b.*", "", r"(6\.18|6\.19|7\.\d)\..*", _ANY, _PTDUMP),
     Known(
         r"the MMU of another CPU: vm_unmap_aliases\(\) returns, .* unmapped before it began",
-        r".*\|\| unmap_ram @\d+ 64 \|\|[^|]*\baliases\b[^|]*|.*\|\|[^|]*\baliases\b[^|]*\|\| unmap_ram @\d+ 64",
+        rf".*\|\|{_LAST}\|\|{_PURGE}|.*\|\|{_PURGE}\|\|{_LAST}",
         "",
         _ANY,
         _ANY,
