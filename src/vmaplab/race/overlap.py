@@ -205,7 +205,8 @@ class Overlap(ObjectKernel):
         assert self._first_seen is not None  # there was a moment
         rows = self._cpu.logged
         purges = promises.owed(calls)
-        key = rows[rows[:, 0] < L_FLUSH_VMAP].tobytes(), purges
+        told = rows if purges else rows[rows[:, 0] < L_FLUSH_VMAP]  # purges count all events
+        key = told.tobytes(), purges
         if key not in self._seen:
             for old in list(self._seen)[: 1 - _KEPT_WALKS]:
                 del self._seen[old]

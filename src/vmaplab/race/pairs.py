@@ -14,6 +14,7 @@ from vmaplab.arch import Arch
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import parse, text_of
 from vmaplab.errors import InputError
+from vmaplab.object.targets import CPUS
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ many, others help it.
 """
 _POOLED = 256
 """Pages of the largest areas that wait in pools."""
-_CPUS, _BLOCK = 4, 1024
-"""possible CPUs; VMAP_BBMAP_BITS. A vmap block is in the xarray that its number modulo the CPUs says."""
+_BLOCK = 1024
+"""VMAP_BBMAP_BITS. A vmap block is in the xarray that its number modulo the possible CPUs says."""
 _LARGE = 512
 """Pages of the largest block that is tried in the place of a table."""
 
@@ -167,7 +168,7 @@ def shared() -> dict[str, str]:
             f"{'; '.join(full[1:])} || map_ram 0x400+64 || unmap_ram @3 64"
         ),
         "vm_unmap_ram, the last of a full block, and a new block of the same xarray": (
-            f"{most}; unmap_ram @14 64; area {(_CPUS - 1) * _BLOCK - 1} || unmap_ram @15 64 || map_ram 0x140+4"
+            f"{most}; unmap_ram @14 64; area {(CPUS - 1) * _BLOCK - 1} || unmap_ram @15 64 || map_ram 0x140+4"
         ),
     }
 

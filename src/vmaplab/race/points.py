@@ -57,8 +57,8 @@ class Point(NamedTuple):
 class Points:
     """Looks for them; keeps its room from one log to the next.
 
-    :param tables: first address of the page tables, and the one behind them: a TLB flush does not commute with a later
-        store to them.
+    :param tables: first address of the page tables, and the one behind them: a store of 0 to them does not commute
+        with a later TLB flush, nor a flush with anything.
     """
 
     def __init__(self, tables: tuple[int, int]) -> None:
