@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch, Group, Level, arm64
-from vmaplab.judge.arm64 import vmsav8
+from vmaplab.judge.formats.arm64 import vmsav8
 from vmaplab.release import get
 
 PGD_BITS = 17

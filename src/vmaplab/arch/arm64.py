@@ -13,6 +13,8 @@ from dataclasses import replace
 from vmaplab.arch.base import Arch, Group, Level, SetMemory
 from vmaplab.changes import Change
 
+PLACE = 1
+
 VALID = 1 << 0
 TABLE = 1 << 1  # bit 1: table above the last level, page at the last level, 0 in a block
 AF = 1 << 10

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from vmaplab.arch.base import Arch, Level
 from vmaplab.changes import Change
 
+PLACE = 5
+
 V, D, G, P, W = 1 << 0, 1 << 1, 1 << 6, 1 << 7, 1 << 8
 CACHE_CC = 1 << 4  # coherent cached; 0 is strong-ordered uncached
 PAGE_KERNEL = P | V | D | W | G | CACHE_CC

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from vmaplab.arch.base import Arch, Group, Level, SetMemory
 from vmaplab.changes import Change
 
+PLACE = 4
+
 PRESENT = 1 << 63
 PTE = 1 << 62  # _PAGE_PTE: this entry is a leaf
 ACCESSED, DIRTY, NON_IDEMPOTENT = 0x100, 0x80, 0x20

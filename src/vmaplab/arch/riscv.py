@@ -12,6 +12,8 @@ from collections.abc import Callable
 from vmaplab.arch.base import Arch, Level, SetMemory
 from vmaplab.changes import Change
 
+PLACE = 3
+
 V, R, W, G, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 X = 1 << 3
 PAGE_KERNEL = V | R | W | G | A | D

@@ -7,11 +7,7 @@ meet in the bytes of the table memory and in the name of the architecture.
 
 from __future__ import annotations
 
-from vmaplab.judge import arm64, loongarch, powerpc, riscv, x86
 from vmaplab.judge.format import Format
-
-FORMATS: dict[str, Format] = {
-    name: form for family in (arm64, x86, riscv, powerpc, loongarch) for name, form in family.FORMATS.items()
-}
+from vmaplab.judge.formats import FORMATS
 
 __all__ = ["FORMATS", "Format"]

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The releases and patch versions, by name, oldest first. Adding a patch is one file and a line here."""
+"""The releases and patch versions, by name, oldest first.
+
+A module of this package that has a ``RELEASE`` is a patch, listed by the day it was posted.
+"""
 
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from pkgutil import iter_modules
 
 from vmaplab.errors import InputError
-from vmaplab.release import linux, mm_unstable, review, series_v3, series_v4
+from vmaplab.release import linux
 from vmaplab.release.base import Release
 
+_MODULES = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+_PATCHES: list[Release] = [module.RELEASE for module in _MODULES if hasattr(module, "RELEASE")]
 RELEASES: dict[str, Release] = {
-    release.name: release
-    for release in (
-        *linux.RELEASES,
-        series_v3.RELEASE,
-        review.RELEASE,
-        series_v4.RELEASE,
-        mm_unstable.RELEASE,
-    )
+    release.name: release for release in (*linux.RELEASES, *sorted(_PATCHES, key=lambda patch: patch.posted))
 }
-DEFAULT = mm_unstable.RELEASE.name
+DEFAULT = "mm-unstable"
 BASELINE = "linux-6.12"
 
 

@@ -61,6 +61,7 @@ class Release:
     :param title: one line for ``vmaplab releases``.
     :param tree: the tree.
     :param rules: how its vmap() batches.
+    :param posted: the day of a patch, ``2026-05-21``: patches are listed by it.
     :param changes: all that it does differently: the tree's and the rules'; more or less where a tree's own code
         told so.
     :param told: by architecture, the values that a tree's own code told.
@@ -70,6 +71,7 @@ class Release:
     title: str
     tree: Tree
     rules: Rules = NO_BATCHING
+    posted: str = ""
     changes: Changes | None = None
     told: Mapping[str, Told] = field(default_factory=dict, repr=False)
 

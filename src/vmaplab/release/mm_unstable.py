@@ -16,4 +16,5 @@ RELEASE = Release(
     title="August 2026, as queued: as version 4, scan limited by the PFN's alignment",
     tree=LINUX_7_1,
     rules=RULES,
+    posted="2026-08",
 )

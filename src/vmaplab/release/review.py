@@ -18,5 +18,9 @@ RULES = replace(
 )
 
 RELEASE = Release(
-    name="review", title="29 May 2026: the reviewer's suggestion, one leaf size per chunk", tree=LINUX_7_1, rules=RULES
+    name="review",
+    title="29 May 2026: the reviewer's suggestion, one leaf size per chunk",
+    tree=LINUX_7_1,
+    rules=RULES,
+    posted="2026-05-29",
 )

@@ -34,4 +34,5 @@ RELEASE = Release(
     title="21 May 2026: batches runs aligned to their length, if a PTE-level hook supports them",
     tree=LINUX_7_1,
     rules=RULES,
+    posted="2026-05-21",
 )

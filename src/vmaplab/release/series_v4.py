@@ -12,5 +12,9 @@ from vmaplab.release.trees import LINUX_7_1
 RULES = replace(SERIES_V3, needs_huge_ioremap=False, refuses_misaligned=False, gate="vm_shift", caps_at_pmd=False)
 
 RELEASE = Release(
-    name="series-v4", title="18 June 2026: shrinks the order to the PFN's alignment", tree=LINUX_7_1, rules=RULES
+    name="series-v4",
+    title="18 June 2026: shrinks the order to the PFN's alignment",
+    tree=LINUX_7_1,
+    rules=RULES,
+    posted="2026-06-18",
 )

@@ -17,11 +17,13 @@ class Tree:
     """One kernel tree.
 
     :param version: major and minor number.
+    :param title: what its vmap() does, one line for ``vmaplab releases``.
     :param changes: what it does that other trees do not.
     :param compared: the version whose code the model was held against.
     """
 
     version: str
+    title: str
     changes: Changes
     compared: str
 
@@ -31,9 +33,10 @@ class Tree:
         return tuple(int(part) for part in self.version.split("."))
 
 
-LINUX_6_1 = Tree("6.1", frozenset(), "6.1.192")
+LINUX_6_1 = Tree("6.1", "no batching: every page is a base page", frozenset(), "6.1.192")
 LINUX_6_12 = Tree(
     "6.12",
+    "no batching",
     LINUX_6_1.changes
     | {
         Change.VMAP_NODES,
@@ -50,6 +53,7 @@ LINUX_6_12 = Tree(
 )
 LINUX_6_18 = Tree(
     "6.18",
+    "no batching; arm64 has contiguous PTEs for huge vmalloc() and ioremap()",
     LINUX_6_12.changes
     | {
         Change.ARM64_CONT_PTE,
@@ -65,10 +69,16 @@ LINUX_6_18 = Tree(
 )
 LINUX_6_19 = Tree(
     "6.19",
+    "no batching; large orders first in vmalloc(), inner errors",
     LINUX_6_18.changes | {Change.LARGE_ORDERS_FIRST, Change.DEFERRED_CLEANUP, Change.INNER_ERRORS},
     "6.19.0",
 )
-LINUX_7_1 = Tree("7.1", LINUX_6_19.changes - {Change.ARM64_CLEAN_PAGE_KERNEL}, "7.1.5")
+LINUX_7_1 = Tree(
+    "7.1",
+    "no batching; what the series of 2026 is against",
+    LINUX_6_19.changes - {Change.ARM64_CLEAN_PAGE_KERNEL},
+    "7.1.5",
+)
 
 TREES = (LINUX_6_1, LINUX_6_12, LINUX_6_18, LINUX_6_19, LINUX_7_1)
 """Oldest first."""

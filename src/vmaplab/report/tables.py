@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Dict
 from itertools import groupby, pairwise
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,11 +131,9 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
             if row.refused:
                 console.print(f"{row.release} refuses: {row.refused}")
         console.print()
-    console.print(
-        "TLB: TLB entries filled. stored: leaf entries written. tables: page tables allocated. steps: entries above\n"
-        "the leaf read. scanned: PFN comparisons. walks: descents from the top. sets: calls that set entries.\n"
-        f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's."
-    )
+    legend = " ".join(f"{head}: {TEXTS[name]}." for name, head in COLUMNS.items())
+    console.print(fill(legend, 105))
+    console.print(f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's.")
 
 
 def arches() -> None:
