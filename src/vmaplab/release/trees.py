@@ -79,7 +79,6 @@ LINUX_7_1 = Tree(
     LINUX_6_19.changes - {Change.ARM64_CLEAN_PAGE_KERNEL},
     "7.1.5",
 )
-LINUX_7_2 = Tree("7.2", "no batching; as 7.1", LINUX_7_1.changes, "7.2")
 
-TREES = (LINUX_6_1, LINUX_6_12, LINUX_6_18, LINUX_6_19, LINUX_7_1, LINUX_7_2)
+TREES = (LINUX_6_1, LINUX_6_12, LINUX_6_18, LINUX_6_19, LINUX_7_1)
 """Oldest first."""
