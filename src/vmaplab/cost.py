@@ -8,7 +8,7 @@ from typing import Any
 
 from vmaplab.trace import Ints
 
-C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES, C_BLOCKS = COMPILED = range(8)
+C_TABLES, C_WALK, C_SCANNED, C_CALLS, C_SETS, C_LEAVES, C_ENTRIES = COMPILED = range(7)
 """Counters that compiled code keeps, by their places in ``vmaplab.pgtable.memory.Tables.cost``."""
 
 
@@ -40,7 +40,6 @@ class Cost:
     :param pages_scanned: comparisons of a PFN with its predecessor plus 1 that batching made.
     :param walker_calls: descents that started at the top level.
     :param pte_set_calls: calls that set leaf entries: per base page, per ``map_size``, per block.
-    :param blocks_set: leaves written above the PTE level.
     :param instructions: instructions executed. This and what follows only the kernel's own code can tell; the
         four before it only the model.
     :param loads: instructions that read memory.
@@ -57,7 +56,6 @@ class Cost:
     pages_scanned: int | None = _optional("PFN comparisons made by batching", "scanned", compiled=C_SCANNED)
     walker_calls: int | None = _optional("descents from the top level", "walks", compiled=C_CALLS)
     pte_set_calls: int | None = _optional("calls that set leaf entries", "sets", compiled=C_SETS)
-    blocks_set: int | None = _optional("block leaves written", "blocks", compiled=C_BLOCKS)
     instructions: int | None = _optional("instructions executed")
     loads: int | None = _optional("instructions that read memory")
     stores: int | None = _optional("instructions that write memory")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
-from vmaplab.cost import C_BLOCKS, C_CALLS, C_ENTRIES, C_LEAVES, C_SETS, C_WALK
+from vmaplab.cost import C_CALLS, C_ENTRIES, C_LEAVES, C_SETS, C_WALK
 from vmaplab.pgtable.geometry import (
     CLEARS_ALL_BEFORE,
     CLEARS_NONE,
@@ -272,7 +272,6 @@ def vmap_try_huge(tables: Tables, g: Geometry, level: int, word: int, addr: int,
             return 0
     store(tables, g, word, (pfn << g.pfn_shift) | prot)
     tables.cost[C_SETS] += 1
-    tables.cost[C_BLOCKS] += 1
     tables.cost[C_LEAVES] += 1
     tables.cost[C_ENTRIES] += 1
     return 1
