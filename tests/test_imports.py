@@ -48,7 +48,7 @@ def compiled_functions(tree: ast.Module) -> list[ast.FunctionDef]:
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
-        and {one.id for one in node.decorator_list if isinstance(one, ast.Name)} & {"jit", "inlined"}
+        and {one.id for one in node.decorator_list if isinstance(one, ast.Name)} & {"jit", "allocating", "inlined"}
     ]
 
 

@@ -201,14 +201,17 @@ class TestSeed:
             (folder / f"mm/{name}.o").write_bytes(b"\0" + name.encode())
         (folder / "source").symlink_to(tmp_path / "old")
         files = {name: tools.file_digest(tmp_path / "old" / name) for name in ("Makefile",)}
-        seed.finish(folder, "recipe", tmp_path / "old", {**files, "include/asm/absent.h": ""})
+        seed.finish(folder, self.RECIPE, tmp_path / "old", {**files, "include/asm/absent.h": ""}, set())
         (tmp_path / "builds" / "second").mkdir()
         return tmp_path
 
-    def plant(self, builds: Path, recipe: str = "recipe") -> dict[str, str]:
+    KIND = "compiler\n"
+    RECIPE = f"{KIND}OPTION=y\n."
+
+    def plant(self, builds: Path, recipe: str = RECIPE, kind: str = KIND) -> dict[str, str]:
         """Plants the second directory; its files."""
         second = builds / "builds" / "second"
-        seed.prepare(second, recipe, builds / "new")
+        seed.prepare(second, recipe, kind, builds / "new")
         assert sorted(path.name for path in (builds / "builds").glob("*/")) == ["first", "second"]
         return {
             str(path.relative_to(second)): path.read_bytes().decode()
@@ -242,7 +245,7 @@ class TestSeed:
         """Its own name may be another one: what was made of it is not known."""
         first = builds / "builds/first"
         files = {"mm/rbtree.c": tools.file_digest(builds / "old/mm/memory.c")}
-        seed.finish(first, "recipe", builds / "old", files)
+        seed.finish(first, self.RECIPE, builds / "old", files, set())
         (builds / "new/mm/rbtree.c").write_text("int other;")
         assert not self.plant(builds)
 
@@ -250,20 +253,53 @@ class TestSeed:
         first, tool = builds / "builds/first", builds / "tool.c"
         tool.write_text("int tool;")
         (first / "mm/.tool.o.cmd").write_text(f"deps := {tool} \\\n")
-        seed.finish(first, "recipe", builds / "old", {})
+        seed.finish(first, self.RECIPE, builds / "old", {}, set())
         tool.write_text("int tool = 2;")
         assert not self.plant(builds)
 
-    def test_another_recipe_and_a_directory_that_is_being_changed_are_not_copied(self, builds):
-        assert not self.plant(builds, "another")
-        seed.prepare(builds / "builds/first", "recipe", builds / "old")
+    def test_another_compiler_and_a_directory_that_is_being_changed_are_not_copied(self, builds):
+        assert not self.plant(builds, "another\n.", "another\n")
+        seed.prepare(builds / "builds/first", self.RECIPE, self.KIND, builds / "old")
         assert not self.plant(builds)
+
+    def test_another_configuration_is_copied_and_kbuild_looks_at_all_of_it(self, builds):
+        assert set(self.plant(builds, f"{self.KIND}OPTION=n\n.")) >= {"mm/vmalloc.o", "mm/memory.o"}
+        # The same configuration is nearer, though more files differ.
+        (builds / "builds/third").mkdir()
+        (builds / "builds/second/of-the-other").touch()
+        files = {"Makefile": tools.file_digest(builds / "new/Makefile")}
+        seed.finish(builds / "builds/second", f"{self.KIND}OPTION=n\n.", builds / "new", files, set())
+        (builds / "new/mm/vmalloc.c").write_text("int vmalloc = 2;")
+        gone = seed.prepare(builds / "builds/third", self.RECIPE, self.KIND, builds / "new")
+        assert gone == {"mm/vmalloc.o"}
+        assert not (builds / "builds/third/of-the-other").exists()
+
+    def test_it_is_told_what_is_to_be_made_if_that_is_known(self, builds):
+        first = builds / "builds/first"
+
+        def prepared(recipe: str = self.RECIPE) -> set[str] | None:
+            return seed.prepare(first, recipe, self.KIND, builds / "old")
+
+        (builds / "old/mm/vmalloc.c").write_text("int vmalloc = 2;")
+        assert prepared() == {"mm/vmalloc.o"}
+        assert prepared() is None  # nobody said that it was finished
+        seed.finish(first, self.RECIPE, builds / "old", {}, set())
+        assert prepared() == set()
+        assert prepared(f"{self.KIND}OPTION=n\n.") is None
+
+    def test_a_file_that_only_goes_into_what_is_made_anew_takes_nothing_away(self, builds):
+        first, ours = builds / "builds/first", builds / "old/mm/ours.c"
+        ours.write_text("int ours;")
+        seed.finish(first, self.RECIPE, builds / "old", {"mm/ours.c": tools.file_digest(ours)}, {"mm/ours.c"})
+        ours.write_text("int ours = 2;")
+        assert seed.prepare(first, self.RECIPE, self.KIND, builds / "old") == set()
+        assert (first / "mm/vmalloc.o").exists()
 
     def test_a_source_that_was_replaced_by_an_older_one_is_compiled(self, builds):
         first = builds / "builds/first"
         (builds / "old/mm/vmalloc.c").write_text("int vmalloc = 2;")
         os.utime(builds / "old/mm/vmalloc.c", (1, 1))
-        seed.prepare(first, "recipe", builds / "old")
+        seed.prepare(first, self.RECIPE, self.KIND, builds / "old")
         assert not (first / "mm/vmalloc.o").exists()
         assert (first / "mm/memory.o").exists()
         # The build fails, and the file is what it was before: nobody knows what the object was made of.
@@ -271,7 +307,7 @@ class TestSeed:
         (first / "mm/.vmalloc.o.cmd").write_text(f" {builds}/old/mm/vmalloc.c \\\n")
         (builds / "old/mm/vmalloc.c").write_text("int vmalloc;")
         os.utime(builds / "old/mm/vmalloc.c", (1, 1))
-        seed.prepare(first, "recipe", builds / "old")
+        seed.prepare(first, self.RECIPE, self.KIND, builds / "old")
         assert not (first / "mm/vmalloc.o").exists()
 
     def test_after_a_build_that_failed_only_what_is_changed_is_compiled(self, builds):
@@ -279,7 +315,7 @@ class TestSeed:
         first = builds / "builds/first"
         (builds / "old/mm/vmalloc.c").write_text("int vmalloc; oops")
         for _ in range(2):
-            seed.prepare(first, "recipe", builds / "old")
+            seed.prepare(first, self.RECIPE, self.KIND, builds / "old")
             assert not (first / "mm/vmalloc.o").exists()
             assert (first / "mm/memory.o").exists()
 
@@ -295,7 +331,7 @@ class TestSeed:
     def test_a_directory_of_which_nothing_is_known_is_emptied(self, builds):
         first = builds / "builds/first"
         (first / "vmaplab-inputs.json").unlink()
-        seed.prepare(first, "recipe", builds / "old")
+        seed.prepare(first, self.RECIPE, self.KIND, builds / "old")
         assert not list(first.iterdir())
 
     def test_what_is_edited_while_it_is_copied_is_newer_than_what_is_copied(self, builds, monkeypatch):
@@ -316,7 +352,7 @@ class TestSeed:
         shutil.copytree(builds / "old/tools", builds / "new/tools")
         files = {"tools/objtool/check.c": tools.file_digest(builds / "old/tools/objtool/check.c")}
         (builds / "builds/first/.check.o.cmd").write_text(f" {builds}/old/tools/objtool/check.c \\\n")
-        seed.finish(builds / "builds/first", "recipe", builds / "old", files)
+        seed.finish(builds / "builds/first", self.RECIPE, builds / "old", files, set())
         (builds / "new/tools/objtool/check.c").write_text("int check = 2;")
         assert not self.plant(builds)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,20 +79,16 @@ def parse(text: str) -> Prototype:
 def declared(files: Iterable[Path]) -> dict[str, list[Prototype]]:
     """Every function that gcc's ``-aux-info`` files tell of, by name; those that vmaplab cannot read are left out."""
     found: dict[str, list[Prototype]] = {}
-    for path in files:
-        for prototype in _read(path.read_text(errors="replace")):
-            known = found.setdefault(prototype.name, [])
-            if not any(prototype.matches(other) for other in known):
-                known.append(prototype)
-    return found
-
-
-def _read(text: str) -> Iterator[Prototype]:
-    for match in _DECLARED.finditer(text):
+    told = (match["text"] for path in files for match in _DECLARED.finditer(path.read_text(errors="replace")))
+    for text in dict.fromkeys(told):
         try:
-            yield parse(match["text"])
+            prototype = parse(text)
         except ValueError:
             continue
+        known = found.setdefault(prototype.name, [])
+        if not any(prototype.matches(other) for other in known):
+            known.append(prototype)
+    return found
 
 
 def _parted(text: str) -> list[str]:

@@ -14,9 +14,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vmaplab import prototype
 from vmaplab._cache import cache_root
@@ -56,6 +57,7 @@ OBJECTS = (
     "lib/llist.o",
     "lib/bitmap.o",
 )
+VMALLOC, VMALLOC_O = "mm/vmalloc.c", "mm/vmalloc.o"
 SHARING = ("lib/rbtree.c", "lib/xarray.c", "lib/llist.c", "mm/pagewalk.c", "mm/ptdump.c")
 """Sources whose code touches what CPUs share: it has to be known of each line whether it does so by READ_ONCE()."""
 MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range": 2}
@@ -63,6 +65,19 @@ MARKS = {"flush_cache_vmap": 2, "flush_cache_vunmap": 2, "flush_tlb_kernel_range
 
 _PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
 _KEPT_BUILDS, _KEPT_IMAGES = 48, 400
+
+
+class _Wrapper(NamedTuple):
+    """A file of ours that includes one of the tree's.
+
+    :param unit: the object that it stands for; ``file``: its name, ``lines``: what is in it.
+    :param like: the object whose command compiles it.
+    """
+
+    unit: str
+    file: str
+    lines: list[str]
+    like: str
 
 
 class KernelBuild:
@@ -77,9 +92,11 @@ class KernelBuild:
     ) -> None:
         self.tree, self.family, self.tools = tree, family, tools
         self._wanted, self._required = wanted, required
-        self.recipe = "\n".join([family.name, tools.version, tools.linker, *wanted, "required:", *required])
+        self._kind = "\n".join([family.name, tools.version, tools.linker, ""])
+        self.recipe = self._kind + "\n".join([*wanted, "required:", *required, "."])
         self.dir = cache_root() / "object" / "builds" / digest([self.recipe, str(tree)])
         self._own = self.dir / "vmaplab"
+        self._saved = self._own / "vmalloc.cmd"
         self._snippet: Path | None = None
 
     @contextmanager
@@ -98,42 +115,38 @@ class KernelBuild:
         """
         started = time.time()
         own, self._snippet = self._own, snippet and snippet.resolve()
-        seed.prepare(self.dir, self.recipe, self.tree)
-        self._configure()
+        gone = seed.prepare(self.dir, self.recipe, self._kind, self.tree)
         own.mkdir(exist_ok=True)
-        for left in own.glob("*.[dX]"):
-            left.unlink()
+        self._configure()
         objects = [name for name in (*OBJECTS, *self.family.objects) if self._has_source(name)]
         twice = [name for name in objects if name.startswith(f"arch/{self.family.srcarch}/lib/")]
-        self._make("mm/vmalloc.o", *(name for name in objects if name not in twice))
-        self._make(*twice, jobs=1)  # kbuild comes to an architecture's lib/ twice, at the same time if it can
+        once = [name for name in objects if name not in twice] + [VMALLOC_O] * (not self._saved.exists())
+        # kbuild looks at everything for a second, to find that nothing it makes is old, or that the tree is configured.
+        there = gone is not None and gone <= {VMALLOC_O} and all(self._told(name).exists() for name in [*once, *twice])
+        configured = (".config", "include/config", f"arch/{self.family.srcarch}/include/generated")
+        there = there and not any((self.tree / name).exists() for name in configured)
+        if not there:
+            self._make(*once)
+        if not self._saved.exists():  # its own object is of no use: once the command is known, it is not made again
+            shutil.copy(self._told(VMALLOC_O), own / "half")
+            (own / "half").rename(self._saved)
+        probed = self._probed()
+        wrappers = list(self._wrappers(probed))
+        stems = {Path(one.file).stem for one in wrappers}
+        for left in own.glob("*.[dX]"):
+            if left.stem not in stems:  # what another version of us wrapped
+                left.unlink()
         units = {name: self.dir / name for name in objects}
-        marks = own / "marks.h"
-        tree, probed = own / "tree.h", self._probed()
-        lazy = ("arch_enter_lazy_mmu_mode", "arch_leave_lazy_mmu_mode")
-        if "LAZY_MMU_MODE_ENABLE" in probed:
-            lazy = ("lazy_mmu_mode_enable", "lazy_mmu_mode_disable")
-        locked = f"#ifdef CONFIG_PREEMPTION\n{_marks(dict.fromkeys(lazy, 0))}#endif\n"
-        told = _marks({**MARKS, **self.family.marks}) + locked
-        marks.write_text(told + _INSTEAD + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
-        tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
-        parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/mm/vmalloc.c"']
-        parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
-        if self._snippet:
-            parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
-        units["mm/vmalloc.o"] = self._compile(own / "vmalloc.c", parts, "mm/vmalloc.o")
-        for source in filter(self._has_source, self.family.marked):
-            name = str(Path(source).with_suffix(".o"))
-            wrapper = own / Path(source).name
-            parts = [f'#include "{marks}"', _KEYS_ARE_READ, f'#include "{self.tree}/{source}"']
-            units[name] = self._compile(wrapper, parts, name)
-        walks = ["#define CONFIG_PTDUMP 1", "#define CONFIG_PTDUMP_CORE 1", f'#include "{self.tree}/mm/ptdump.c"']
-        units["mm/ptdump.o"] = self._compile(own / "ptdump.c", walks, "mm/vmalloc.o")
-        support = SUPPORT / f"{self.family.name}.c"
-        units["support"] = self._compile(
-            own / "support.c", [f'#include "{tree}"', f'#include "{support}"'], "mm/vmalloc.o"
-        )
-        sources = self._sources([*objects, "mm/vmalloc.o"]) | {path for path, _ in PROBES.values()}
+        with ThreadPoolExecutor(cpus()) as pool:
+            # kbuild comes to an architecture's lib/ twice, at the same time if it can
+            rest = pool.submit(self._make, *twice, jobs=1) if twice and not there else None
+            compiled = [(one.unit, pool.submit(self._compile, one)) for one in wrappers]
+            for name, made in compiled:
+                units[name] = made.result()
+            if rest:
+                rest.result()
+        ours = self._wrapped()
+        sources = self._sources(objects) | ours | {path for path, _ in PROBES.values()}
         said = self._link(units, self._per_cpu(sources))
         options = (self.dir / "include/config/auto.conf").read_text()
         said["config"] = dict(re.findall(r"^CONFIG_(\w+)=(.*)$", options, re.MULTILINE))
@@ -141,7 +154,7 @@ class KernelBuild:
         said["absent"] = self._absent()
         said["probed"] = probed
         manifest = {"files": self._inputs(sources, started), **said}
-        seed.finish(self.dir, self.recipe, self.tree, manifest["files"])
+        seed.finish(self.dir, self.recipe, self.tree, manifest["files"], {self._in_tree(name) for name in ours})
         images.mkdir(parents=True, exist_ok=True)
         os.utime(images)  # the oldest are removed, by whoever builds beside us
         room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
@@ -155,6 +168,30 @@ class KernelBuild:
             shutil.rmtree(room)
         return final
 
+    def _wrappers(self, probed: list[str]) -> Iterator[_Wrapper]:
+        """What is compiled here, in a tree that has those of PROBES."""
+        marks, tree = self._own / "marks.h", self._own / "tree.h"
+        lazy = ("arch_enter_lazy_mmu_mode", "arch_leave_lazy_mmu_mode")
+        if "LAZY_MMU_MODE_ENABLE" in probed:
+            lazy = ("lazy_mmu_mode_enable", "lazy_mmu_mode_disable")
+        locked = f"#ifdef CONFIG_PREEMPTION\n{_marks(dict.fromkeys(lazy, 0))}#endif\n"
+        told = _marks({**MARKS, **self.family.marks}) + locked
+        marks.write_text(told + _INSTEAD + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
+        tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
+        parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/{VMALLOC}"']
+        parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
+        if self._snippet:
+            parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
+        yield _Wrapper(VMALLOC_O, "vmalloc.c", parts, VMALLOC_O)
+        for source in filter(self._has_source, self.family.marked):
+            name = str(Path(source).with_suffix(".o"))
+            parts = [f'#include "{marks}"', _KEYS_ARE_READ, f'#include "{self.tree}/{source}"']
+            yield _Wrapper(name, Path(source).name, parts, name)
+        walks = ["#define CONFIG_PTDUMP 1", "#define CONFIG_PTDUMP_CORE 1", f'#include "{self.tree}/mm/ptdump.c"']
+        yield _Wrapper("mm/ptdump.o", "ptdump.c", walks, VMALLOC_O)
+        support = [f'#include "{tree}"', f'#include "{SUPPORT}/{self.family.name}.c"']
+        yield _Wrapper("support", "support.c", support, VMALLOC_O)
+
     # -- configuration ------------------------------------------------------------------------------
 
     def _configure(self) -> None:
@@ -164,6 +201,7 @@ class KernelBuild:
         if (self.dir / ".config").exists() and stamp.exists() and stamp.read_text() == wanted:
             return
         stamp.unlink(missing_ok=True)
+        self._saved.unlink(missing_ok=True)
         asked = self.dir / "vmaplab.config"
         asked.write_text(wanted)
         self._make("allnoconfig", f"KCONFIG_ALLCONFIG={asked}")
@@ -222,20 +260,43 @@ class KernelBuild:
         stem = self.tree / name
         return any(stem.with_suffix(suffix).exists() for suffix in (".c", ".S"))
 
+    def _told(self, name: str) -> Path:
+        """Where kbuild keeps how it compiled the object ``name``."""
+        path = Path(name)
+        return self.dir / path.parent / f".{path.name}.cmd"
+
     def _command(self, name: str) -> list[str]:
         """How kbuild compiled the object ``name``, without its source and output."""
-        path = Path(name)
-        saved = (self.dir / path.parent / f".{path.name}.cmd").read_text().partition("\n")[0]
+        saved = (self._saved if name == VMALLOC_O else self._told(name)).read_text().partition("\n")[0]
         words = shlex.split(saved.partition(":=")[2].partition(" ; ")[0])
         return [word for word in words[: words.index("-o")] if not word.startswith("-Wp,-MMD")]
 
-    def _compile(self, wrapper: Path, parts: list[str], like: str) -> Path:
-        """Compile ``parts`` with the command of the tree's object ``like``."""
-        wrapper.write_text("\n".join(parts) + "\n")
-        output = wrapper.with_suffix(".o")
-        deps = [f"-Wp,-MMD,{wrapper.with_suffix('.d')}", "-aux-info", str(wrapper.with_suffix(".X"))]
-        self._run([*self._command(like), *deps, "-o", str(output), str(wrapper)], self.dir)
+    def _compile(self, it: _Wrapper) -> Path:
+        """Compile a wrapper, if the command or anything that goes into it is another than last time."""
+        wrapper = self._own / it.file
+        output, key = wrapper.with_suffix(".o"), wrapper.with_suffix(".key")
+        deps, told = wrapper.with_suffix(".d"), wrapper.with_suffix(".X")
+        command = [*self._command(it.like), f"-Wp,-MMD,{deps}", "-aux-info", str(told), "-o", str(output), str(wrapper)]
+        wrapper.write_text("\n".join(it.lines) + "\n")
+        if not (all(path.exists() for path in (output, told, key)) and key.read_text() == self._key(command, deps)):
+            key.unlink(missing_ok=True)
+            self._run(command, self.dir)
+            key.write_text(self._key(command, deps))
         return output
+
+    def _key(self, command: list[str], deps: Path) -> str:
+        """A name for a command and the contents of all files that the last one read, wherever tree and build are."""
+        tree, here = os.fsencode(self.tree), os.fsencode(self.dir)
+
+        def anywhere(text: bytes) -> bytes:
+            return text.replace(tree, b"tree").replace(here, b"dir")
+
+        names = {anywhere(os.fsencode(name)): self.dir / name for name in (_names_in(deps) if deps.exists() else ())}
+        parts = [anywhere(os.fsencode("\0".join(command)))]
+        for name, path in sorted(names.items()):
+            held = path.read_bytes() if path.is_file() else b""
+            parts += [name, anywhere(held) if path.is_relative_to(self._own) else held]
+        return digest(parts)
 
     def _run(self, command: list[str], where: Path) -> None:
         """Run ``command``; its own first error, in one line that begins with whose fault it is, if it fails."""
@@ -267,7 +328,7 @@ class KernelBuild:
         """
         names = list(units)
         parsed = [Unit(path, self.family.branches) for path in units.values()]
-        roots = [names.index("mm/vmalloc.o"), names.index("support")]
+        roots = [names.index(VMALLOC_O), names.index("support")]
         wants = needed(parsed, roots)
         known = prototype.declared(self._own.glob("*.X"))
         defined = {name for unit in parsed for name in unit.defines}
@@ -289,7 +350,7 @@ class KernelBuild:
         script.write_text(binder.script())
         quiet = ["--no-relax", "--no-warn-rwx-segments"]
         self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined), support], self._own)
-        own = [Path(source).name for source in ("mm/vmalloc.c", *SHARING, *self.family.marked, *self.family.sources)]
+        own = [Path(source).name for source in (VMALLOC, *SHARING, *self.family.marked, *self.family.sources)]
         read_lines(image, self.tree, own, self._snippet).save(self._own / LINES)
         self._run([f"{self.tools.prefix}strip", "--strip-debug", str(image)], self._own)
         return {
@@ -298,7 +359,7 @@ class KernelBuild:
             "unanswered": {
                 name: wants[name].by.removeprefix(".text.")
                 for name in binder.unanswered
-                if names[wants[name].unit] == "mm/vmalloc.o" or names[wants[name].unit].startswith("arch/")
+                if names[wants[name].unit] == VMALLOC_O or names[wants[name].unit].startswith("arch/")
             },
             "guessed": binder.guessed,
         }
@@ -327,14 +388,19 @@ class KernelBuild:
                 names |= {str(path.relative_to(self.tree)) for path in within}
         config = (self.dir / "include/config/auto.conf.cmd").read_text()
         names |= set(re.findall(r"^\t(\S+) \\$", config, re.MULTILINE))
-        commands = [self.dir / Path(name).parent / f".{Path(name).name}.cmd" for name in objects]
+        commands = [self._told(name) for name in objects]
         # What kbuild prepares first: bounds, asm-offsets and their like become headers.
         commands += [path for folder in ("kernel", f"arch/{arch}/kernel") for path in self._prepared(folder)]
         for path in commands:
             names |= set(re.findall(r"^(?:source_\S+ := | +)(\S+)(?: \\)?$", path.read_text(), re.MULTILINE))
-        for path in self._own.glob("*.d"):
-            names |= set(path.read_text().partition(":")[2].replace("\\\n", " ").split())
         return names
+
+    def _wrapped(self) -> set[str]:
+        """The files that went into what is compiled here, by their whole names."""
+        return {name for path in self._own.glob("*.d") for name in _names_in(path)}
+
+    def _in_tree(self, name: str) -> str:
+        return os.path.normpath(name).removeprefix(f"{self.tree}/")
 
     def _prepared(self, folder: str) -> list[Path]:
         return sorted((self.dir / folder).glob("**/.*.s.cmd"))
@@ -359,7 +425,7 @@ class KernelBuild:
 
     def _shadows(self, sources: set[str]) -> set[str]:
         """Files that are not there and would be included instead of one that was, by their names in the tree."""
-        words = self._command("mm/vmalloc.o")
+        words = self._command(VMALLOC_O)
         folders = [os.path.normpath(self.dir / word.removeprefix("-I")) for word in words if word.startswith("-I")]
         found = set()
         for name in (os.path.normpath(self.dir / name) for name in sources if name.endswith(".h")):
@@ -368,6 +434,11 @@ class KernelBuild:
                     found |= {f"{before}/{name.removeprefix(f'{folder}/')}" for before in folders[:number]}
         inside = f"{self.tree}/"
         return {name.removeprefix(inside) for name in found if name.startswith(inside) and not Path(name).exists()}
+
+
+def _names_in(deps: Path) -> set[str]:
+    """The files that a list of the compiler's names, but for what is made of them."""
+    return set(deps.read_text().partition(":")[2].replace("\\\n", " ").split())
 
 
 _FIRST_ERROR = [

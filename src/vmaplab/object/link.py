@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
@@ -15,6 +16,14 @@ from vmaplab.errors import InputError
 _ALLOC, _CODE = 2, 4  # SHF_ALLOC, SHF_EXECINSTR
 _NO_CODE = ("__ksymtab", "__kcrctab", ".discard", ".modinfo", ".export_symbol", ".init_array", ".exit", ".static_call")
 """Sections that nothing runs or reads here."""
+
+# Elf64_Sym and Elf64_Rela, little-endian: a linked object has a hundred thousand of the latter.
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("place", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+_RELOCATION = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
+_LOCAL, _WEAK = 0, 2  # STB_LOCAL, STB_WEAK
+_UNDEFINED, _RESERVED, _COMMON = 0, 0xFF00, 0xFFF2  # SHN_UNDEF, SHN_LORESERVE, SHN_COMMON
 
 Place = tuple[int, int]
 """A section: number of the object, number in it."""
@@ -46,26 +55,28 @@ class Unit:
             table: Any = elf.get_section_by_name(".symtab")
             if table is None:
                 raise InputError(f"{path} has no symbols")
+            words = elf.get_section(table["sh_link"]).data()
+            known = np.frombuffer(table.data(), dtype=_SYMBOL)
             self.defines: dict[str, tuple[bool, int]] = {}  # global names -> weak, section
             self.undefined: set[str] = set()
             symbols: list[tuple[str, int]] = []  # per symbol its name if it is elsewhere, or its section here
-            for symbol in table.iter_symbols():
-                place, bind = symbol["st_shndx"], symbol["st_info"]["bind"]
-                section = place if isinstance(place, int) else {"SHN_COMMON": 0}.get(place, -1)
-                if place == "SHN_UNDEF":
-                    self.undefined |= {symbol.name} - {""}
-                elif bind != "STB_LOCAL" and section >= 0:
-                    self.defines[symbol.name] = bind == "STB_WEAK", section
-                elsewhere = place == "SHN_UNDEF" or bind != "STB_LOCAL"
-                symbols.append((symbol.name if elsewhere else "", section))
+            for at, info, place in zip(*(known[name].tolist() for name in ("name", "info", "place")), strict=True):
+                local, undefined = info >> 4 == _LOCAL, place == _UNDEFINED
+                section = place if 0 < place < _RESERVED else 0 if place == _COMMON else -1
+                name = "" if local and not undefined else words[at : words.index(0, at)].decode()
+                if undefined:
+                    self.undefined |= {name} - {""}
+                elif not local and section >= 0:
+                    self.defines[name] = info >> 4 == _WEAK, section
+                symbols.append((name, section))
             self.refers: dict[int, list[tuple[str, int, bool]]] = {}
             for relocations in sections:
                 if not isinstance(relocations, RelocationSection):
                     continue
                 found = self.refers.setdefault(relocations["sh_info"], [])
-                for relocation in relocations.iter_relocations():
-                    name, place = symbols[relocation["r_info_sym"]]
-                    found.append((name, place, relocation["r_info_type"] in branches))
+                info = np.frombuffer(relocations.data(), dtype=_RELOCATION)["info"]
+                for symbol, kind in zip((info >> 32).tolist(), (info & 0xFFFF_FFFF).tolist(), strict=True):
+                    found.append((*symbols[symbol], kind in branches))
 
 
 def _runs(name: str) -> bool:

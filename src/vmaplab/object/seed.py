@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A build directory that begins as a copy of another, made from a tree that differs in a few C files.
+"""A build directory that begins as a copy of another, made with another configuration or from a tree that differs in C.
 
-A patched tree then compiles what the patch touches and no more, as an edited tree does: kbuild decides, from the
-times of the files and from the commands that it kept.
+What is compiled then is what the patch touches, or what depends on the options that differ, as in the directory of
+somebody who edits his tree and his configuration: kbuild decides, from the times of the files and from the commands
+that it kept.
 """
 
 from __future__ import annotations
@@ -27,29 +28,32 @@ _WORD = re.compile(r"[^\s:;'\"()=\\]+")
 _C = (".c", ".h", ".S")
 
 
-def prepare(folder: Path, recipe: str, tree: Path) -> None:
+def prepare(folder: Path, recipe: str, kind: str, tree: Path) -> set[str] | None:
     """Have ``folder`` ready for kbuild: without what was made of files that are others now, be they older.
 
     If that is not known, or more than C is different, it is emptied and filled from its nearest neighbour. Nobody
     may copy it until :func:`finish`.
+
+    :param recipe: all that it is built with but the tree; it begins with ``kind``, the rest is the configuration.
+    :returns: what was taken away, by its names in ``folder``; None if more can be old or missing.
     """
     moment = time.time_ns()  # before any file is looked at: what is edited from now on is newer
     record = next((path for path in (folder / _TOLD, folder / _BEGUN) if path.is_file()), None)
     known: dict[str, str] = {}
     names = _changed(record, recipe, tree, known) if record else None
     if record and names is not None:
-        _begin(folder, folder, record, tree, names)
-        return
+        return _begin(folder, record, recipe, tree, names)
     _empty(folder)
-    _plant(folder, recipe, tree, known, moment)
+    return _plant(folder, recipe, kind, tree, known, moment)
 
 
-def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str]) -> None:
+def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str], ours: set[str]) -> None:
     """The directory is whole, and can be copied.
 
     :param recipe: all that it was built with but the tree.
     :param files: digests of files of the tree, "" for one that must not be there; also of those that kbuild does
         not name.
+    :param ours: names of those that only go into what is made anew each time.
     """
     used = {name: known for name, known in files.items() if not Path(name).is_absolute()}
     named = {name for command in _commands(folder) for name in _named(command, tree)}
@@ -57,56 +61,67 @@ def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str]) -> None
         path = tree / name
         if not path.is_relative_to(folder) and path.is_file():
             used[name] = file_digest(path)
-    told = {"recipe": recipe, "tree": str(tree), "files": used, "named": sorted(named & used.keys())}
+    told = {"recipe": recipe, "tree": str(tree), "files": used, "named": sorted((named | ours) & used.keys())}
     _write(folder / _TOLD, told)
     (folder / _BEGUN).unlink(missing_ok=True)
 
 
-def _begin(folder: Path, there: Path, record: Path, tree: Path, names: list[str]) -> None:
+def _begin(there: Path, record: Path, recipe: str, tree: Path, names: list[str]) -> set[str] | None:
     """Take away what was made of the changed files ``names``, which count as changed until all is made anew.
 
-    :param there: where the directory is now; ``record``: what it was made of.
+    :param there: the directory; ``record``: what it was made of.
+    :returns: as :func:`prepare`.
     """
     told = json.loads(record.read_text())
+    whole = record.name == _TOLD and told["recipe"] == recipe
     old = Path(told["tree"])
     told["files"] |= dict.fromkeys(names, "changed")
-    _write(there / _BEGUN, {**told, "tree": str(tree)})
+    _write(there / _BEGUN, {**told, "recipe": recipe, "tree": str(tree)})
     (there / _TOLD).unlink(missing_ok=True)
+    gone = set()
     for command in _commands(there) if names else []:
         if not _named(command, old).isdisjoint(names):
-            command.with_name(command.name.removeprefix(".").removesuffix(".cmd")).unlink(missing_ok=True)
+            made = command.with_name(command.name.removeprefix(".").removesuffix(".cmd"))
+            gone.add(str(made.relative_to(there)))
+            made.unlink(missing_ok=True)
             command.unlink()
+    return gone if whole else None
 
 
-def _plant(folder: Path, recipe: str, tree: Path, known: dict[str, str], moment: int) -> None:
+def _plant(folder: Path, recipe: str, kind: str, tree: Path, known: dict[str, str], moment: int) -> set[str] | None:
     """Fill ``folder``, which is empty, from the directory next to it that comes nearest, if there is one.
+
+    The same configuration is nearest; of one ``kind`` they must be.
 
     :param known: digests of files of the tree.
     :param moment: the time that all files get, ns.
+    :returns: as :func:`prepare`.
     """
     near = []
     for record in folder.parent.glob(f"*/{_TOLD}"):
-        names = _changed(record, recipe, tree, known)
+        names = _changed(record, kind, tree, known)
         if names is not None:
-            with suppress(OSError):
-                near.append((len(names), -record.stat().st_mtime, record))
+            with suppress(OSError, ValueError):
+                other = json.loads(record.read_text())["recipe"] != recipe
+                near.append((other, len(names), -record.stat().st_mtime, record))
     if not near:
-        return
-    record = min(near)[2]
+        return None
+    record = min(near)[-1]
     source, room = record.parent, Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
     try:
         with lock(source.with_suffix(".lock")):
-            names = _changed(record, recipe, tree, known)
+            names = _changed(record, kind, tree, known)
             if names is None:  # it was built again in between, or is gone
-                return
+                return None
             old = json.loads(record.read_text())["tree"]
             os.utime(source)  # the oldest are removed
             shutil.copytree(source, room, symlinks=True, dirs_exist_ok=True)
-        _begin(folder, room, room / _TOLD, tree, names)
+        gone = _begin(room, room / _TOLD, recipe, tree, names)
         _rename(room, {str(source): str(folder), old: str(tree)}, moment)
         room.rename(folder)
+        return gone
     except OSError:  # it is just being removed
-        return
+        return None
     finally:
         shutil.rmtree(room, ignore_errors=True)
 
@@ -114,13 +129,14 @@ def _plant(folder: Path, recipe: str, tree: Path, known: dict[str, str], moment:
 def _changed(path: Path, recipe: str, tree: Path, known: dict[str, str]) -> list[str] | None:
     """The C files that ``tree`` has otherwise than the directory of ``path``; None if more is different.
 
+    :param recipe: how that one's must begin.
     :param known: digests of files of the tree; grows.
     """
     try:
         told = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    if told.get("recipe") != recipe or "named" not in told:
+    if not told.get("recipe", "").startswith(recipe) or "named" not in told:
         return None
     changed = []
     for name, wanted in told["files"].items():

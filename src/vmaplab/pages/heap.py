@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab._jit import jit
+from vmaplab._jit import allocating, jit
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import i64
@@ -162,7 +162,7 @@ def system_heap(zone: Zone, orders: Ints, clients: int, start: int, out: Ints, s
     return filled
 
 
-@jit
+@allocating
 def age_zone(zone: Zone, pageblock: int, orders: Ints, keep: NDArray[np.bool_], whole: NDArray[np.bool_]) -> None:
     """Allocate all of ``zone`` in blocks of the given orders, in turn, then free part of them again.
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab._jit import jit
+from vmaplab._jit import allocating, jit
 from vmaplab.object.family import ATOMIC, MARKED, RELEASES
 from vmaplab.race.slots import SLOTS, slot
 from vmaplab.race.stepper import (
@@ -135,7 +135,7 @@ def _tell(out: Ints, found: i64, rows: Ints, kind: i64, first: i64, second: i64)
     return found
 
 
-@jit
+@allocating
 def _look(rows: Ints, tables: Ints, in_order: bool, number: i64, room: _Room, out: Ints) -> i64:
     last, clocks, shared, freed, made = room.last, room.clocks, room.shared, room.freed, room.made
     now = np.zeros((CPUS, CPUS), dtype=np.int32)

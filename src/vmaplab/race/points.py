@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmaplab._jit import jit
+from vmaplab._jit import allocating, jit
 from vmaplab.object.family import ATOMIC, RELEASES
 from vmaplab.race.slots import SLOTS, slot
 from vmaplab.race.stepper import (
@@ -101,7 +101,7 @@ class Points:
         return list(found)
 
 
-@jit
+@allocating
 def _late(rows: Ints, matters: Ints, out: Ints) -> i64:
     """Per access to which it matters: CPU, instructions executed with it, bits of others, and stores before it."""
     buffers = np.full((CPUS, _BUFFERED, 4), -1, dtype=np.int64)  # first address, last, others, when
@@ -148,7 +148,7 @@ def _slot(key: i64, number: i64, keys: Ints, stamp: Ints, held: Any) -> i64:
     return at
 
 
-@jit
+@allocating
 def _points(
     rows: Ints, tables: Ints, number: i64, keys: Ints, stamp: Ints, held: Any, matters: Ints, out: Ints, last: i64
 ) -> i64:

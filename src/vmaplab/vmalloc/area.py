@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmaplab._jit import jit
+from vmaplab._jit import allocating, jit
 from vmaplab.calls.flags import VM_ALLOC
 from vmaplab.mapping import VmArea
 from vmaplab.pgtable.geometry import i64
@@ -297,7 +297,7 @@ def purge_vmap_node(space: Space, node: int, first: int, populate: bool) -> None
         kept = after
 
 
-@jit
+@allocating
 def purge_vmap_area_lazy(space: Space, tables: Tables, start: int, end: int, full: bool, unit: int) -> int:
     """``__purge_vmap_area_lazy()``: one TLB flush, then all that waits is free; returns how many areas that were.
 

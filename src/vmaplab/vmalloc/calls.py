@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple
 
-from vmaplab._jit import jit
+from vmaplab._jit import allocating, jit
 from vmaplab.calls.flags import VM_IOREMAP
 from vmaplab.pgtable.geometry import GEOMETRY_NUMBERS, Geometry, i64, unpacked
 from vmaplab.pgtable.memory import ATTEMPTS, LOGGED, NEXT, STOPPED, WARNED, Tables, note, out_of_memory
@@ -119,7 +119,7 @@ def map_pages(
     return vmap_pages_range(tables, g, pages, addr, addr + size, shift, options.rewalk != 0, prots)
 
 
-@jit
+@allocating
 def map_kmsan(setup: Ints, tables: Tables, addr: int, size: int, pages: Ints, shift: int, prots: Ints) -> int:
     """``kmsan_vmap_pages_range_noflush()``: map shadow and origin pages a quarter and a half further on.
 
