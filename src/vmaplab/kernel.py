@@ -841,7 +841,11 @@ class Kernel(Machine):
             if self.release.has(Change.CALLER_WARNS_TOO):
                 mapper.warn(WarnOn.NO_AREA, f"Trying to {call}() nonexistent vm area ({addr:#x})")
             raise VmapError(errno.EINVAL, f"{addr:#x} is not page-aligned")
-        size = self._look_back(addr) if self.records or self._mappings else 0
+        size = 0
+        if self.records or (self._mappings and addr not in self._mappings):
+            size = self._look_back(addr)
+        else:
+            self._last_look(addr)
         tables = mapper.tables(size, maps=False)
         block = remove_vm_area(mapper.setup, tables, space.space, addr >> space.unit)
         if not block:

@@ -203,10 +203,11 @@ class Mapper:
             most = min((end - start) >> self._arch.page_shift, self.memory.words_in_use) + 1
         first, last = signed(start), signed(start) + end - start
         while True:
-            room = np.zeros((most, 3), dtype=np.int64)
+            leaves = np.empty(most, dtype=LEAF_DTYPE)
+            room = leaves.view(np.int64).reshape(most, 3)
             found = list_leaves(self.memory.tables(), self.g, first, last, room)
             if found <= most:
-                return room[:found].view(LEAF_DTYPE).reshape(-1)
+                return leaves[:found]
             most = found  # the range was mapped anew since
 
     def why(self, tables: Tables, pages: Ints) -> str:
