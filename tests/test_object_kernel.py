@@ -190,7 +190,7 @@ def test_a_long_run_does_not_grow():
     generator = plan.generator()
 
     def some() -> int:
-        for number in range(500):
+        for number in range(200):
             assert compare(generator.scenario(number), ours, theirs) == ""
         gc.collect()
         with open("/proc/self/statm") as file:

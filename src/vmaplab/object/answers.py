@@ -539,6 +539,10 @@ class Rest:
 
     def _disown(self, pfn: int, order: int) -> None:
         """What is freed is what was allocated: a block as a whole, or pages that were split, each once."""
+        if not (order or self._whole or self.direct) and pfn in self._owned:  # nearly always
+            for kept in (self._owned, self.dirty, self.accounted, self.lent):
+                kept.discard(pfn)
+            return
         pages = range(pfn, pfn + (1 << order))
         if not self._owned.issuperset(pages):
             raise KernelFault(f"{self.cpu.caller()} frees page frame {pfn:#x}, which is not allocated")
@@ -616,9 +620,12 @@ class Rest:
         self.counters[item] = self.counters.get(item, 0) + signed(delta)
 
     @stands_for("void vmaplab_mod_memcg_page_state(struct page *page, int item, int val)")
-    def _mod_memcg_page_state(self, page: int, val: int) -> None:
-        if self.charged is not None and self.pfn_of(page) in self.accounted:
-            self.charged += val
+    def _mod_memcg_page_state(self) -> None:
+        if not self.accounted or self.charged is None:  # nearly always, and for each page
+            return
+        page, val = self.cpu.argument(0), self.cpu.argument(2)
+        if self.pfn_of(page) in self.accounted:
+            self.charged += (val & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)  # an int
 
     @stands_for("void vmaplab_misuse(const char *what, unsigned long lock, unsigned long place)")
     def _misuse(self, what: int, lock: int, place: int) -> None:
