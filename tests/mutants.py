@@ -260,8 +260,8 @@ MUTANTS = [
     Mutant(
         "the leaves that are reported are not those in the tables",
         "vmalloc/mapper.py",
-        "                return room[:found].view(LEAF_DTYPE).reshape(-1)",
-        "                room[:found, 2] += 1\n                return room[:found].view(LEAF_DTYPE).reshape(-1)",
+        "                return leaves[:found]",
+        "                room[:found, 2] += 1\n                return leaves[:found]",
     ),
     Mutant(
         "vmalloc() maps other pages than it was given",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import some
 from facts import ARCHES
 from object_support import needs_kernel, object_of
 from vmaplab import InputError, Kernel, VmapError
@@ -39,7 +40,7 @@ class TestAgainstTheKernelsOwnCode:
     @pytest.mark.parametrize("arch", targets.TARGETS)
     def test_sequences_of_mixed_calls_do_the_same(self, arch):
         plan = Plan(object_of(arch), None, releases.get("linux-6.12"), {}, seed=7, calls=50)
-        verdict = check(plan, 600 if arch in MAIN else 100, jobs=1)
+        verdict = check(plan, some(600 if arch in MAIN else 100), jobs=1)
         assert verdict.difference == "", f"{verdict.scenario}: {verdict.difference}"
         assert verdict.calls >= 50 * verdict.cases
 
@@ -48,7 +49,7 @@ class TestAgainstTheKernelsOwnCode:
     def test_sequences_of_mixed_calls_from_four_cpus_do_the_same(self, arch):
         built = build(targets.get(arch), config=("SMP=y", "NR_CPUS=4"))
         plan = Plan(built, None, releases.get("linux-6.12"), {}, seed=8, calls=50, cpus=4)
-        verdict = check(plan, 250, jobs=1)
+        verdict = check(plan, some(250), jobs=1)
         assert verdict.difference == "", f"{verdict.scenario}: {verdict.difference}"
 
     def test_a_model_without_pools_is_found_out(self, monkeypatch):

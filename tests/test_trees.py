@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from effort import some
 from object_support import EXAMPLE, changed_tree, needs_kernel
 from vmaplab.calls.scenario import parse
 from vmaplab.changes import Change
@@ -141,7 +142,9 @@ def test_model_and_tree_do_the_same(tree, arch):
     built = object_of(tree, arch)
     facts = facts_of(built)
     assert built.guessed == () and (facts.notes == () or not is_row(built))
-    verdict = check(Plan(built, None, facts.release, model_config(built), seed=4), 120 if arch in MAIN else 40, jobs=1)
+    verdict = check(
+        Plan(built, None, facts.release, model_config(built), seed=4), some(480 if arch in MAIN else 160), jobs=1
+    )
     assert verdict.difference == "", f"{verdict.scenario}: {verdict.difference}"
 
 
