@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import filecmp
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -126,13 +127,12 @@ class Coverage:
             ran,
         )
 
-    def branches(self, source: str = VMALLOC) -> tuple[int, int]:
-        """How many ways the conditional branches of ``source`` have, two each, and how many of them were taken."""
+    def ways(self, source: str = VMALLOC) -> Iterator[tuple[int, bool, bool]]:
+        """Of each conditional branch of ``source``, by address: its line, and whether it was passed and taken."""
         family, image = self.built.target.family, self.image
         start, data, table = image.text[0], image.code, image.lines
         wanted = table.files.index(source) if source in table.files else -2
         rows = (table.starts.view(np.uint64) - np.uint64(start)).astype(np.int64)
-        ways = taken = 0
         engine = capstone.Cs(*family.disassembler)
         for row in np.flatnonzero(table.file == wanted).tolist():
             first, last = int(rows[row]), int(rows[row + 1]) if row + 1 < len(rows) else len(data)
@@ -141,10 +141,16 @@ class Coverage:
                 if not family.conditional(mnemonic) or number is None:
                     continue
                 target = int(number[1], 0) + (address if family.relative else 0)
-                for at in (address + size - start, target - start):
-                    ways += 1
-                    taken += bool(0 <= at < len(self.blocks) and self.blocks[at])
-        return ways, taken
+                ran = [
+                    bool(0 <= at < len(self.blocks) and self.blocks[at])
+                    for at in (address + size - start, target - start)
+                ]
+                yield int(table.line[row]), ran[0], ran[1]
+
+    def branches(self, source: str = VMALLOC) -> tuple[int, int]:
+        """How many ways the conditional branches of ``source`` have, two each, and how many of them were taken."""
+        found = [(passed, taken) for _, passed, taken in self.ways(source)]
+        return 2 * len(found), sum(passed + taken for passed, taken in found)
 
     def functions(self, source: str = VMALLOC) -> list[FunctionCoverage]:
         """What has run of each function of ``source`` that has code."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,6 @@ import typer
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
-    ArchesOption,
     BootArgs,
     Call,
     Json,
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 @app.command("review")
 def review_command(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERIES.mbx|PATCH...|BASE..TOPIC]",
+            help="Review a patch series: an mbox, patches, a directory, - for stdin, or commits of --tree.",
+        ),
+    ] = None,
     release: Annotated[
         str | None, typer.Option("--release", "-r", help=f"What to review, see 'vmaplab releases'. Default: {DEFAULT}.")
     ] = None,
@@ -41,7 +48,12 @@ def review_command(
     tree: Tree = None,
     snippet: Snippet = None,
     call: Call = None,
-    arch: ArchesOption = "all",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch", "-a", help="Architectures, with commas, or all. Default: all; of a series, one of each family."
+        ),
+    ] = None,
     boot_args: BootArgs = "",
     config: KernelConfig = None,
     only: Annotated[
@@ -54,13 +66,45 @@ def review_command(
     ] = None,
     mail: Annotated[bool, typer.Option("--mail", help="Print plain text to paste into a mail.")] = False,
     as_json: Json = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="COMMIT", help="Review the commits of --tree behind this one.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Of a series, build also what is not memory management's C.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Of a series: write a page.")] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Of a series: write JUnit's XML, for robots.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Of a series: processes. Default: one per CPU.")
+    ] = None,
 ) -> None:
-    """Review a release, or the kernel's own code, by experiment, as a good reviewer would."""
+    """Review a patch series, a release, or the kernel's own code, by experiment, as a good reviewer would."""
+    if mail and as_json:
+        raise InputError("--mail and --json exclude each other")
+    if sources or since:
+        if release or own_code or snippet or call or boot_args or config or only:
+            raise InputError(
+                "of a series only --tree, --arch, --trust, --jobs, --mail, --json, --html, --junit are asked"
+            )
+        if sources and since:
+            raise InputError("give mails or a range of commits, or --since, not both")
+        from vmaplab.cli.series import review_mails
+        from vmaplab.object.targets import MAIN
+
+        names = targets_of(arch or ",".join(MAIN))
+        form = "mail" if mail else "json" if as_json else "text"
+        status = review_mails(sources or [], since, tree, names, trust, jobs, form, html, junit)
+        if status:
+            raise typer.Exit(status)
+        return
+    if trust or html or junit or jobs:
+        raise InputError("--trust, --jobs, --html and --junit are for a series: give its mails or patches")
+    arch = arch or "all"
     own_code = own_code or bool(tree or snippet or call)
     if own_code and release:
         raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
-    if mail and as_json:
-        raise InputError("--mail and --json exclude each other")
     chosen = [] if only is None else [name.strip() for name in only.split(",")]
     built = build_all(targets_of(arch), tree, config, snippet, call) if own_code else []
     names = [] if own_code else names_of(arch, NAMES, "architecture")

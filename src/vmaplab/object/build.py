@@ -42,6 +42,7 @@ class Built:
     :param unanswered: functions that a call could reach and nobody answers -> the section that refers to them.
     :param absent: options of ours that the tree does not have -> what stands for them.
     :param guessed: what vmaplab did without knowing that it is right.
+    :param warnings: of the compiler, when it was compiled.
     :param files: the sources that went into it, by their names in the tree.
     :param probed: which of :data:`vmaplab.object.compat.PROBES` the tree has.
     """
@@ -60,6 +61,7 @@ class Built:
     absent: dict[str, str] = field(default_factory=dict, compare=False)
     guessed: tuple[str, ...] = ()
     probed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), compare=False, repr=False)
     files: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -194,6 +196,7 @@ def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Pa
         absent=told["absent"],
         guessed=tuple(told["guessed"]),
         probed=tuple(told["probed"]),
+        warnings=tuple(told["warnings"]),
         files=tuple(name for name, digest in told["files"].items() if digest and name.endswith((".c", ".h", ".S"))),
     )
 

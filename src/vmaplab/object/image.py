@@ -39,6 +39,7 @@ class Image:
             elf = ELFFile(file)
             self._addresses: dict[str, int] = {}
             functions: list[tuple[int, str]] = []
+            self.sizes: dict[str, int] = {}  # bytes of each function
             self._objects: list[tuple[int, int, str]] = []
             for symbol in section_of(elf, ".symtab").iter_symbols():
                 kind, place = symbol["st_info"]["type"], symbol["st_shndx"]
@@ -49,6 +50,7 @@ class Image:
                     self._objects.append((symbol["st_value"], symbol["st_size"], symbol.name))
                 if kind == "STT_FUNC" and place != "SHN_ABS":
                     functions.append((symbol["st_value"], symbol.name))
+                    self.sizes[symbol.name] = symbol["st_size"]
             functions.sort()
             self._starts = [start for start, _ in functions]
             self._names = [name for _, name in functions]

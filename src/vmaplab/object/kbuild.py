@@ -98,6 +98,7 @@ class KernelBuild:
         self._own = self.dir / "vmaplab"
         self._saved = self._own / "vmalloc.cmd"
         self._snippet: Path | None = None
+        self._warnings: dict[str, None] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -153,6 +154,7 @@ class KernelBuild:
         said["guessed"] = self._unknown_absences() + said["guessed"]
         said["absent"] = self._absent()
         said["probed"] = probed
+        said["warnings"] = list(self._warnings)
         manifest = {"files": self._inputs(sources, started), **said}
         seed.finish(self.dir, self.recipe, self.tree, manifest["files"], {self._in_tree(name) for name in ours})
         images.mkdir(parents=True, exist_ok=True)
@@ -300,8 +302,10 @@ class KernelBuild:
 
     def _run(self, command: list[str], where: Path) -> None:
         """Run ``command``; its own first error, in one line that begins with whose fault it is, if it fails."""
-        done = run(command, where)
+        reads = (self.tree, SUPPORT, *([self._snippet.parent] if self._snippet else []))
+        done = run(command, where, reads, (self.dir,))
         if not done.returncode:
+            self._warnings |= dict.fromkeys(text.replace(f"{self.tree}/", "") for text in _WARNING.findall(done.stderr))
             return
         said = done.stderr + done.stdout
         first = next((pattern.search(said) for pattern in _FIRST_ERROR if pattern.search(said)), None)
@@ -441,6 +445,7 @@ def _names_in(deps: Path) -> set[str]:
     return set(deps.read_text().partition(":")[2].replace("\\\n", " ").split())
 
 
+_WARNING = re.compile(r"^\S+:\d+:\d+: warning: .*$", re.MULTILINE)
 _FIRST_ERROR = [
     re.compile(pattern, re.MULTILINE)
     for pattern in (

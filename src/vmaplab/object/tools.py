@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from vmaplab.errors import InputError
+from vmaplab.object import confine
 from vmaplab.object.family import Family
 
 _held: set[int] = set()
@@ -42,13 +43,30 @@ class Tools:
         return done.stdout.partition("\n")[0]
 
 
-def run(command: list[str], where: Path) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` with nothing of the environment that is no part of the cache's key."""
+def run(
+    command: list[str], where: Path, reads: tuple[Path, ...] = (), writes: tuple[Path, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run ``command`` with nothing of the environment that is no part of a cache key; confined, if that is asked for.
+
+    :param reads: what it reads that may lie where a confined command sees nothing; ``writes``: what it changes.
+    """
     kept = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "SHELL")  # not KCFLAGS, LLVM...
     environment = {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C"}
-    return subprocess.run(
-        command, cwd=where, capture_output=True, text=True, env=environment, check=False, pass_fds=tuple(_held)
-    )
+    fence = confine.current()
+    try:
+        return subprocess.run(
+            fence.wrapped(command, where, reads, writes) if fence else command,
+            cwd=where,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            check=False,
+            pass_fds=tuple(_held),
+            timeout=confine.MOST_SECONDS if fence else None,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"error: no end after {confine.MOST_SECONDS} s")
 
 
 def digest(parts: Iterable[str | bytes]) -> str:

@@ -25,19 +25,19 @@ def as_text(review: Review, width: int = 100) -> str:
     """The review, plain, in lines of at most ``width`` columns where words allow it."""
     remarked = {finding.experiment for finding in review.findings}
     clean = [question for name, question in review.experiments if name not in remarked]
-    lines = [f"review of vmap() in {review.subject}", *_wrapped(f"on {', '.join(review.arches)}", width), ""]
+    lines = [f"review of vmap() in {review.subject}", *wrapped(f"on {', '.join(review.arches)}", width), ""]
     for number, finding in enumerate(review.findings, 1):
         lines += [*_finding(number, finding, width), ""]
     if review.unfinished:
         lines.append("not finished:")
         for name, arch, reason in review.unfinished:
-            lines += _wrapped(f"{name} on {arch}: {reason}", width, "   ")
+            lines += wrapped(f"{name} on {arch}: {reason}", width, "   ")
         lines.append("")
         stopped = {name for name, _, _ in review.unfinished}
         clean = [question for name, question in review.experiments if name not in remarked | stopped]
     if clean:
         lines.append("nothing to remark on:")
-        lines += [line for question in clean for line in _wrapped(question, width, "   ")]
+        lines += [line for question in clean for line in wrapped(question, width, "   ")]
     return "\n".join(lines).rstrip()
 
 
@@ -50,7 +50,7 @@ def as_mail(review: Review) -> str:
         + " the smallest array found that shows it, what was built for it, what that is compared with, and the command "
         "that repeats it."
     )
-    return "\n".join([*_wrapped(intro, MAIL_WIDTH), "", as_text(review, MAIL_WIDTH)])
+    return "\n".join([*wrapped(intro, MAIL_WIDTH), "", as_text(review, MAIL_WIDTH)])
 
 
 def as_json(review: Review) -> dict[str, Any]:
@@ -92,7 +92,8 @@ def _command(words: tuple[str, ...]) -> str:
     return shlex.join(["vmaplab", *words])
 
 
-def _wrapped(text: str, width: int, indent: str = "", first: str | None = None) -> list[str]:
+def wrapped(text: str, width: int, indent: str = "", first: str | None = None) -> list[str]:
+    """``text`` in lines of ``width`` columns, behind ``indent``; the first one behind ``first``."""
     return textwrap.wrap(
         text,
         width,
@@ -104,23 +105,30 @@ def _wrapped(text: str, width: int, indent: str = "", first: str | None = None) 
 
 
 def _finding(number: int, finding: Finding, width: int) -> list[str]:
-    lines = _wrapped(f"{finding.experiment}: {finding.headline}", width, "   ", f"{number}. ")
-    lines += _wrapped(f"on {', '.join(finding.arches)}", width, "   ")
-    if finding.lines:
-        lines += [part for line in finding.lines for part in _wrapped(line, width, "     ", "   ")]
-        lines.append("")
-    else:
-        lines += _wrapped(f"e.g. {described(finding.pfns)}, on {finding.arch}:", width, "   ")
-        lines += ["", *_side_by_side(finding, width), ""]
-    lines += _wrapped(finding.cost, width, "   ")
-    if finding.evidence:
-        lines += ["", *_columns(finding.evidence), ""]
+    lines = wrapped(f"{finding.experiment}: {finding.headline}", width, "   ", f"{number}. ")
+    lines += wrapped(f"on {', '.join(finding.arches)}", width, "   ")
+    lines += evidence_of(finding, width)
     for words in finding.commands:
-        lines += _command_lines(words, width)
+        lines += commands_text(words, width)
     return lines
 
 
-def _command_lines(words: tuple[str, ...], width: int) -> list[str]:
+def evidence_of(finding: Finding, width: int) -> list[str]:
+    """The example of a finding, what was built for it beside what that is compared with, and in numbers."""
+    lines: list[str] = []
+    if finding.lines:
+        lines += [part for line in finding.lines for part in wrapped(line, width, "     ", "   ")]
+        lines.append("")
+    else:
+        lines += wrapped(f"e.g. {described(finding.pfns)}, on {finding.arch}:", width, "   ")
+        lines += ["", *_side_by_side(finding, width), ""]
+    lines += wrapped(finding.cost, width, "   ")
+    if finding.evidence:
+        lines += ["", *columns(finding.evidence), ""]
+    return lines
+
+
+def commands_text(words: tuple[str, ...], width: int) -> list[str]:
     """A command that a shell takes as it stands: in a mail, with a backslash at each line's end."""
     whole = f"   {_command(words)}"
     if len(whole) <= width or width > MAIL_WIDTH:
@@ -172,10 +180,11 @@ def _leaves(table: Table, page: int) -> list[str]:
     return lines
 
 
-def _columns(rows: tuple[tuple[str, ...], ...]) -> list[str]:
+def columns(rows: tuple[tuple[str, ...], ...], left: int = 1) -> list[str]:
+    """Rows as a table, the first ``left`` columns flush left, the others flush right."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [f"{cell:>{size}}" for cell, size in zip(row[1:], widths[1:], strict=True)]
-        lines.append("   " + "  ".join([f"{row[0]:{widths[0]}}", *cells]))
-    return lines
+    sides = ["<" if index < left else ">" for index in range(len(widths))]
+    return [
+        "   " + "  ".join(f"{cell:{side}{size}}" for cell, side, size in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    ]
