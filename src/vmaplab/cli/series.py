@@ -21,7 +21,7 @@ def source_of(sources: list[str], since: str | None, tree: Path | None) -> tuple
 
     :raises InputError: if there is no patch, or no such tree or commit.
     """
-    from vmaplab.object.build import check_tree, tree_of
+    from vmaplab.object.build import DEFAULT_PACKAGE, check_tree, tree_of
     from vmaplab.series import ground, mails
 
     if since is not None:
@@ -29,9 +29,10 @@ def source_of(sources: list[str], since: str | None, tree: Path | None) -> tuple
     ranges = [source for source in sources if ".." in source and not Path(source).exists()]
     if not ranges:
         series = mails.read(sources)
-        base = tree.expanduser() if tree else tree_of()
-        check_tree(base)
-        return series, *_usable(base)
+        if tree is None:
+            return series, tree_of(), f"Debian's {DEFAULT_PACKAGE}"
+        check_tree(tree.expanduser())
+        return series, *_usable(tree.expanduser())
     if len(sources) > 1:
         raise InputError("give one range of commits, or mails, not both")
     repository = (tree or Path()).expanduser()

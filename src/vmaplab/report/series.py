@@ -23,10 +23,11 @@ ORDER = {"build": 0, "wrong": 1, "unfinished": 2, "warning": 3}
 
 def patches(found: Reviewed) -> list[str]:
     """What was read and applied, in lines that can be printed before anything is built."""
-    lines = [
-        found.series.title,
-        f"on Linux {found.version}" + (f" ({found.base})" if found.base != found.version else ""),
-    ]
+    count = len(found.series.patches)
+    by = found.series.patches[0].author
+    title = found.series.cover or _count(count, "patch", "es") + (f" by {by}" if by else "")
+    base = f" ({found.base})" if found.base != found.version else ""
+    lines = [title, f"on Linux {found.version}{base}"]
     lines += [f"note: {note}" for note in (*found.series.notes, *found.notes)]
     lines.append("")
     for number, step in enumerate(found.steps[1:], start=1):
@@ -56,7 +57,7 @@ def first_of(names: Iterable[str], most: int) -> str:
 
 def sorted_remarks(found: Reviewed) -> list[Remark]:
     """New ones first, the worst of them first, in the order of the patches."""
-    states = ["new", "in between", "gone", "as before"]
+    states = ["new", "in between", "not everywhere", "gone", "as before"]
     return sorted(
         found.remarks, key=lambda it: (states.index(it.state), ORDER.get(it.kind, 9), it.first, it.kind, it.headline)
     )
@@ -72,7 +73,7 @@ def as_text(found: Reviewed) -> str:
 
 def verdict(found: Reviewed) -> list[str]:
     """Three lines: is it right, what does it do, how much of it has run."""
-    return [_right(found), _does(found), _ran(found)]
+    return [_right(found), _does(found), _ran(found)] if len(found.steps) > 1 else [_right(found)]
 
 
 def _right(found: Reviewed) -> str:
@@ -84,9 +85,9 @@ def _right(found: Reviewed) -> str:
     if wrong:
         first = min(it.first for it in wrong)
         told.append(f"WRONG: {_count(len(wrong), 'thing')} that {found.series.patches[first - 1].place} brings first")
-    if between:
-        places = ", ".join(sorted({f"{place(found, it.first)}, gone in {place(found, it.gone)}" for it in between}))
-        told.append(f"wrong on the way: {places}")
+    for it in between:
+        word = "does not build" if it.kind == "build" else "is wrong"
+        told.append(f"{place(found, it.first)} {word}, mended in {place(found, it.gone)}")
     if not told:
         told.append("the judges find nothing wrong that was right before")
     looked = [cell.measured for cell in found.cells.values() if cell.number]
@@ -101,10 +102,18 @@ def _right(found: Reviewed) -> str:
 def _does(found: Reviewed) -> str:
     changed = list(changes(found, found.last))
     if not changed:
-        return "does?    vmap() builds the same tables for every array that was tried"
+        numbers = range(1, len(found.steps))
+        others = [place(found, one) for one in numbers if any(_differs(found, one, arch) for arch in found.arches)]
+        more = f"; {', '.join(others)} change what is done otherwise" if others else ""
+        return f"does?    vmap() builds the same tables for every array that was tried{more}"
     arch, name, before, after = changed[0]
     more = f", and {len(changed) - 1} more of arrays and architectures" if len(changed) > 1 else ""
     return f"does?    {name} on {arch}: {after.text} instead of {before.text}{more}"
+
+
+def _differs(found: Reviewed, number: int, arch: str) -> bool:
+    cell = found.cells.get((number, arch))
+    return bool(cell and cell.step and cell.step.differs)
 
 
 def _ran(found: Reviewed) -> str:
@@ -159,8 +168,8 @@ def place(found: Reviewed, number: int) -> str:
     return found.series.patches[number - 1].place if number else "the base"
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' if number != 1 else ''}"
+def _count(number: int, word: str, plural: str = "s") -> str:
+    return f"{number} {word}{plural if number != 1 else ''}"
 
 
 def table(found: Reviewed) -> Iterator[tuple[str, ...]]:
@@ -193,8 +202,7 @@ def word_of(found: Reviewed, number: int, arch: str) -> str:
 
 def remark_lines(found: Reviewed, number: int, remark: Remark, width: int) -> list[str]:
     """One remark, with the smallest example and the command that shows it."""
-    when = f"first in {place(found, remark.first)}" if remark.first else "on the base"
-    when += f", gone in {place(found, remark.gone)}" if remark.gone else ""
+    when = when_of(found, remark)
     word = "WRONG" if remark.kind == "wrong" else {"build": "does not build"}.get(remark.kind, remark.kind)
     lines = wrapped(f"{word}: {remark.headline}", width, "   ", f"{number}. ")
     where = f", at {remark.place}" if remark.place else ""
@@ -204,16 +212,33 @@ def remark_lines(found: Reviewed, number: int, remark: Remark, width: int) -> li
     elif remark.wrong:
         _, _, more = remark.wrong.told.partition("\n")
         lines += [part for line in more.splitlines() for part in wrapped(line.strip(), width, "     ", "   ")]
+        lines += also_lines(remark, width)
     for words in commands(remark):
         lines += commands_text(words, width)
     return lines
+
+
+def when_of(found: Reviewed, remark: Remark) -> str:
+    """In which trees it shows, in words."""
+    if remark.stays:
+        return f"as before, though {place(found, remark.stays)} mends it elsewhere"
+    when = f"first in {place(found, remark.first)}" if remark.first else "on the base"
+    return when + (f", gone in {place(found, remark.gone)}" if remark.gone else "")
+
+
+def also_lines(remark: Remark, width: int) -> list[str]:
+    """The other scenarios that show the same."""
+    if not remark.also:
+        return []
+    shown = "; ".join(f"'{one.scenario}'" for one in remark.also)
+    return wrapped(f"the same in {_count(len(remark.also), 'other call')}: {shown}", width, "   ")
 
 
 def named(found: Reviewed, remark: Remark) -> Finding:
     """The finding of a remark, with the patch instead of the kernel that it is built of."""
     assert remark.finding is not None
     kernel = f"Linux {found.version}"
-    ours = remark.finding.ours_name.replace(kernel, f"with {place(found, remark.first)}")
+    ours = remark.finding.ours_name.replace(kernel, f"with {place(found, remark.of)}")
     return replace(remark.finding, ours_name=ours)
 
 
@@ -239,7 +264,7 @@ def details(found: Reviewed, width: int = WIDTH) -> list[str]:
         if len(changed) > MOST_LINES:
             lines.append(f"   ... and {len(changed) - MOST_LINES} more")
         lines.append("")
-    shown = [it for it in sorted_remarks(found) if it.state in ("new", "in between")]
+    shown = [it for it in sorted_remarks(found) if it.of]
     for number, remark in enumerate(shown, start=1):
         lines += [*remark_lines(found, number, remark, width), ""]
     for state in ("gone", "as before"):
@@ -276,6 +301,8 @@ def differences(found: Reviewed, width: int) -> list[str]:
 def costs(found: Reviewed) -> list[str]:
     """Counters before and after, per architecture and array."""
     rows = as_rows(found)
+    if rows and not any("->" in cell for row in rows for cell in row):
+        return [f"vmap() costs the same as before, in every counter, for each of {_count(len(rows), 'array')}"]
     head = ("cost of vmap(), base -> series", "arch", "instructions", "", "stores", "barriers", "tables", "TLB entries")
     return columns((head, *rows), left=2) if rows else []
 
@@ -363,6 +390,7 @@ def as_json(found: Reviewed) -> dict[str, Any]:
                 "state": it.state,
                 "first": it.first,
                 "gone": it.gone,
+                "stays": it.stays,
                 "arches": list(it.arches),
                 "place": it.place,
                 "scenario": it.wrong.scenario if it.wrong else None,

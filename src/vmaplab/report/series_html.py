@@ -13,6 +13,7 @@ from vmaplab import __version__
 from vmaplab.pages.array import size_text
 from vmaplab.report.review import evidence_of
 from vmaplab.report.series import (
+    also_lines,
     as_rows,
     bytes_of_text,
     changes,
@@ -24,6 +25,7 @@ from vmaplab.report.series import (
     sorted_remarks,
     table,
     verdict,
+    when_of,
 )
 from vmaplab.review.subject import Table
 from vmaplab.series.run import Remark, Reviewed
@@ -78,11 +80,14 @@ def _remark(found: Reviewed, remark: Remark) -> dict[str, object]:
     if finding is not None and not finding.lines:
         for name, one in ((finding.ours_name, finding.ours), (finding.other_name, finding.other)):
             pictures.append((name, picture(_stretches(one), name)))
-    text = remark.wrong.told if remark.wrong else "\n".join(evidence_of(named(found, remark), 100)) if finding else ""
+    text = ""
+    if remark.wrong:
+        text = "\n".join([remark.wrong.told, *also_lines(remark, 100)])
+    elif finding:
+        text = "\n".join(evidence_of(finding, 100))
     return {
         "it": remark,
-        "first": place(found, remark.first),
-        "gone": place(found, remark.gone) if remark.gone else "",
+        "when": when_of(found, remark),
         "text": text,
         "pictures": pictures,
         "commands": [command_line(words) for words in commands(remark)],

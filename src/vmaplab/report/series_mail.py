@@ -12,6 +12,7 @@ from unidiff.patch import Hunk, PatchSet
 from vmaplab import __version__
 from vmaplab.report.review import MAIL_WIDTH, columns, commands_text, evidence_of, wrapped
 from vmaplab.report.series import (
+    also_lines,
     as_rows,
     bytes_of_text,
     changes,
@@ -22,6 +23,7 @@ from vmaplab.report.series import (
     sorted_remarks,
     table,
     verdict,
+    when_of,
 )
 from vmaplab.series.run import Remark, Reviewed
 
@@ -39,8 +41,8 @@ def as_mail(found: Reviewed) -> str:
         lines += [*columns(tuple(table(found)), left=1 + len(found.arches)), ""]
     by_patch: dict[int, list[Remark]] = {}
     for remark in sorted_remarks(found):
-        if remark.state in ("new", "in between"):
-            by_patch.setdefault(remark.first, []).append(remark)
+        if remark.of:
+            by_patch.setdefault(remark.of, []).append(remark)
     count = 0
     for number in sorted(by_patch):
         lines += _patch(found, number, by_patch[number], count)
@@ -115,13 +117,14 @@ def _quoted(held: tuple[str, Hunk], row: int, before: int) -> Iterator[str]:
 def _remark(found: Reviewed, number: int, remark: Remark) -> Iterator[str]:
     word = "wrong" if remark.kind == "wrong" else {"build": "does not build"}.get(remark.kind, remark.kind)
     yield from wrapped(f"{word}: {remark.headline}", MAIL_WIDTH, "   ", f"{number}. ")
-    gone = f", gone in {place(found, remark.gone)}" if remark.gone else ""
-    yield from wrapped(f"on {', '.join(remark.arches)}{gone}", MAIL_WIDTH, "   ")
+    when = f", {when_of(found, remark)}" if remark.gone or remark.stays else ""
+    yield from wrapped(f"on {', '.join(remark.arches)}{when}", MAIL_WIDTH, "   ")
     if remark.finding:
         yield from evidence_of(named(found, remark), MAIL_WIDTH)
     elif remark.wrong:
         for line in remark.wrong.told.splitlines()[1:]:
             yield from wrapped(line.strip(), MAIL_WIDTH, "     ", "   ")
+        yield from also_lines(remark, MAIL_WIDTH)
     message = found.series.message_id
     for words in commands(remark):
         if message:

@@ -41,6 +41,7 @@ MOST_KINDS = 6
 EXPERIMENTS = ("coupling", "lost", "alignment", "area", "scan", "early", "contract")
 """Of review: all but calls that overlap, which take minutes, and the invariants, which the judges look at here."""
 PLACE = re.compile(r"[\w./-]+\.[chS]:\d+")
+_CALL = re.compile(r"\b\w+\(\)")
 _NUMBER = re.compile(r"\b(?:0x)?[0-9a-f]*\d[0-9a-f]*\b")
 
 
@@ -53,12 +54,12 @@ class Effort:
     """
 
     judged: int = 120
-    compared: int = 60
+    compared: int = 100
 
     @property
     def between(self) -> Effort:
-        """For trees between the base and the last one: what is found in these is looked for in all."""
-        return Effort(-(-self.judged // 3), -(-2 * self.compared // 3))
+        """For trees between the base and the last one: what judges find in these is looked for in all."""
+        return Effort(-(-self.judged // 3), self.compared)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Step:
 
     :param same: it is the same code, byte for byte.
     :param differs: how the two differ, in words, and ``scenario``: where; "" if they do not.
+    :param first: the first changed line, ``file:line``, with code or without.
     :param code: changed lines that have code, by file; ``ran``: those of them that ran.
     :param outside: changed files that are not part of what is run.
     :param compared: scenarios that ran on both.
@@ -134,6 +136,7 @@ class Step:
     same: bool = False
     differs: str = ""
     scenario: str = ""
+    first: str = ""
     code: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ran: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outside: tuple[str, ...] = ()
@@ -144,6 +147,11 @@ class Step:
 def kind_of(told: str) -> str:
     """What a finding is, whatever its numbers."""
     return _NUMBER.sub("#", PLACE.sub("", told.partition("\n")[0]))
+
+
+def alike(kind: str) -> str:
+    """The same for all calls: a fault of what they share shows in each of them."""
+    return _CALL.sub("()", kind)
 
 
 def arrays_of(arch: str, kernel: ObjectKernel) -> dict[str, Pfns]:
@@ -205,7 +213,7 @@ def _judge(one: Measured, plan: Plan, effort: Effort) -> Measured:
         if not finding.told or (kind := kind_of(finding.told)) in wrong:
             continue
         wrong[kind] = _smaller(plan, side, finding.scenario, kind, finding.told)
-        if len(wrong) == MOST_KINDS:
+        if len({alike(one) for one in wrong}) == MOST_KINDS or len(wrong) == 2 * MOST_KINDS:
             break
     return replace(one, scenarios=number + 1, calls=calls, failing=failing, wrong=tuple(wrong.values()))
 
@@ -294,7 +302,8 @@ def step(arch: str, tree: Path, befores: list[Path], base: Path, files: tuple[st
         new.run(generator.scenario(number))
         if number % 20 == 0:
             code, ran = _lines_ran(ours, new, lines)
-    return Step(False, differs, where, code, ran, outside, effort.compared, behind)
+    first = next((f"{name}:{those[0]}" for name, those in lines.items() if those), "")
+    return Step(False, differs, where, first, code, ran, outside, effort.compared, behind)
 
 
 def _building(arch: str, trees: list[Path], base: Path) -> Iterator[tuple[int, Built]]:
@@ -316,9 +325,8 @@ def _lines_ran(
     coverage = _covered(built, side)
     code, ran = {}, {}
     for name, changed in lines.items():
-        passed = coverage.passed.get(name, {})
-        has = {*coverage.code.get(name, ()), *passed}
-        did = {*coverage.ran.get(name, ()), *(line for line, it in passed.items() if it)}
+        has = {*coverage.code.get(name, ()), *coverage.passed.get(name, {})}
+        did = _ran(coverage, name)
         code[name] = tuple(line for line in changed if line in has)
         ran[name] = tuple(line for line in changed if line in did)
     return code, ran
@@ -345,12 +353,16 @@ def place(arch: str, tree: Path, base: Path, changed: dict[str, tuple[int, ...]]
     for name, lines in changed.items():
         pairs = zip(one.ways(name), other.ways(name), strict=True)
         parted = [line for (line, *mine), (_, *theirs) in pairs if mine != theirs and any(mine) and any(theirs)]
-        ran = one.ran.get(name, frozenset())
-        more = [line for line in lines if line in ran - other.ran.get(name, frozenset())]
+        more = set(_ran(one, name)) - set(_ran(other, name))
         if decides := sorted({*parted, *more} & set(lines)):
             return f"{name}:{decides[0]}"
-    did = [f"{name}:{line}" for name, lines in changed.items() for line in lines if line in one.ran.get(name, ())]
-    return did[0] if did else ""
+    did = (f"{name}:{line}" for name, lines in changed.items() for line in lines if line in _ran(one, name))
+    return next(did, "")
+
+
+def _ran(coverage: Coverage, name: str) -> set[int]:
+    """The lines of a source that ran, those included of which others have the code."""
+    return {*coverage.ran.get(name, ()), *(line for line, it in coverage.passed.get(name, {}).items() if it)}
 
 
 def _covered_by(built: Built, scenario: str) -> Coverage:

@@ -277,7 +277,7 @@ def _first_errors(text: str) -> str:
     """Git's own errors, the first two."""
     lines = [plain(line) for line in text.splitlines()]
     errors = [line for line in lines if line.startswith("error: ")] or [line for line in lines if "conflict" in line]
-    return "; ".join((errors or lines)[:2])
+    return "; ".join(list(dict.fromkeys(errors or lines))[:2])
 
 
 def _links(tree: Path, room: Path) -> None:

@@ -49,6 +49,8 @@ class Remark:
     :param first: the first patch with it, 0 for the base; ``gone``: the first patch without it after that, 0 if none.
     :param place: ``file:line`` in the tree of ``first``; "" if it is not known.
     :param finding: the example, if an experiment found it; ``wrong``: if a judge did.
+    :param also: the same of other calls.
+    :param stays: the patch that mends it on other architectures and not on these, 0 if there is none.
     """
 
     kind: str
@@ -61,10 +63,19 @@ class Remark:
     place: str = ""
     finding: Finding | None = None
     wrong: Wrong | None = None
+    also: tuple[Wrong, ...] = ()
+    stays: int = 0
+
+    @property
+    def of(self) -> int:
+        """The patch that it is a remark on."""
+        return self.stays or self.first
 
     @property
     def state(self) -> str:
-        """``new``, ``gone``, ``as before``, or ``in between``: base and last patch are without it."""
+        """``new``, ``gone``, ``as before``, ``not everywhere``, or ``in between`` (not in the base, not in the last)."""
+        if self.stays:
+            return "not everywhere"
         if self.first == 0:
             return "gone" if self.gone else "as before"
         return "in between" if self.gone else "new"
@@ -179,7 +190,7 @@ class _Asking:
                     number, arch = jobs[future]
                     self._take(future.result())
                     _keep(self._key(number, arch), found.cells[number, arch])
-                found.remarks = tuple(self._remarks(pool))
+                found.remarks = tuple(_joined(list(self._remarks(pool))))
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -224,19 +235,25 @@ class _Asking:
             for kind, key, example in _of_cell(cell):
                 keyed.setdefault((kind, key), {}).setdefault(arch, {})[number] = example
         for (kind, key), by_arch in keyed.items():
-            arches = tuple(arch for arch in self._found.arches if arch in by_arch)
-            there: set[int] = set()
-            for arch in arches:
-                there |= self._showing(pool, kind, arch, by_arch[arch], numbers)
-            first = min(there)
-            gone = next((number for number in numbers if number > first and not _since(there, number, numbers)), 0)
-            arch = next(one for one in arches if by_arch[one])
-            example = by_arch[arch].get(first) or next(iter(by_arch[arch].values()))
-            place = self._place(pool, arch, first, example) if first else ""
-            wrong = example if isinstance(example, Wrong) else None
-            finding = example if isinstance(example, Finding) else None
-            headline = wrong.told.partition("\n")[0] if wrong else finding.headline if finding else str(example)
-            yield Remark(kind, key, headline, arch, arches, first, gone, place, finding, wrong)
+            spans: dict[tuple[int, int], list[str]] = {}
+            for arch in (one for one in self._found.arches if one in by_arch):
+                there = self._showing(pool, kind, arch, by_arch[arch], numbers)
+                first = min(there)
+                gone = next((number for number in numbers if number > first and not _since(there, number, numbers)), 0)
+                spans.setdefault((first, gone), []).append(arch)
+            for (first, gone), arches in spans.items():
+                example = by_arch[arches[0]].get(first) or next(iter(by_arch[arches[0]].values()))
+                # What a patch mends on one architecture and not on another is to be said of that patch.
+                mended = min((late for early, late in spans if late and not early), default=0)
+                of = mended if not first and not gone and kind in ask.EXPERIMENTS else first
+                place = self._place(pool, arches[0], of, example) if of else ""
+                wrong = example if isinstance(example, Wrong) else None
+                finding = example if isinstance(example, Finding) else None
+                headline = wrong.told.partition("\n")[0] if wrong else finding.headline if finding else str(example)
+                stays = of if of != first else 0
+                yield Remark(
+                    kind, key, headline, arches[0], tuple(arches), first, gone, place, finding, wrong, stays=stays
+                )
 
     def _showing(
         self, pool: ProcessPoolExecutor, kind: str, arch: str, known: dict[int, Any], numbers: range
@@ -270,14 +287,27 @@ class _Asking:
             if int(line) in changed.get(name, ()):
                 return example.place
         if not any(changed.values()):
-            return ""
+            return cell.step.first if cell.step else ""
         bad, good = scenarios_of(example)
         key = digest([_own_state(), "place", cell.measured.image, bad, good, repr(changed)])
         kept = _kept(key)
         if not isinstance(kept, str):
             kept = pool.submit(ask.place, arch, self._tree(first), self._base, changed, bad, good).result()
             _keep(key, kept)
-        return str(kept)
+        return str(kept) or (cell.step.first if cell.step else "")
+
+
+def _joined(remarks: list[Remark]) -> Iterator[Remark]:
+    """Remarks of judges that say the same of several calls as one."""
+    groups: dict[tuple[str, int, int, int], list[Remark]] = {}
+    for remark in remarks:
+        same = ask.alike(remark.key) if remark.kind == "wrong" else f"{remark.kind} {remark.key}"
+        groups.setdefault((same, remark.first, remark.gone, remark.stays), []).append(remark)
+    for first, *others in groups.values():
+        also = tuple(other.wrong for other in others if other.wrong)
+        arches = {arch for one in (first, *others) for arch in one.arches}
+        ordered = (*first.arches, *sorted(arches - set(first.arches)))
+        yield replace(first, arches=ordered, also=also)
 
 
 def scenarios_of(example: Wrong | Finding) -> tuple[str, str]:
