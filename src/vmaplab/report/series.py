@@ -26,8 +26,7 @@ def patches(found: Reviewed) -> list[str]:
     count = len(found.series.patches)
     by = found.series.patches[0].author
     title = found.series.cover or _count(count, "patch", "es") + (f" by {by}" if by else "")
-    base = f" ({found.base})" if found.base != found.version else ""
-    lines = [title, f"on Linux {found.version}{base}"]
+    lines = [title, f"on {base_of(found)}"]
     lines += [f"note: {note}" for note in (*found.series.notes, *found.notes)]
     lines.append("")
     for number, step in enumerate(found.steps[1:], start=1):
@@ -41,6 +40,11 @@ def patches(found: Reviewed) -> list[str]:
         lines.append(f"  -  {found.refused.patch.subject}")
         lines.append(f"     does not apply: {found.refused.error}")
     return lines
+
+
+def base_of(found: Reviewed) -> str:
+    """What the series was applied to."""
+    return f"Linux {found.version}" + (f" ({found.base})" if found.base != found.version else "")
 
 
 def _harmless(names: Iterable[str]) -> bool:

@@ -15,6 +15,7 @@ from vmaplab.report.review import evidence_of
 from vmaplab.report.series import (
     also_lines,
     as_rows,
+    base_of,
     bytes_of_text,
     changes,
     command_line,
@@ -34,6 +35,8 @@ WIDE, HIGH = 640, 26
 MOST_MARKS = 160
 """Leaves that a picture draws one by one; more of a size that follow each other are one area, with their number."""
 MOST_CHANGES = 12
+TONES = (32 << 10, 1 << 20, 256 << 20)
+"""Up to which sizes leaves have which shade: pages, groups of PTEs, PMD blocks; what is larger has the last one."""
 
 
 def as_html(found: Reviewed) -> str:
@@ -45,9 +48,10 @@ def as_html(found: Reviewed) -> str:
     changed = list(changes(found, found.last))
     return environment.get_template("series.html").render(
         found=found,
+        base=base_of(found),
         notes=[*found.series.notes, *found.notes],
         version=__version__,
-        verdict=[text.partition("   ")[::2] for text in verdict(found)],
+        verdict=[text.split(maxsplit=1) for text in verdict(found)],
         wrong=found.found or found.refused is not None,
         patches=[(place(found, number), step) for number, step in enumerate(found.steps) if step.patch],
         head=head,
@@ -104,22 +108,25 @@ def picture(stretches: Iterable[tuple[int, int]], title: str) -> Markup:
     total = sum(size * count for size, count in held)
     if not total:
         return Markup("")
-    sizes = sorted({size for size, _ in held})
     parts, at = [], 0.0
     whole = sum(count for _, count in held) <= MOST_MARKS
     for size, count in held:
         each, number = (size, count) if whole else (size * count, 1)
         for _ in range(number):
             wide = each / total * WIDE
-            tone = sizes.index(size) + 1 if len(sizes) > 1 else 1
+            tone = next((tone for tone, most in enumerate(TONES, start=1) if size < most), len(TONES) + 1)
             label = f"{size_text(size)}" if whole or count == 1 else f"{count} x {size_text(size)}"
             parts.append(
                 Markup('<rect x="{:.2f}" y="0" width="{:.2f}" height="{}" class="t{}"><title>{}</title></rect>').format(
-                    at, max(wide - (0.6 if wide > 2 else 0), 0.3), HIGH, min(tone, 4), label
+                    at, max(wide - (0.6 if wide > 2 else 0), 0.3), HIGH, tone, label
                 )
             )
             if wide > 7 * len(label) + 6:
-                parts.append(Markup('<text x="{:.2f}" y="{}">{}</text>').format(at + wide / 2, HIGH / 2 + 4, label))
+                parts.append(
+                    Markup('<text x="{:.2f}" y="{}" class="{}">{}</text>').format(
+                        at + wide / 2, HIGH / 2 + 4, "d" if tone > 2 else "", label
+                    )
+                )
             at += wide
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(WIDE, HIGH, title)
     return head + Markup("").join(parts) + Markup("</svg>")

@@ -59,6 +59,7 @@ class Ground:
         self.tree, self._room = tree, room
         self._known: set[str] = set()
         self._state: dict[str, str] = {}
+        self._stamp = ""
         self._git("init", "-q", "-b", "series")
         objects = _objects_of(tree)
         if objects is not None:  # for --3way: blobs that the tree's repository has
@@ -99,7 +100,12 @@ class Ground:
         folder = cache_root() / "series" / "trees"
         path = folder / digest([str(self.tree), step.key])
         folder.mkdir(parents=True, exist_ok=True)
+        self._stamp = now = self._stamp or _stamp(self.tree)
+        stamp = path.with_suffix(".stamp")
         with lock(path.with_suffix(".lock")):
+            if path.is_dir() and stamp.is_file() and stamp.read_text() == now:
+                os.utime(path)
+                return path
             if path.is_dir():
                 shutil.rmtree(path)  # links to what the reader's tree was
             room = Path(tempfile.mkdtemp(prefix="new-", dir=folder))
@@ -108,6 +114,7 @@ class Ground:
                 for name, blob in step.state:
                     self._put(room, name, blob)
                 room.rename(path)
+                stamp.write_text(now)
             finally:
                 shutil.rmtree(room, ignore_errors=True)
         forget(folder, _KEPT)
@@ -280,6 +287,23 @@ def _first_errors(text: str) -> str:
     return "; ".join(list(dict.fromkeys(errors or lines))[:2])
 
 
+def _stamp(tree: Path) -> str:
+    """A name for which files are where in ``tree``, whatever is in them."""
+    told = [str(tree), str(tree.stat().st_mtime_ns)]
+    todo = [tree / name for name in _REAL]
+    while todo:
+        folder = todo.pop()
+        if folder.is_dir():
+            told += [str(folder), str(folder.stat().st_mtime_ns)]
+            todo += [Path(entry.path) for entry in os.scandir(folder) if _is_real(entry)]
+    return digest(told)
+
+
+def _is_real(entry: os.DirEntry[str]) -> bool:
+    """Whether a directory becomes one of its own, and not a link."""
+    return entry.is_dir(follow_symlinks=False) and entry.name not in ("dts", "boot", "selftests")
+
+
 def _links(tree: Path, room: Path) -> None:
     """Make ``room`` a tree of links to the files of ``tree``."""
     for entry in os.scandir(tree):
@@ -292,7 +316,7 @@ def _links(tree: Path, room: Path) -> None:
 def _links_below(folder: Path, there: Path) -> None:
     there.mkdir()
     for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False) and entry.name not in ("dts", "boot", "selftests"):
+        if _is_real(entry):
             _links_below(Path(entry.path), there / entry.name)
         else:
             (there / entry.name).symlink_to(entry.path)

@@ -73,7 +73,7 @@ class Remark:
 
     @property
     def state(self) -> str:
-        """``new``, ``gone``, ``as before``, ``not everywhere``, or ``in between`` (not in the base, not in the last)."""
+        """``new``, ``gone``, ``as before``, ``not everywhere``; ``in between``: neither in the base nor in the last."""
         if self.stays:
             return "not everywhere"
         if self.first == 0:
