@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from object_support import SNIPPETS, needs_kernel
+from object_support import EXAMPLE, SNIPPETS, needs_kernel
 from vmaplab import Kernel
 from vmaplab import release as releases
 from vmaplab.calls.generator import UNALIGNED, WINDOW, Generator
@@ -139,6 +139,16 @@ class TestJudging:
         assert alone.word == "DIFFERENT" and alone.also is None
         verdict = check(self.plan(base=None, sample=3), 4, jobs=1)
         assert verdict.word == "DIFFERENT" and verdict.also is not None and verdict.also.by_judge
+
+    def test_two_trees_that_differ_are_changed_and_wrong_only_if_a_judge_says_so(self):
+        arm64, smp = targets.get("arm64-4k"), targets.smp()
+        base = build.build(arm64, None, smp)
+        batched = build.build(arm64, None, smp, EXAMPLE, "batched_vmap")
+        plan = Plan(batched, base, releases.get("linux-6.12"), {}, 1, cpus=targets.CPUS, sample=4)
+        verdict = check(plan, 40, jobs=1)
+        assert (verdict.word, verdict.wrong) == ("changed", False) and verdict.difference
+        broken = check(self.plan(base=base, sample=4), 8, jobs=1)
+        assert (broken.word, broken.wrong) == ("DIFFERENT", True)
 
     def test_judges_alone_compare_with_nothing(self):
         plan = self.plan(base=None, judge=True)

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from object_support import EXAMPLE, needs_kernel
 from vmaplab import pages
 
 
@@ -319,3 +320,15 @@ class TestReplayVerified:
     def test_a_bug_ends_it(self):
         done = vmaplab("replay", "vmap 0x1; unmap_ram 0x1 1", "--verify")
         assert done.returncode == 0 and "\nuntil" in done.stdout and "nothing is judged after that" in done.stdout
+
+
+@needs_kernel
+def test_compare_shows_code_beside_the_releases():
+    words = ["--snippet", str(EXAMPLE), "--call", "batched_vmap", "--release", "mm-unstable", "--arch", "arm64-4k"]
+    done = vmaplab("compare", "heap:1M", *words, "--json")
+    model, code = json.loads(done.stdout)
+    assert (code["release"], code["leaves_by_size"]) == ("Linux 6.12.117 with batched_vmap()", model["leaves_by_size"])
+    assert "walk_steps" in model["cost"] and "walk_steps" not in code["cost"]
+    assert "with batched_vmap()" in vmaplab("compare", "heap:1M", *words).stdout
+    refused = vmaplab("compare", "heap:1M", *words, "--config", "HUGETLB_PAGE=n")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

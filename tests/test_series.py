@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import matplotlib
+import numpy as np
 import pytest
 
 from object_support import needs_kernel
@@ -25,6 +28,9 @@ from vmaplab.report.series_mail import as_mail
 from vmaplab.series import ask, ground, mails, safety
 from vmaplab.series.ask import Effort, Measured, Step, Wrong
 from vmaplab.series.run import Cell, Remark, Reviewed, review_series
+
+matplotlib.use("agg")
+from matplotlib import pyplot
 
 VMALLOC = "mm/vmalloc.c"
 
@@ -339,6 +345,21 @@ class TestReports:
         page = as_html(reviewed('<script>alert(1)</script> & "x"'))
         assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
         assert not re.search(r"(?:src|href)=|https?://", page)
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: apt-get install chromium")
+    def test_a_browser_shows_the_page_and_asks_for_nothing(self, tmp_path):
+        (tmp_path / "page.html").write_text(as_html(reviewed()))
+        words = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
+        words += ["--disable-background-networking", f"--user-data-dir={tmp_path}/profile", "--window-size=800,900"]
+        page = f"file://{tmp_path}/page.html"
+        shown = subprocess.run(["chromium", *words, "--dump-dom", page], capture_output=True, text=True, timeout=120)
+        assert shown.returncode == 0 and "CONSOLE" not in shown.stderr
+        assert "<h1>[PATCH 1/2] first</h1>" in shown.stdout
+        taken = ["chromium", *words, f"--screenshot={tmp_path}/page.png", page]
+        subprocess.run(taken, capture_output=True, timeout=120, check=True)
+        pixels = pyplot.imread(tmp_path / "page.png")
+        assert pixels.shape[:2] == (900, 800) and len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 16
 
     def test_junit_has_a_case_per_patch_and_is_xml_whatever_the_subject(self):
         root = ET.fromstring(as_junit(reviewed("a \x01 <b> & c")))

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,11 @@ from vmaplab import pages
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.kernel import Kernel
+from vmaplab.machine import Machine
 from vmaplab.release import BASELINE
+
+if TYPE_CHECKING:
+    from vmaplab.object.build import Built
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ def compare(
     config: Mapping[str, bool] | None = None,
     total_pages: int | None = None,
     page_size: int | None = None,
+    objects: Sequence[tuple[str, Built]] = (),
     advance: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Map ``source`` on every release of every architecture, each in a fresh address space.
@@ -49,6 +55,8 @@ def compare(
     A heap is allocated anew for each architecture, in its own page size. An architecture that cannot take the
     source (other page size, option that it does not have) gets one row that says why.
 
+    :param objects: what a kernel's own code is called, and its object: further columns on its architecture. It does
+        not count what only the model can.
     :param advance: called after each mapping.
     :raises InputError: if no architecture can take the source.
     """
@@ -56,9 +64,14 @@ def compare(
     rows: list[Row] = []
     loaded: dict[tuple[int, int], pages.PageArray] = {}  # heaps depend on page size and RAM only
     for arch in arches:
+        built = {name: one for name, one in objects if one.target.arch == arch}
 
-        def kernel_of(release: str, arch: str = arch) -> Kernel:
-            return Kernel(arch, release, boot_args, config=config, total_pages=total_pages)
+        def kernel_of(name: str, arch: str = arch, built: Mapping[str, Built] = built) -> Machine:
+            if name in built:
+                from vmaplab.object.kernel import ObjectKernel
+
+                return ObjectKernel(built[name], boot_args.split(), total_pages=total_pages, log_lines=1 << 20)
+            return Kernel(arch, name, boot_args, config=config, total_pages=total_pages)
 
         try:
             described = kernel_of(BASELINE).arch
@@ -70,14 +83,14 @@ def compare(
             for _ in releases:
                 advance()
             continue
-        rows += _compare_on(kernel_of, releases, loaded[key], advance)
+        rows += _compare_on(kernel_of, [*releases, *built], loaded[key], advance)
     if rows and all(row.refused and not row.release for row in rows):
         raise InputError(rows[0].refused)
     return rows
 
 
 def _compare_on(
-    kernel_of: Callable[[str], Kernel], releases: list[str], pfns: pages.PageArray, advance: Callable[[], None]
+    kernel_of: Callable[[str], Machine], releases: list[str], pfns: pages.PageArray, advance: Callable[[], None]
 ) -> list[Row]:
     """The rows of one architecture, in the order of ``releases``; the baseline is mapped once, first."""
     rows: dict[str, Row] = {}

@@ -198,8 +198,16 @@ class Verdict:
         return self.plan.notes + ((f"no random scenario has these calls on this tree: {left_out}",) if left_out else ())
 
     @property
+    def wrong(self) -> bool:
+        """Whether something is wrong: a judge says so, or the object is not as the model. Two trees may differ."""
+        judged = BREAKS in self.difference or self.by_judge or (self.also is not None and self.also.difference != "")
+        return bool(self.difference) and (judged or self.plan.base is None)
+
+    @property
     def word(self) -> str:
-        """``same``, ``same, and holds``, ``holds``, ``DIFFERENT`` or ``VIOLATION``."""
+        """``same``, ``same, and holds``, ``holds``, ``changed``, ``DIFFERENT`` or ``VIOLATION``."""
+        if self.difference and not self.wrong:
+            return "changed"
         if self.difference:
             return "VIOLATION" if BREAKS in self.difference or self.by_judge else "DIFFERENT"
         if self.plan.faults or self.plan.judge:

@@ -123,7 +123,7 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
             table.add_row(
                 row.release,
                 *(str(row.leaves_by_size.get(size, 0)) for size in sizes),
-                *(str(row.cost[name]) for name in COLUMNS),
+                *("-" if getattr(row.cost, name) is None else str(row.cost[name]) for name in COLUMNS),
                 f"{row.tlb_ratio:.1f}x" if row.tlb_ratio else "-",
             )
         print_table(console, table)
