@@ -135,6 +135,12 @@ class TestCache:
 
 @needs_kernel
 class TestBadInput:
+    def test_an_error_in_a_macro_of_a_header_is_told_of_who_uses_it(self, patched):
+        wrong = "	size = min(count, -1L) << PAGE_SHIFT;\n	area = get_vm_area_caller"
+        tree = patched("	size = (unsigned long)count << PAGE_SHIFT;\n	area = get_vm_area_caller", wrong)
+        with pytest.raises(InputError, match=r"^tree: mm/vmalloc\.c:\d+:\d+ in min\(\): include/linux/\S+ error: "):
+            build.build(ARM64, tree)
+
     def test_an_error_in_the_kernel_is_shown(self, patched):
         with pytest.raises(InputError, match=r"^tree: mm/vmalloc.c:\d+:\d+: error"):
             build.build(ARM64, patched("void vunmap(const void *addr)\n{", "void vunmap(const void *addr)\n{ oops;"))

@@ -310,6 +310,11 @@ class KernelBuild:
         said = done.stderr + done.stdout
         first = next((pattern.search(said) for pattern in _FIRST_ERROR if pattern.search(said)), None)
         text = " ".join((first[0] if first else said[-400:]).split())
+        macro = _IN_MACRO.search(said, first.end()) if first and ".h:" in text.partition(" ")[0] else None
+        if macro:  # an error of a header is one of who uses its macro
+            text = f"{macro[1]} in {macro[2]}(): {text}"
+        if len(text) > _LONGEST:
+            text = f"{text[:_LONGEST]} ..."
         raise InputError(f"{self._at_fault(text)}: {text.replace(f'{self.tree}/', '')}")
 
     def _at_fault(self, text: str) -> str:
@@ -446,6 +451,8 @@ def _names_in(deps: Path) -> set[str]:
 
 
 _WARNING = re.compile(r"^\S+:\d+:\d+: warning: .*$", re.MULTILINE)
+_IN_MACRO = re.compile(r"^(\S+\.c:\d+:\d+): note: in expansion of macro '(\w+)'", re.MULTILINE)
+_LONGEST = 300
 _FIRST_ERROR = [
     re.compile(pattern, re.MULTILINE)
     for pattern in (
