@@ -81,6 +81,8 @@ def _patch(found: Reviewed, number: int, remarks: list[Remark], count: int) -> I
             ),
             (-1, -1),
         )
+        if at[0] >= 0:
+            at = at[0], _end(hunks[at[0]][1], at[1])
         placed.append((*at, remark))
     last = (-2, -1)
     for index, row, remark in sorted(placed, key=lambda one: (one[0], one[1])):
@@ -91,6 +93,14 @@ def _patch(found: Reviewed, number: int, remarks: list[Remark], count: int) -> I
         yield ""
         yield from _remark(found, count, remark)
         yield ""
+
+
+def _end(hunk: Hunk, row: int) -> int:
+    """The last line of the statement that goes on from the line ``row``."""
+    lines = list(hunk)
+    while row + 1 < len(lines) and lines[row].value.rstrip().endswith(("||", "&&", ",", "(")):
+        row += 1
+    return row
 
 
 def _hunks(diff: bytes) -> list[tuple[str, Hunk]]:
