@@ -81,7 +81,8 @@ def verdict(found: Reviewed) -> list[str]:
 
 
 def _right(found: Reviewed) -> str:
-    wrong = [it for it in found.remarks if it.is_wrong and it.state == "new"]
+    wrong = [it for it in found.remarks if it.kind == "wrong" and it.state == "new"]
+    broken = [it for it in found.remarks if it.kind == "build" and it.state == "new"]
     between = [it for it in found.remarks if it.is_wrong and it.state == "in between"]
     told = []
     if found.refused:
@@ -89,6 +90,7 @@ def _right(found: Reviewed) -> str:
     if wrong:
         first = min(it.first for it in wrong)
         told.append(f"WRONG: {_count(len(wrong), 'thing')} that {found.series.patches[first - 1].place} brings first")
+    told += [f"{place(found, it.first)} DOES NOT BUILD on {', '.join(it.arches)}" for it in broken]
     for it in between:
         word = "does not build" if it.kind == "build" else "is wrong"
         told.append(f"{place(found, it.first)} {word}, mended in {place(found, it.gone)}")

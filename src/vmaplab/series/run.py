@@ -238,6 +238,9 @@ class _Asking:
             spans: dict[tuple[int, int], list[str]] = {}
             for arch in (one for one in self._found.arches if one in by_arch):
                 there = self._showing(pool, kind, arch, by_arch[arch], numbers)
+                for number in numbers if kind != "build" else ():  # what does not build does not mend anything
+                    if self._found.cells[number, arch].measured.error and number - 1 in there:
+                        there.add(number)
                 first = min(there)
                 gone = next((number for number in numbers if number > first and not _since(there, number, numbers)), 0)
                 spans.setdefault((first, gone), []).append(arch)
@@ -245,7 +248,8 @@ class _Asking:
                 example = by_arch[arches[0]].get(first) or next(iter(by_arch[arches[0]].values()))
                 # What a patch mends on one architecture and not on another is to be said of that patch.
                 mended = min((late for early, late in spans if late and not early), default=0)
-                of = mended if not first and not gone and kind in ask.EXPERIMENTS else first
+                built = not self._found.cells[mended, arches[0]].measured.error
+                of = mended if not first and not gone and built and kind in ask.EXPERIMENTS else first
                 place = self._place(pool, arches[0], of, example) if of else ""
                 wrong = example if isinstance(example, Wrong) else None
                 finding = example if isinstance(example, Finding) else None
