@@ -19,15 +19,18 @@ import pytest
 from object_support import needs_kernel
 from patches import SIGNED, Edit, mailed, repository
 from vmaplab.errors import InputError
+from vmaplab.mapping import LEAF_DTYPE
 from vmaplab.object import confine, tools
 from vmaplab.object.build import tree_of
 from vmaplab.report import series as report
 from vmaplab.report.series_html import as_html
 from vmaplab.report.series_junit import as_junit
 from vmaplab.report.series_mail import as_mail
+from vmaplab.review.findings import Finding
+from vmaplab.review.subject import Table
 from vmaplab.series import ask, ground, mails, safety
 from vmaplab.series.ask import Effort, Measured, Step, Wrong
-from vmaplab.series.run import Cell, Remark, Reviewed, review_series
+from vmaplab.series.run import Cell, Remark, Reviewed, _Asking, review_series
 
 matplotlib.use("agg")
 from matplotlib import pyplot
@@ -387,6 +390,48 @@ class TestReports:
         one, other = "vmap() at 0x1f (mm/vmalloc.c:12) is wrong", "vmap() at 0x20 (mm/vmalloc.c:99) is wrong"
         assert ask.kind_of(one) == ask.kind_of(other) != ask.kind_of("vmap() is right")
         assert ask.alike(ask.kind_of(one)) == ask.alike(ask.kind_of(one.replace("vmap", "vmalloc")))
+
+
+class TestSinceWhen:
+    """Which patch a finding is told of, from which trees show it on which architecture."""
+
+    def remarks(self, shows: dict[str, set[int]], broken: dict[str, set[int]] | None = None) -> list[Remark]:
+        series = read(mbox(patch_mail("[PATCH 1/3] a"), patch_mail("[PATCH 2/3] b"), patch_mail("[PATCH 3/3] c")))
+        found = Reviewed(series, "a tree", tuple(shows), Effort(), "6.12.1")
+        found.steps = [ground.Step(None), *(ground.Step(patch, (VMALLOC,)) for patch in series.patches)]
+        nothing = Table(0, np.zeros(0, dtype=LEAF_DTYPE))
+        for number in range(4):
+            for arch, trees in shows.items():
+                lost = Finding("lost", "k", "it is lost", arch, np.zeros(0), nothing, nothing, "", "", "", ())
+                error = "does not" if number in (broken or {}).get(arch, set()) else ""
+                findings = (lost,) if number in trees and not error else ()
+                measured = Measured(arch, error=error, image=f"i{number}", findings=findings)
+                found.cells[number, arch] = Cell(number, arch, measured, Step() if number else None)
+        asking = _Asking(found, None, Path(), 1, lambda reviewed, cell: None)
+        return [it for it in asking._remarks(None) if it.kind == "lost"]
+
+    @pytest.mark.parametrize(
+        ("trees", "first", "gone", "state"),
+        [
+            ({0, 1, 2, 3}, 0, 0, "as before"),
+            ({0, 1}, 0, 2, "gone"),
+            ({2, 3}, 2, 0, "new"),
+            ({1}, 1, 2, "in between"),
+            ({1, 3}, 1, 0, "new"),
+        ],
+    )
+    def test_the_first_tree_that_shows_it_and_the_first_that_does_not_again(self, trees, first, gone, state):
+        (remark,) = self.remarks({"arm64-4k": trees})
+        assert (remark.first, remark.gone, remark.state, remark.of) == (first, gone, state, first)
+
+    def test_what_is_mended_on_one_architecture_alone_is_a_remark_on_that_patch(self):
+        gone, stays = self.remarks({"arm64-4k": {0, 1}, "x86_64": {0, 1, 2, 3}})
+        assert (gone.state, gone.arches, gone.of) == ("gone", ("arm64-4k",), 0)
+        assert (stays.state, stays.arches, stays.of) == ("not everywhere", ("x86_64",), 2)
+
+    def test_what_does_not_build_mends_nothing(self):
+        gone, stays = self.remarks({"arm64-4k": {0, 1}, "x86_64": {0, 1, 2, 3}}, {"x86_64": {2, 3}})
+        assert gone.state == "gone" and (stays.state, stays.of) == ("as before", 0)
 
 
 COMMENT = [Edit(VMALLOC, "void vunmap(const void *addr)\n{", "/* nothing */\nvoid vunmap(const void *addr)\n{")]
