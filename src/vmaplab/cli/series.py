@@ -44,7 +44,13 @@ def source_of(sources: list[str], since: str | None, tree: Path | None) -> tuple
     if not listed:
         raise InputError(f"there is no commit in {mails.plain(ranges[0])}")
     series = mails.parse([(ranges[0], listed.encode(errors="surrogateescape"))])
-    return series, ground.exported(repository, first), mails.plain(first)
+    base = ground.exported(repository, first)
+    try:
+        check_tree(base)
+    except InputError as error:
+        why = str(error).partition(": it has")[2]
+        raise InputError(f"tree: {mails.plain(first)} in {repository} is no kernel tree: it has{why}") from None
+    return series, base, mails.plain(first)
 
 
 def _usable(tree: Path) -> tuple[Path, str]:
@@ -78,6 +84,8 @@ def review_mails(
     for path in (html, junit):
         if path is not None and not path.resolve().parent.is_dir():
             raise InputError(f"there is no directory {path.resolve().parent} for {path.name}")
+        if path is not None and path.is_dir():
+            raise InputError(f"{path} is a directory: name a file")
     series, base, name = source_of(sources, since, tree)
     from vmaplab.object import confine
     from vmaplab.report import series as report

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Run the commands of a build where they can do no harm: bubblewrap, where namespaces are allowed.
 
-No network, the system read-only, a home and a /tmp of their own, which are gone afterwards; limits of time, memory
-and the size of files.
+No network; of the system nothing but compilers and libraries, read-only; a home and a /tmp of their own, which are gone
+afterwards; limits of time, memory, processes and the size of files.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ MOST_SECONDS = 900
 MOST_MEMORY = 8 << 30
 MOST_FILE = 1 << 30
 MOST_PROCESSES = 4096
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/opt")
+"""What compilers and make need; nothing in there is anybody's secret."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class Confined:
         """``command`` as bubblewrap runs it in ``where``; ``writes``: the directories that it can change."""
         words = ["prlimit", f"--as={MOST_MEMORY}", f"--fsize={MOST_FILE}", f"--cpu={MOST_SECONDS}"]
         words += [f"--nproc={MOST_PROCESSES}", "--core=0", "--"]
-        words += ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/", "/"]
-        words += ["--dev", "/dev", "--proc", "/proc"]
-        for home in dict.fromkeys(["/tmp", "/var/tmp", "/run", "/home", "/root", str(Path.home())]):
-            if Path(home).is_dir() and not Path(home).is_symlink():
-                words += ["--tmpfs", home]
+        words += ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
+        for name in _SYSTEM:
+            path = Path(name)
+            if path.is_symlink():
+                words += ["--symlink", str(path.readlink()), name]
+            elif path.exists():
+                words += ["--ro-bind", name, name]
+        words += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
         for option, paths in (("--ro-bind", (*self.reads, *reads)), ("--bind", writes)):
             for path in paths:
                 words += [option, str(path), str(path)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 MOST_LINES = 8
-ORDER = {"build": 0, "wrong": 1, "unfinished": 2, "warning": 3}
+ORDER = {"build": 0, "wrong": 1, "refuses": 1, "unfinished": 2, "warning": 3}
 """What is worst comes first; experiments come behind."""
 
 
@@ -81,7 +81,7 @@ def verdict(found: Reviewed) -> list[str]:
 
 
 def _right(found: Reviewed) -> str:
-    wrong = [it for it in found.remarks if it.kind == "wrong" and it.state == "new"]
+    wrong = [it for it in found.remarks if it.kind in ("wrong", "refuses") and it.state == "new"]
     broken = [it for it in found.remarks if it.kind == "build" and it.state == "new"]
     between = [it for it in found.remarks if it.is_wrong and it.state == "in between"]
     told = []
@@ -94,9 +94,9 @@ def _right(found: Reviewed) -> str:
     for it in between:
         word = "does not build" if it.kind == "build" else "is wrong"
         told.append(f"{place(found, it.first)} {word}, mended in {place(found, it.gone)}")
+    looked = [cell.measured for cell in found.cells.values() if cell.number and cell.measured.scenarios]
     if not told:
-        told.append("the judges find nothing wrong that was right before")
-    looked = [cell.measured for cell in found.cells.values() if cell.number]
+        told.append("the judges find nothing wrong that was right before" if looked else "nobody knows: no patch ran")
     seen = (
         f"{sum(it.scenarios for it in looked)} scenarios, {sum(it.failing for it in looked)} with a failing allocation"
     )
@@ -107,6 +107,8 @@ def _right(found: Reviewed) -> str:
 
 def _does(found: Reviewed) -> str:
     changed = list(changes(found, found.last))
+    if not any(_asked(found, found.last, arch) for arch in found.arches):
+        return "does?    nobody knows: the last patch was not run"
     if not changed:
         numbers = range(1, len(found.steps))
         others = [place(found, one) for one in numbers if any(_differs(found, one, arch) for arch in found.arches)]
@@ -117,6 +119,11 @@ def _does(found: Reviewed) -> str:
     return f"does?    {name} on {arch}: {after.text} instead of {before.text}{more}"
 
 
+def _asked(found: Reviewed, number: int, arch: str) -> bool:
+    cell = found.cells.get((number, arch))
+    return bool(cell and cell.measured.tables)
+
+
 def _differs(found: Reviewed, number: int, arch: str) -> bool:
     cell = found.cells.get((number, arch))
     return bool(cell and cell.step and cell.step.differs)
@@ -125,7 +132,8 @@ def _differs(found: Reviewed, number: int, arch: str) -> bool:
 def _ran(found: Reviewed) -> str:
     ran, there, missing = lines_of(found, range(1, len(found.steps)))
     if not there:
-        return "looked?  no changed line has code that is run"
+        ran_any = any(cell.step for cell in found.cells.values())
+        return f"looked?  {'no changed line has code that is run' if ran_any else 'no patch was looked at'}"
     text = f"looked?  {ran} of {there} changed lines with code ran"
     return text + (f"; not: {first_of(missing, 6)}" if missing else "")
 
@@ -195,8 +203,11 @@ def word_of(found: Reviewed, number: int, arch: str) -> str:
     if cell.measured.error:
         return "does not build" if not cell.measured.error.startswith("cannot") else "cannot be run"
     shows = [it for it in found.remarks if arch in it.arches and it.first <= number and not 0 < it.gone <= number]
-    wrong = sum(it.kind == "wrong" for it in shows)
-    brings = [it for it in shows if it.first == number and it.kind not in ("wrong", "build")]
+    wrong = sum(it.kind in ("wrong", "refuses") for it in shows)
+    brings = [it for it in shows if it.first == number and not it.is_wrong]
+    step = found.steps[number]
+    if step.left_out and not step.files:
+        return "not built"
     told = [f"{wrong} wrong"] if wrong else []
     if number and cell.step:
         told.append("same code" if cell.step.same else "changed" if cell.step.differs else "same")

@@ -313,8 +313,10 @@ def _building(arch: str, trees: list[Path], base: Path) -> Iterator[tuple[int, B
 
 
 def _of_another(name: str, built: Built) -> bool:
-    """Whether a file is another architecture's."""
+    """Whether a file is another architecture's, or no source."""
     parts = Path(name).parts
+    if not name.endswith((".c", ".h", ".S")):  # what makes the build is read by kbuild
+        return True
     return parts[0] == "arch" and parts[1] != built.target.family.srcarch
 
 

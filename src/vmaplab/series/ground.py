@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from vmaplab.series import safety
 from vmaplab.series.mails import Patch, plain
 
 _KEPT = 64
+_OLD_S = 86_400
 _REAL = ("arch", "include", "kernel", "lib", "mm", "scripts")
 """Directories in which each file is a link of its own, so that ``..`` in an #include stays in the tree."""
 _CONFIGURED = (".config", "include/config")
@@ -186,6 +188,9 @@ def ground(tree: Path) -> Iterator[Ground]:
     root = cache_root() / "series"
     try:
         root.mkdir(parents=True, exist_ok=True)
+        for left in root.glob("ground-*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > _OLD_S:
+                shutil.rmtree(left, ignore_errors=True)
         room = Path(tempfile.mkdtemp(prefix="ground-", dir=root))
     except OSError as error:
         raise InputError(f"cannot write in {root}: {error.strerror}") from None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
+from typing import cast
 
 from vmaplab.errors import InputError
 
@@ -24,8 +25,8 @@ MOST_HUNKS = 10_000
 STDIN = "-"
 
 _SUFFIXES = (".patch", ".diff", ".eml", ".mbox", ".mbx")
-_BEGINS = re.compile(rb"(?:\A|(?<=\n\n))(?=From \S+ .*\d\d:\d\d.*\d{4}[ \t]*\n)")
-_TAG = re.compile(r"^\s*(?:\[(?P<tag>[^\]]*)\]\s*)?(?P<title>.*)$", re.DOTALL)
+_BEGINS = re.compile(rb"^(?=From \S+ .*\d\d:\d\d.*\d{4}[ \t]*\n(?:[A-Za-z][\w-]*:|>))", re.MULTILINE)
+_TAGS = re.compile(r"^\s*(?P<tags>(?:\[[^\]]*\]\s*)*)(?P<title>.*)$", re.DOTALL)
 _DIFF = re.compile(rb"^(?:diff --git |--- (?:a/|/dev/null|\S+/)|Index: )", re.MULTILINE)
 _BODY_ENDS = re.compile(rb"^(?:---[ \t]*$|diff -|Index: )", re.MULTILINE)
 _HUNK = re.compile(rb"^@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@", re.MULTILINE)
@@ -112,7 +113,7 @@ class _Mail:
 
     @property
     def is_reply(self) -> bool:
-        return bool(re.match(r"(?:re|aw|antw|sv|fwd?)\s*:", self.subject, re.IGNORECASE))
+        return bool(re.match(r"(?:re|aw|antw|sv)\s*:", self.subject, re.IGNORECASE))
 
     @property
     def has_diff(self) -> bool:
@@ -138,13 +139,22 @@ def parse(texts: list[tuple[str, bytes]]) -> Series:
     mails = [mail for mail in mails if not mail.is_reply]
     versions = Counter(mail.version for mail in mails if mail.has_diff)
     if not versions:
+        told = f" ({'; '.join(notes)})" if notes else ""
         names = ", ".join(dict.fromkeys(name for name, _ in texts)) or "nothing"
-        raise InputError(f"{names}: no patch in there; give an mbox, saved mails or git format-patch files")
+        raise InputError(f"{names}: no patch in there{told}; give an mbox, saved mails or git format-patch files")
     version = max(versions)
     if len(versions) > 1:
         every = ", ".join(f"v{one}" for one in sorted(versions))
         notes.append(f"versions {every} are in the mails; v{version} is reviewed")
+    older = [mail for mail in mails if mail.version < version and mail.has_diff and mail.number is not None]
     mails = [mail for mail in mails if mail.version == version]
+    numbers = {mail.number for mail in mails}
+    total = max((mail.total or 0 for mail in mails), default=0)
+    for mail in sorted(older, key=lambda mail: -mail.version):  # sent again was only what changed
+        if mail.total == total and mail.number not in numbers:
+            numbers.add(mail.number)
+            mails.append(mail)
+            notes.append(f"{mail.number}/{mail.total} is taken from v{mail.version}")
     covers = [mail for mail in mails if not mail.has_diff and mail.number in (0, None) and mail.tag]
     patches = _in_order([mail for mail in mails if mail.has_diff], notes)
     if len(patches) > MOST_PATCHES:
@@ -166,6 +176,8 @@ def parse(texts: list[tuple[str, bytes]]) -> Series:
 def _texts(sources: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Name and contents of each file, and of those in directories."""
     for source in sources:
+        if not source:
+            raise InputError("a file or directory with an empty name: give an mbox, patches, or - for stdin")
         if source == STDIN:
             yield "stdin", sys.stdin.buffer.read(MOST_BYTES + 1)
             continue
@@ -186,8 +198,7 @@ def _texts(sources: Iterable[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _mails(name: str, text: bytes) -> Iterator[_Mail]:
-    if text.count(b"\r\n") == text.count(b"\n"):  # as it went over the wire
-        text = text.replace(b"\r\n", b"\n")
+    text = text.replace(b"\r\n", b"\n").removeprefix(b"\xef\xbb\xbf").lstrip(b"\n")
     starts = [match.start() for match in _BEGINS.finditer(text)]
     if not starts:
         headers = re.match(rb"(?:[A-Za-z][\w-]*:[^\n]*\n(?:[ \t][^\n]*\n)*)+\n", text)
@@ -195,22 +206,30 @@ def _mails(name: str, text: bytes) -> Iterator[_Mail]:
             yield _Mail(name, "", name, 1, None, None, "", "", text, name)
             return
         starts = [0]
+    elif starts[0]:  # a mail without the line that begins one
+        starts.insert(0, 0)
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         one = text[start:end]
         if one.startswith(b"From "):
             one = one.partition(b"\n")[2]
-        yield _mail(name, message_from_bytes(one, policy=policy.default))
+        message = message_from_bytes(one, policy=policy.default)
+        inside = [part.get_payload(0) for part in message.walk() if part.get_content_type() == "message/rfc822"]
+        for held in inside or [message]:  # a digest, or forwarded
+            try:
+                yield _mail(name, cast(EmailMessage, held))
+            except (ValueError, LookupError) as error:
+                raise InputError(f"{name}: a mail in there is malformed: {plain(str(error))[:80]}") from None
 
 
 def _mail(name: str, message: EmailMessage) -> _Mail:
     subject = plain(str(message.get("Subject", "")))
-    match = _TAG.match(re.sub(r"^(?:re|fwd?)\s*:\s*", "", subject, flags=re.IGNORECASE))
+    match = _TAGS.match(re.sub(r"^(?:(?:re|fwd?)\s*:\s*)+", "", subject, flags=re.IGNORECASE))
     assert match is not None
-    tag, title = match["tag"] or "", match["title"]
-    if not re.search(r"\b(?:PATCH|RFC)\b", tag, re.IGNORECASE):
+    tag, title = " ".join(re.findall(r"\[([^\]]*)\]", match["tags"])), match["title"]
+    if not re.search(r"\b(?:PATCH|RFC)", tag, re.IGNORECASE):
         tag, title = "", subject
-    place = re.search(r"\b(\d+)\s*/\s*(\d+)\b", tag)
-    version = re.search(r"\bv\s?(\d{1,3})\b", tag, re.IGNORECASE)
+    place = re.search(r"\b(\d{1,6})\s*/\s*(\d{1,6})\b", tag)
+    version = re.search(r"(?:\b|PATCH|RFC)v\s?(\d{1,3})\b", tag, re.IGNORECASE)
     return _Mail(
         subject,
         " ".join(tag.split()),
@@ -236,7 +255,7 @@ def _text_of(message: EmailMessage) -> bytes:
             continue
         charset = part.get_content_charset() or "utf-8"
         if charset.lower() not in ("utf-8", "us-ascii"):
-            with suppress(LookupError, UnicodeDecodeError):  # else as it is
+            with suppress(LookupError, ValueError):  # else as it is
                 held = held.decode(charset).encode()
         found.append(held.replace(b"\r\n", b"\n"))
     return b"\n".join(found)
@@ -258,10 +277,12 @@ def _in_order(mails: list[_Mail], notes: list[str]) -> list[Patch]:
     if bare:
         notes.append(f"{len(bare)} patches name no place in the series: not read")
     total = max([*(mail.total or 0 for mail in numbered.values()), *numbered])
+    if total > MOST_PATCHES:
+        raise InputError(f"a series of {total} patches: vmaplab reviews {MOST_PATCHES} at most")
     if missing := [f"{number}/{total}" for number in range(1, total + 1) if number not in numbered]:
         several = len(missing) > 1
         notes.append(f"{', '.join(missing)} {'are' if several else 'is'} missing: what follows is tried without")
-    return [_patch(mail, number, total) for number, mail in sorted(numbered.items()) if number > 0]
+    return [_patch(mail, number, total) for number, mail in sorted(numbered.items())]
 
 
 def _patch(mail: _Mail, number: int, total: int) -> Patch:

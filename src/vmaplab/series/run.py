@@ -42,7 +42,7 @@ class Cell:
 class Remark:
     """A finding of any kind, and in which trees of the series it shows.
 
-    :param kind: ``wrong`` (a judge), ``build``, ``warning``, or the name of an experiment.
+    :param kind: ``wrong`` (a judge), ``build``, ``refuses`` (what the base maps), ``warning``, or an experiment.
     :param key: what tells it from others of the kind.
     :param headline: one line.
     :param arches: on which it shows; ``arch``: the one of the example.
@@ -83,7 +83,7 @@ class Remark:
     @property
     def is_wrong(self) -> bool:
         """Whether it decides the exit status where it is new."""
-        return self.kind in ("wrong", "build")
+        return self.kind in ("wrong", "build", "refuses")
 
 
 @dataclass
@@ -182,17 +182,20 @@ class _Asking:
         numbers = sorted(range(len(found.steps)), key=lambda number: (number not in ends, number))
         todo = [(number, arch) for number in numbers for arch in found.arches]
         fresh = [one for one in todo if not self._from_cache(*one)]
-        context = multiprocessing.get_context("forkserver")
-        with ProcessPoolExecutor(self._jobs, context, leave_interrupts) as pool:
-            try:
-                jobs = {pool.submit(_cell, *self._arguments(number, arch)): (number, arch) for number, arch in fresh}
-                for future in _as_they_end(jobs):
-                    number, arch = jobs[future]
-                    self._take(future.result())
-                    _keep(self._key(number, arch), found.cells[number, arch])
-                found.remarks = tuple(_joined(list(self._remarks(pool))))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        pool = ProcessPoolExecutor(self._jobs, multiprocessing.get_context("forkserver"), leave_interrupts)
+        try:
+            jobs = {pool.submit(_cell, *self._arguments(number, arch)): (number, arch) for number, arch in fresh}
+            for future in _as_they_end(jobs):
+                number, arch = jobs[future]
+                self._take(future.result())
+                _keep(self._key(number, arch), found.cells[number, arch])
+            found.remarks = tuple(_joined(list(self._remarks(pool))))
+        except KeyboardInterrupt:  # of what is finished, without another look
+            found.remarks = tuple(_joined(list(self._remarks(None))))
+        finally:
+            for process in list((pool._processes or {}).values()):  # else they end what they are at
+                process.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _tree(self, number: int) -> Path:
         """The tree behind a patch; made when it is needed first."""
@@ -227,16 +230,18 @@ class _Asking:
 
     # -- what shows where ---------------------------------------------------------------------------
 
-    def _remarks(self, pool: ProcessPoolExecutor) -> Iterator[Remark]:
+    def _remarks(self, pool: ProcessPoolExecutor | None) -> Iterator[Remark]:
         """Every finding once, with the first tree that has it."""
-        cells, numbers = self._found.cells, range(len(self._found.steps))
+        cells = self._found.cells
         keyed: dict[tuple[str, str], dict[str, dict[int, Any]]] = {}
         for (number, arch), cell in sorted(cells.items()):
-            for kind, key, example in _of_cell(cell):
+            base = cells.get((0, arch))
+            for kind, key, example in [*_of_cell(cell), *_refused(cell, base.measured if base else cell.measured)]:
                 keyed.setdefault((kind, key), {}).setdefault(arch, {})[number] = example
         for (kind, key), by_arch in keyed.items():
             spans: dict[tuple[int, int], list[str]] = {}
             for arch in (one for one in self._found.arches if one in by_arch):
+                numbers = [number for number in range(len(self._found.steps)) if (number, arch) in cells]
                 there = self._showing(pool, kind, arch, by_arch[arch], numbers)
                 for number in numbers if kind != "build" else ():  # what does not build does not mend anything
                     if self._found.cells[number, arch].measured.error and number - 1 in there:
@@ -248,7 +253,8 @@ class _Asking:
                 example = by_arch[arches[0]].get(first) or next(iter(by_arch[arches[0]].values()))
                 # What a patch mends on one architecture and not on another is to be said of that patch.
                 mended = min((late for early, late in spans if late and not early), default=0)
-                built = not self._found.cells[mended, arches[0]].measured.error
+                other = cells.get((mended, arches[0]))
+                built = other is not None and not other.measured.error
                 of = mended if not first and not gone and built and kind in ask.EXPERIMENTS else first
                 place = self._place(pool, arches[0], of, example) if of else ""
                 wrong = example if isinstance(example, Wrong) else None
@@ -260,11 +266,11 @@ class _Asking:
                 )
 
     def _showing(
-        self, pool: ProcessPoolExecutor, kind: str, arch: str, known: dict[int, Any], numbers: range
+        self, pool: ProcessPoolExecutor | None, kind: str, arch: str, known: dict[int, Any], numbers: list[int]
     ) -> set[int]:
         """The trees that show a finding of ``arch``: where a judge's search came upon others, its scenario is run."""
         there = set(known)
-        if kind != "wrong":
+        if kind != "wrong" or pool is None:
             return there
         example = next(iter(known.values()))
         images = {number: self._found.cells[number, arch].measured.image for number in numbers}
@@ -279,7 +285,7 @@ class _Asking:
         shown |= {image for image, future in asked.items() if future.result()}
         return {number for number, image in images.items() if image in shown}
 
-    def _place(self, pool: ProcessPoolExecutor, arch: str, first: int, example: Any) -> str:
+    def _place(self, pool: ProcessPoolExecutor | None, arch: str, first: int, example: Any) -> str:
         """Where in the patch ``first`` a finding belongs."""
         cell = self._found.cells[first, arch]
         changed = cell.step.code if cell.step else {}
@@ -290,7 +296,7 @@ class _Asking:
             name, _, line = example.place.partition(":")
             if int(line) in changed.get(name, ()):
                 return example.place
-        if not any(changed.values()):
+        if pool is None or not any(changed.values()):
             return cell.step.first if cell.step else ""
         bad, good = scenarios_of(example)
         key = digest([_own_state(), "place", cell.measured.image, bad, good, repr(changed)])
@@ -339,7 +345,16 @@ def _of_cell(cell: Cell) -> Iterator[tuple[str, str, Any]]:
         yield "unfinished", f"{experiment}: {ask.kind_of(why)}", f"{experiment} ends: {why}"
 
 
-def _since(there: set[int], number: int, numbers: range) -> bool:
+def _refused(cell: Cell, base: Measured) -> Iterator[tuple[str, str, str]]:
+    """Arrays that the base maps and this tree does not: no judge sees that, for vmap() may fail."""
+    tables = cell.measured.tables
+    lost = [name for name, it in tables.items() if it.cost is None and name in base.tables and base.tables[name].cost]
+    if lost:
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        yield "refuses", "arrays", f"vmap() refuses {lost[0]}, which the base maps{more}: {tables[lost[0]].text}"
+
+
+def _since(there: set[int], number: int, numbers: list[int]) -> bool:
     """Whether a finding shows in ``number`` or comes again behind it."""
     return any(later in there for later in numbers if later >= number)
 

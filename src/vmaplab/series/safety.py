@@ -20,8 +20,11 @@ _NAMES = re.compile(
     re.MULTILINE,
 )
 _MODE = re.compile(rb"^(?:new file mode|new mode|deleted file mode|old mode) (\d+)$", re.MULTILINE)
-_ADDED = re.compile(rb"^\+(?!\+\+ )(.*)$", re.MULTILINE)
-_INCLUDE = re.compile(rb"#\s*(?:include|include_next|import|embed)\s*[<\"]([^>\"]+)[>\"]")
+_ESCAPE = re.compile(rb'\\([0-7]{3}|[abfnrtv"\\])')
+_PLAIN = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_PLAIN |= {b'"': b'"', b"\\": b"\\"}
+_HUNK = re.compile(rb"^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_INCLUDE = re.compile(rb"(?:#|%:|\?\?=)\s*(?:include|include_next|import|embed)\s*[<\"]([^>\"]+)[>\"]")
 _READS = re.compile(rb"\.\s*incbin\b|\.\s*include\s*\\?\"|#\s*embed\b|\b__has_embed\b|#\s*pragma\s+GCC\s+dependency")
 
 
@@ -64,9 +67,10 @@ def _paths(match: re.Match[bytes]) -> Iterator[str]:
 
 
 def _unquoted(text: bytes) -> str:
+    """A name as git writes it: in quotes, with C's escapes, where it has odd characters."""
     text = text.strip()
-    if text.startswith(b'"'):
-        text = text[1:-1].decode("unicode_escape").encode("latin-1")
+    if len(text) > 1 and text.startswith(b'"') and text.endswith(b'"'):
+        text = _ESCAPE.sub(lambda it: bytes([int(it[1], 8) & 255]) if it[1].isdigit() else _PLAIN[it[1]], text[1:-1])
     return text.decode(errors="surrogateescape")
 
 
@@ -81,12 +85,17 @@ def check(patch: Patch) -> None:
         if not mode.startswith(b"100"):
             what = {b"120000": "a symbolic link", b"160000": "a submodule"}.get(mode, f"a file of mode {mode.decode()}")
             raise InputError(f"'{patch.subject}' makes {what}; nothing was built")
-    name = ""
-    for line in patch.diff.splitlines():
-        if line.startswith(b"+++ "):
+    name, gone, come = "", 0, 0  # lines that a hunk still has
+    for line in patch.diff.split(b"\n"):
+        if gone > 0 or come > 0:
+            gone -= not line.startswith((b"+", b"\\"))
+            come -= not line.startswith((b"-", b"\\"))
+            if line.startswith(b"+") and is_built(name):
+                _look(patch, name, line[1:])
+        elif hunk := _HUNK.match(line):
+            gone, come = (1 if count is None else int(count) for count in hunk.groups())
+        elif line.startswith(b"+++ "):
             name = _unquoted(line[4:].partition(b"\t")[0]).partition("/")[2]
-        elif (added := _ADDED.match(line)) and is_built(name):
-            _look(patch, name, added[1])
 
 
 def _look(patch: Patch, name: str, line: bytes) -> None:
