@@ -97,12 +97,11 @@ def _right(found: Reviewed) -> str:
     looked = [cell.measured for cell in found.cells.values() if cell.number and cell.measured.scenarios]
     if not told:
         told.append("the judges find nothing wrong that was right before" if looked else "nobody knows: no patch ran")
-    seen = (
-        f"{sum(it.scenarios for it in looked)} scenarios, {sum(it.failing for it in looked)} with a failing allocation"
-    )
     if found.unfinished:
         told.append(f"{found.unfinished} of {len(found.steps) * len(found.arches)} not reached")
-    return f"right?   {'; '.join(told)} ({seen})"
+    scenarios, failing = sum(it.scenarios for it in looked), sum(it.failing for it in looked)
+    seen = f" ({scenarios} scenarios, {failing} with a failing allocation)" if looked else ""
+    return f"right?   {'; '.join(told)}{seen}"
 
 
 def _does(found: Reviewed) -> str:
