@@ -195,6 +195,12 @@ def measure(arch: str, tree: Path, base: Path, effort: Effort) -> Measured:
         return replace(one, error=f"cannot be run: {error}")
 
 
+def unasked(arch: str, tree: Path, base: Path) -> Measured:
+    """A tree that builds, of which nothing is asked."""
+    built = build_tree(arch, tree, base)
+    return Measured(arch, built.version, image=image_of(built), warnings=built.warnings)
+
+
 def image_of(built: Built) -> str:
     """A name for the code: two trees with the same one behave the same."""
     return built.image.parent.name

@@ -16,6 +16,7 @@ import vmaplab
 from vmaplab._cache import cache_root
 from vmaplab._pool import cpus, leave_interrupts
 from vmaplab.config import BOOT_ARGS
+from vmaplab.errors import InputError, Unprovided
 from vmaplab.object.build import check_tree
 from vmaplab.object.tools import digest, forget
 from vmaplab.pages.runs import runs_text
@@ -189,8 +190,10 @@ class _Asking:
                 number, arch = jobs[future]
                 self._take(future.result())
                 _keep(self._key(number, arch), found.cells[number, arch])
+            self._fill()
             found.remarks = tuple(_joined(list(self._remarks(pool))))
         except KeyboardInterrupt:  # of what is finished, without another look
+            self._fill()
             found.remarks = tuple(_joined(list(self._remarks(None))))
         finally:
             for process in list((pool._processes or {}).values()):  # else they end what they are at
@@ -206,7 +209,16 @@ class _Asking:
     def _arguments(self, number: int, arch: str) -> tuple[Any, ...]:
         befores = [self._tree(before) for before in range(number)][::-1]
         files = self._found.steps[number].files
-        return number, arch, self._tree(number), befores, self._base, files, self._effort(number)
+        return (
+            number,
+            arch,
+            self._tree(number),
+            befores,
+            self._base,
+            files,
+            self._effort(number),
+            number == self._found.last,
+        )
 
     def _effort(self, number: int) -> Effort:
         effort = self._found.effort
@@ -227,6 +239,17 @@ class _Asking:
     def _take(self, cell: Cell) -> None:
         self._found.cells[cell.number, cell.arch] = cell
         self._told(self._found, cell)
+
+    def _fill(self) -> None:
+        """What was not asked of a tree is what came of the one before it: it is the same code."""
+        cells = self._found.cells
+        for (number, arch), cell in sorted(cells.items()):
+            if cell.step and cell.step.same and not cell.measured.tables and not cell.measured.error:
+                before = cells.get((number - 1 - cell.step.behind, arch))
+                if before is not None:
+                    own = cell.measured
+                    filled = replace(before.measured, image=own.image, warnings=own.warnings, scenarios=0, failing=0)
+                    cells[number, arch] = replace(cell, measured=filled)
 
     # -- what shows where ---------------------------------------------------------------------------
 
@@ -360,13 +383,24 @@ def _since(there: set[int], number: int, numbers: list[int]) -> bool:
 
 
 def _cell(
-    number: int, arch: str, tree: Path, befores: list[Path], base: Path, files: tuple[str, ...], effort: Effort
+    number: int,
+    arch: str,
+    tree: Path,
+    befores: list[Path],
+    base: Path,
+    files: tuple[str, ...],
+    effort: Effort,
+    last: bool,
 ) -> Cell:
-    measured = ask.measure(arch, tree, base, effort)
+    """Ask one tree; of the same code as the one before it, unless it is the ``last``, nothing is asked again."""
     step = None
-    if befores and not measured.error:
-        step = ask.step(arch, tree, befores, base, files, effort)
-    return Cell(number, arch, measured, step)
+    if befores:
+        with suppress(InputError, Unprovided):  # what is told of the tree alone
+            step = ask.step(arch, tree, befores, base, files, effort)
+        if step and step.same and not last:
+            return Cell(number, arch, ask.unasked(arch, tree, base), step)
+    measured = ask.measure(arch, tree, base, effort)
+    return Cell(number, arch, measured, None if measured.error else step)
 
 
 def _as_they_end(jobs: dict[Future[Cell], tuple[int, str]]) -> Iterator[Future[Cell]]:
