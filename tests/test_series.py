@@ -379,7 +379,11 @@ def reviewed(title: str = "a patch") -> Reviewed:
     for number in range(3):
         measured = replace(one, wrong=(wrong,) if number == 2 else (), image=f"i{number}")
         step = Step(
-            differs="step 0\n  before: a\n  after: b", scenario="vmap 0x1", code={VMALLOC: (2, 3)}, ran={VMALLOC: (2,)}
+            differs="step 0\n  before: a\n  after: b",
+            scenario="vmap 0x1",
+            code={VMALLOC: (2, 3)},
+            ran={VMALLOC: (2,)},
+            compared=7,
         )
         found.cells[number, "arm64-4k"] = Cell(number, "arm64-4k", measured, step if number else None)
     found.remarks = (
@@ -394,6 +398,7 @@ class TestReports:
         lines = report.as_text(reviewed()).splitlines()
         assert lines[0].startswith("right?   WRONG: 1 thing that 2/2 brings first; 1/2 does not build, mended in 2/2")
         assert lines[2] == f"looked?  2 of 4 changed lines with code ran; not: 1/2 {VMALLOC}:3, 2/2 {VMALLOC}:3"
+        assert "   same: as the tree before it in 7 scenarios" in lines
         assert "1. does not build" not in lines[0] and any(line.startswith("1. WRONG") for line in lines)
 
     def test_nothing_of_a_mail_is_markup(self):

@@ -71,7 +71,11 @@ def as_text(found: Reviewed) -> str:
     """Everything behind the list of patches."""
     lines = [*verdict(found), ""]
     if len(found.steps) > 1:
-        lines += [*columns(tuple(table(found)), left=1 + len(found.arches)), "", *details(found)]
+        lines += columns(tuple(table(found)), left=1 + len(found.arches))
+        compared = {cell.step.compared for cell in found.cells.values() if cell.step and not cell.step.same}
+        if compared:
+            lines.append(f"   same: as the tree before it in {min(compared)} scenarios")
+        lines += ["", *details(found)]
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
@@ -112,7 +116,9 @@ def _does(found: Reviewed) -> str:
         numbers = range(1, len(found.steps))
         others = [place(found, one) for one in numbers if any(_differs(found, one, arch) for arch in found.arches)]
         more = f"; {', '.join(others)} change what is done otherwise" if others else ""
-        return f"does?    vmap() builds the same tables for every array that was tried{more}"
+        cells = (cell for (number, _), cell in found.cells.items() if number == found.last)
+        tried = max(len(cell.measured.tables) for cell in cells)
+        return f"does?    vmap() builds the same tables for each of {tried} arrays that were tried{more}"
     arch, name, before, after = changed[0]
     more = f", and {len(changed) - 1} more of arrays and architectures" if len(changed) > 1 else ""
     return f"does?    {name} on {arch}: {after.text} instead of {before.text}{more}"

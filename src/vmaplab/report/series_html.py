@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -28,7 +27,7 @@ from vmaplab.report.series import (
     verdict,
     when_of,
 )
-from vmaplab.review.subject import Table
+from vmaplab.series.ask import stretches_of
 from vmaplab.series.run import Remark, Reviewed
 
 WIDE, HIGH = 640, 26
@@ -83,7 +82,7 @@ def _remark(found: Reviewed, remark: Remark) -> dict[str, object]:
     pictures = []
     if finding is not None and not finding.lines:
         for name, one in ((finding.ours_name, finding.ours), (finding.other_name, finding.other)):
-            pictures.append((name, picture(_stretches(one), name)))
+            pictures.append((name, picture(stretches_of(one), name)))
     text = ""
     if remark.wrong:
         text = "\n".join([remark.wrong.told, *also_lines(remark, 100)])
@@ -96,10 +95,6 @@ def _remark(found: Reviewed, remark: Remark) -> dict[str, object]:
         "pictures": pictures,
         "commands": [command_line(words) for words in commands(remark)],
     }
-
-
-def _stretches(one: Table) -> tuple[tuple[int, int], ...]:
-    return tuple((size, len(list(alike))) for size, alike in groupby(one.leaves["size"].tolist()))
 
 
 def picture(stretches: Iterable[tuple[int, int]], title: str) -> Markup:

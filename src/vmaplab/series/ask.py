@@ -98,7 +98,7 @@ class Measured:
 
     :param error: why it does not build; the rest is empty then.
     :param image: what its code is: trees with the same one are the same.
-    :param scenarios: how many the judges looked at; ``calls`` in them, ``failing`` of them with an allocation failing.
+    :param scenarios: how many the judges looked at; ``failing`` of them with an allocation failing.
     :param wrong: what they say.
     :param findings: what the experiments say; ``unfinished`` where ``vmap()`` went wrong on the way.
     :param tables: array -> what vmap() builds of it (address, leaves, cost), in words where it refuses.
@@ -111,7 +111,6 @@ class Measured:
     image: str = ""
     warnings: tuple[str, ...] = ()
     scenarios: int = 0
-    calls: int = 0
     failing: int = 0
     wrong: tuple[Wrong, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -154,7 +153,7 @@ def alike(kind: str) -> str:
     return _CALL.sub("()", kind)
 
 
-def arrays_of(arch: str, kernel: ObjectKernel) -> dict[str, Pfns]:
+def arrays_of(kernel: ObjectKernel) -> dict[str, Pfns]:
     """The arrays that costs are told of: 8/4/0 heaps at three levels of fragmentation, single pages, runs."""
     target = kernel.arch
     shapes, pages = Shapes(target), 2048
@@ -202,29 +201,28 @@ def unasked(arch: str, tree: Path, base: Path) -> Measured:
 
 
 def image_of(built: Built) -> str:
-    """A name for the code: two trees with the same one behave the same."""
-    return built.image.parent.name
+    """A name for the code: two trees with the same one behave the same. Compiler, options and sources go into it."""
+    return f"{built.image.parent.parent.name}-{built.image.parent.name}"
 
 
 def _judge(one: Measured, plan: Plan, effort: Effort) -> Measured:
     """Look at scenarios under the eyes of the judges; what is found does not end the search."""
     side, generator = ObjectSide(plan.built, SIDE, cpus=CPUS), plan.generator()
     wrong: dict[str, Wrong] = {}
-    calls = failing = 0
+    failing = 0
     for number in range(effort.judged):
         scenario = generator.scenario(number)
         finding, runs = judged(side, scenario, number)
-        calls += sum(len(run.results) for run in runs)
         failing += len(runs) - 1
         if not finding.told or (kind := kind_of(finding.told)) in wrong:
             continue
-        wrong[kind] = _smaller(plan, side, finding.scenario, kind, finding.told)
+        wrong[kind] = _smaller(side, finding.scenario, kind, finding.told)
         if len({alike(one) for one in wrong}) == MOST_KINDS or len(wrong) == 2 * MOST_KINDS:
             break
-    return replace(one, scenarios=number + 1, calls=calls, failing=failing, wrong=tuple(wrong.values()))
+    return replace(one, scenarios=number + 1, failing=failing, wrong=tuple(wrong.values()))
 
 
-def _smaller(plan: Plan, side: ObjectSide, scenario: Scenario, kind: str, told: str) -> Wrong:
+def _smaller(side: ObjectSide, scenario: Scenario, kind: str, told: str) -> Wrong:
     """The smallest scenario found in which the same kind shows."""
 
     def look(other: Scenario) -> str:
@@ -256,21 +254,25 @@ def _costs(one: Measured, built: Built) -> Measured:
     """What vmap() builds of some arrays, and what that costs."""
     kernel = ObjectKernel(built, count=True, log_lines=1 << 18)
     tables = {}
-    for name, pfns in _named(one.arch, kernel):
+    for name, pfns in _named(kernel):
         try:
             kernel.reset()
             mapping = kernel.vmap(pfns)
             table = Table(mapping.addr, mapping.leaves.copy(), mapping.cost)
-            stretches = tuple((size, len(list(alike))) for size, alike in groupby(table.leaves["size"].tolist()))
-            tables[name] = Outcome(sizes_text(table), len(table.leaves), mapping.cost, stretches)
+            tables[name] = Outcome(sizes_text(table), len(table.leaves), mapping.cost, stretches_of(table))
         except (VmapError, KernelFault, Violation) as error:
             tables[name] = Outcome(f"refused: {error}")
             kernel = ObjectKernel(built, count=True, log_lines=1 << 18)
     return replace(one, tables=tables, sizes=Image(built.image).sizes)
 
 
-def _named(arch: str, kernel: ObjectKernel) -> Iterator[tuple[str, Pfns]]:
-    yield from arrays_of(arch, kernel).items()
+def stretches_of(table: Table) -> tuple[tuple[int, int], ...]:
+    """The leaves of a table as :attr:`Outcome.stretches`."""
+    return tuple((size, len(list(same))) for size, same in groupby(table.leaves["size"].tolist()))
+
+
+def _named(kernel: ObjectKernel) -> Iterator[tuple[str, Pfns]]:
+    yield from arrays_of(kernel).items()
     for pfns in Shapes(kernel.arch).corpus():
         yield described(pfns), pfns
 

@@ -26,6 +26,7 @@ from vmaplab.series.ask import Effort, Measured, Wrong
 from vmaplab.series.mails import Series
 
 _KEPT = 4000
+_ANSWER = "answer"
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,6 @@ class Reviewed:
     def last(self) -> int:
         """The number of the last tree."""
         return len(self.steps) - 1
-
-    def told(self, state: str) -> list[Remark]:
-        """The remarks of one state."""
-        return [remark for remark in self.remarks if remark.state == state]
 
     @property
     def found(self) -> bool:
@@ -428,7 +425,7 @@ _known: dict[str, str] = {}
 
 
 def _kept(key: str) -> Any:
-    path = cache_root() / "series" / "answers" / key[:2] / key
+    path = cache_root() / "series" / "answers" / key / _ANSWER
     try:
         return pickle.loads(path.read_bytes())
     except (OSError, pickle.PickleError, EOFError, AttributeError):
@@ -436,7 +433,7 @@ def _kept(key: str) -> Any:
 
 
 def _keep(key: str, value: Any) -> None:
-    path = cache_root() / "series" / "answers" / key[:2] / key
+    path = cache_root() / "series" / "answers" / key / _ANSWER
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_suffix(".half")
