@@ -11,7 +11,7 @@ import pytest
 from vmaplab.errors import InputError
 from vmaplab.object import targets
 from vmaplab.object.build import Built, archive_of, build, tree_of
-from vmaplab.object.tools import Tools
+from vmaplab.object.tools import tools_for
 
 SNIPPETS = Path(__file__).parent / "snippets"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "batched_vmap.c"
@@ -21,7 +21,7 @@ def missing() -> str:
     """Why no kernel code can be built here; empty if it can."""
     try:
         for target in targets.TARGETS.values():
-            Tools(target.family)
+            tools_for(target.family)
         archive_of()
     except InputError as error:
         return str(error)

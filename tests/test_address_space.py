@@ -47,13 +47,13 @@ class TestAgainstTheKernelsOwnCode:
     @pytest.mark.slow
     @pytest.mark.parametrize("arch", MAIN)
     def test_sequences_of_mixed_calls_from_four_cpus_do_the_same(self, arch):
-        built = build(targets.get(arch), config=("SMP=y", "NR_CPUS=4"))
+        built = build(targets.get(arch), config=targets.smp())
         plan = Plan(built, None, releases.get("linux-6.12"), {}, seed=8, calls=50, cpus=4)
         verdict = check(plan, some(250), jobs=1)
         assert verdict.difference == "", f"{verdict.scenario}: {verdict.difference}"
 
     def test_a_model_without_pools_is_found_out(self, monkeypatch):
-        built = build(targets.get("x86_64"), config=("SMP=y", "NR_CPUS=4"))
+        built = build(targets.get("x86_64"), config=targets.smp())
         monkeypatch.setattr("vmaplab.kernel.MAX_NODES", 1)
         plan = Plan(built, None, releases.get("linux-6.12"), {}, seed=8, calls=50, cpus=4)
         assert check(plan, 40, jobs=1).difference != ""

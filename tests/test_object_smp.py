@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from effort import LONG
 from object_support import needs_kernel, object_of
 from vmaplab import InputError
 from vmaplab.object import targets
@@ -23,7 +24,7 @@ PFNS = np.arange(0x10000, 0x10008, dtype=np.uint64)
 
 @cache
 def smp_object(arch: str) -> Built:
-    return build(targets.get(arch), config=("SMP=y", "NR_CPUS=4"))
+    return build(targets.get(arch), config=targets.smp())
 
 
 def machine(arch: str) -> ObjectKernel:
@@ -122,6 +123,7 @@ def test_reset_comes_back_to_cpu_0_as_it_booted(arch):
     assert kernel.vmap(PFNS).events == on_3
 
 
+@pytest.mark.skipif(not LONG, reason="a build of its own: make nightly")
 def test_lockdep_and_more_cpus_than_a_word_has_bits():
     built = build(targets.get("x86_64"), config=("SMP=y", "NR_CPUS=128", "PROVE_LOCKING=y"))
     kernel = ObjectKernel(built, cpus=100)
@@ -132,10 +134,11 @@ def test_lockdep_and_more_cpus_than_a_word_has_bits():
     assert not kernel.warnings
 
 
+@pytest.mark.skipif(not LONG, reason="a build of its own: make nightly")
 def test_per_cpu_data_that_nobody_defines_is_there_for_each_cpu():
     """riscv's spin_unlock() counts in it, on the CPU that runs."""
-    built = smp_object("riscv64-sv48")
-    kernel = machine("riscv64-sv48")
+    built = build(targets.get("riscv64-sv48"), config=("SMP=y", "NR_CPUS=4"))  # with PREEMPT=y it calls a function
+    kernel = ObjectKernel(built, cpus=4, log_lines=1 << 18)
     assert "__mmiowb_state" in built.zeroes
     offset = kernel._cpu.image.address("__mmiowb_state") - kernel._cpu.image.address("__per_cpu_start")
     assert 0 < offset < kernel._cpu.image.address("__per_cpu_end") - kernel._cpu.image.address("__per_cpu_start")

@@ -62,6 +62,22 @@ def test_what_gcc_prints_is_read(tmp_path):
     assert list(declared([told])) == ["kfree"]
 
 
+def test_what_clang_prints_is_read(tmp_path):
+    told = tmp_path / "told.X"
+    told.write_text(
+        "struct a {\n    void (*fn)(int);\n};\n"
+        "typedef void (*fn)(int);\n"
+        "extern void (*hook)(int);\n"
+        '__attribute__((section(".init.text"))) __attribute__((format(printf, 1, 2))) int f(const char *fmt, ...);\n'
+        "void *g(size_t (size), gfp_t flags) __attribute__((assume_aligned((8)))) __attribute__((malloc));\n"
+        "static int h(void);\n"
+        "int i(void) {\n    j();\n}\n"
+    )
+    found = declared([told])
+    assert list(found) == ["f", "g"]
+    assert found["g"][0].matches(parse("void *g(size_t size, gfp_t flags)")) and found["f"][0].variadic
+
+
 @pytest.mark.parametrize(
     ("declaration", "number"),
     [

@@ -262,7 +262,7 @@ class TestTheKernelsOwnCode:
     @pytest.mark.slow
     @pytest.mark.parametrize("arch", ["arm64-4k", "x86_64", "riscv64-sv48"])
     def test_long_sequences_of_several_cpus_are_compared_and_watched(self, arch):
-        built = build.build(targets.get(arch), config=("SMP=y", "NR_CPUS=4"))
+        built = build.build(targets.get(arch), config=targets.smp())
         plan = Plan(built, None, RELEASES["linux-6.12"], {}, seed=5, verify=True, calls=50, cpus=4)
         verdict = check(plan, 24, jobs=1)
         assert verdict.difference == "" and verdict.found.translated > 100_000 and verdict.found.partly < 10

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Installs what building the kernel's own code needs: Debian's linux-source-6.12 and -6.1, cross compilers, kbuild's tools;
+# Installs what building the kernel's own code needs: Debian's linux-source-6.12 and -6.1, cross compilers, clang, kbuild's tools;
 # git and bubblewrap, with which patches are applied and built, and a browser to look at pages.
 set -euo pipefail
 
 declare -A needed=(
     [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [riscv64-linux-gnu-gcc]=gcc-riscv64-linux-gnu
+    [clang]=clang [ld.lld]=lld [llvm-strip]=llvm
     [git]=git [bwrap]=bubblewrap [chromium]=chromium
     [gcc]=gcc [ld]=binutils [make]=make [flex]=flex [bison]=bison [bc]=bc [xz]=xz-utils
 )

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 _QUALIFIERS = frozenset(
     ["const", "volatile", "restrict", "__restrict", "extern", "static", "inline", "struct", "enum", "union"]
 )
-_DECLARED = re.compile(r"^/\* \S+?:\d+:\w+ \*/ extern (?P<text>[^;]+);", re.MULTILINE)
+_BY_GCC = re.compile(r"^/\* \S+?:\d+:\w+ \*/ extern (?P<text>[^;]+);", re.MULTILINE)
+_BY_CLANG = re.compile(r"^(?!static\b|typedef\b)(?P<text>\w[^;{]*\))\s*;$", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"__attribute__\((\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))\) ?")
 
 
 class CType(NamedTuple):
@@ -60,6 +63,7 @@ class Prototype(NamedTuple):
         return mine == theirs
 
 
+@lru_cache(1 << 14)
 def parse(text: str) -> Prototype:
     """The prototype that ``text`` spells: ``void *kmalloc(size_t size, gfp_t flags)``.
 
@@ -77,10 +81,12 @@ def parse(text: str) -> Prototype:
 
 
 def declared(files: Iterable[Path]) -> dict[str, list[Prototype]]:
-    """Every function that gcc's ``-aux-info`` files tell of, by name; those that vmaplab cannot read are left out."""
+    """Every function that compilers tell of in ``files``, by name; those that vmaplab cannot read are left out.
+
+    :param files: what gcc's ``-aux-info`` or clang's ``-ast-print`` writes.
+    """
     found: dict[str, list[Prototype]] = {}
-    told = (match["text"] for path in files for match in _DECLARED.finditer(path.read_text(errors="replace")))
-    for text in dict.fromkeys(told):
+    for text in dict.fromkeys(text for path in files for text in _told(path.read_text(errors="replace"))):
         try:
             prototype = parse(text)
         except ValueError:
@@ -89,6 +95,15 @@ def declared(files: Iterable[Path]) -> dict[str, list[Prototype]]:
         if not any(prototype.matches(other) for other in known):
             known.append(prototype)
     return found
+
+
+def _told(text: str) -> Iterator[str]:
+    """The declarations in what a compiler has written."""
+    if text.startswith("/*"):
+        yield from (match["text"] for match in _BY_GCC.finditer(text))
+    else:
+        plain = _ATTRIBUTE.sub("", text) if "__attribute__" in text else text
+        yield from (match["text"].strip() for match in _BY_CLANG.finditer(plain))
 
 
 def _parted(text: str) -> list[str]:
@@ -113,6 +128,7 @@ def _parameter(text: str) -> tuple[CType, str]:
     pointer = re.search(r"\(\s*\*\s*(\w*)\s*\)\s*\(", text)
     if pointer:
         return CType(("function",), 1), pointer[1]
+    text = re.sub(r"\(\s*(\w+)\s*\)", r" \1", text)  # a name in parentheses
     text = re.sub(r"\[[^]]*\]", "*", text)
     match = re.fullmatch(r"(.*[\s*])(\w+)(\**)", text)
     if match and match[2] not in _WORDS and not re.fullmatch(r"\s*(const|struct|enum|union|unsigned|\s)*", match[1]):

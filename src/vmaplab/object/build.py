@@ -20,7 +20,7 @@ from vmaplab._cache import cache_root
 from vmaplab.errors import InputError
 from vmaplab.object.family import Family, Target
 from vmaplab.object.kbuild import CONFIG, SUPPORT, KernelBuild
-from vmaplab.object.tools import Tools, digest, file_digest, lock, run
+from vmaplab.object.tools import digest, file_digest, lock, run, tools_for
 
 DEFAULT_PACKAGE = "linux-source-6.12"
 
@@ -169,7 +169,7 @@ def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Pa
     version = check_tree(tree)
     if snippet is not None and not snippet.is_file():
         raise InputError(f"snippet: there is no file {snippet}")
-    tools = Tools(target.family)
+    tools = tools_for(target.family)
     kernel_build = KernelBuild(tree, target.family, tools, target.options + CONFIG, parse_config(config))
     key = digest([kernel_build.recipe, _own_state(target.family), snippet.read_bytes() if snippet else b""])
     images = cache_root() / "object" / "images" / key

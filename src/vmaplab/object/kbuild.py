@@ -92,7 +92,7 @@ class KernelBuild:
     ) -> None:
         self.tree, self.family, self.tools = tree, family, tools
         self._wanted, self._required = wanted, required
-        self._kind = "\n".join([family.name, tools.version, tools.linker, ""])
+        self._kind = "\n".join([family.name, tools.version, tools.linker, *tools.make, ""])
         self.recipe = self._kind + "\n".join([*wanted, "required:", *required, "."])
         self.dir = cache_root() / "object" / "builds" / digest([self.recipe, str(tree)])
         self._own = self.dir / "vmaplab"
@@ -246,10 +246,9 @@ class KernelBuild:
     def _make(self, *goals: str, jobs: int | None = None) -> None:
         jobs = jobs or cpus()
         command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
-        if self.tools.prefix:
-            command.append(f"CROSS_COMPILE={self.tools.prefix}")
+        command += self.tools.make
         # Sections of their own, so that what no call can reach needs nothing; lines, for who asks what has run.
-        command.append("KCFLAGS=-ffunction-sections -g1 -gdwarf-4")
+        command.append("KCFLAGS=-ffunction-sections -gdwarf-4 -g1")
         self._run([*command, *goals], self.tree)
 
     def _probed(self) -> list[str]:
@@ -278,11 +277,12 @@ class KernelBuild:
         wrapper = self._own / it.file
         output, key = wrapper.with_suffix(".o"), wrapper.with_suffix(".key")
         deps, told = wrapper.with_suffix(".d"), wrapper.with_suffix(".X")
-        command = [*self._command(it.like), f"-Wp,-MMD,{deps}", "-aux-info", str(told), "-o", str(output), str(wrapper)]
+        command = [*self._command(it.like), f"-Wp,-MMD,{deps}", "-o", str(output), str(wrapper)]
         wrapper.write_text("\n".join(it.lines) + "\n")
         if not (all(path.exists() for path in (output, told, key)) and key.read_text() == self._key(command, deps)):
             key.unlink(missing_ok=True)
-            self._run(command, self.dir)
+            for one in self.tools.compiled(command, told):
+                self._run(one, self.dir)
             key.write_text(self._key(command, deps))
         return output
 
@@ -302,7 +302,7 @@ class KernelBuild:
 
     def _run(self, command: list[str], where: Path) -> None:
         """Run ``command``; its own first error, in one line that begins with whose fault it is, if it fails."""
-        reads = (self.tree, SUPPORT, *([self._snippet.parent] if self._snippet else []))
+        reads = (self.tree, SUPPORT, *self.tools.reads, *([self._snippet.parent] if self._snippet else []))
         done = run(command, where, reads, (self.dir,))
         if not done.returncode:
             self._warnings |= dict.fromkeys(text.replace(f"{self.tree}/", "") for text in _WARNING.findall(done.stderr))
@@ -351,17 +351,18 @@ class KernelBuild:
                 f"tree: {told} is data that nothing here defines, and vmaplab does not know that reading it as zero "
                 "does no harm (object/compat.py lists what is known)"
             )
-        ld = f"{self.tools.prefix}ld"
         joined, script, image = self._own / "joined.o", self._own / "image.lds", self._own / "image.elf"
         support = str(units["support"])
         others = [str(path) for name, path in units.items() if name != "support"]
-        self._run([ld, "-r", "-o", str(joined), *others], self._own)
+        self._run([self.tools.ld, "-r", "-o", str(joined), *others], self._own)
         script.write_text(binder.script())
-        quiet = ["--no-relax", "--no-warn-rwx-segments"]
-        self._run([ld, *quiet, "-T", str(script), "-o", str(image), str(joined), support], self._own)
+        self._run(
+            [self.tools.ld, "--no-relax", *self.tools.quiet, "-T", str(script), "-o", str(image), str(joined), support],
+            self._own,
+        )
         own = [Path(source).name for source in (VMALLOC, *SHARING, *self.family.marked, *self.family.sources)]
-        read_lines(image, self.tree, own, self._snippet).save(self._own / LINES)
-        self._run([f"{self.tools.prefix}strip", "--strip-debug", str(image)], self._own)
+        read_lines(image, self.tree, own, self._snippet, self.tools.calls).save(self._own / LINES)
+        self._run([self.tools.strip, "--strip-debug", str(image)], self._own)
         return {
             "zeroes": binder.zeroes + binder.own_zeroes,
             "answers": binder.answers,

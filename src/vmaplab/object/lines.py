@@ -6,10 +6,16 @@ from __future__ import annotations
 import json
 import os.path
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from elftools.dwarf.compileunit import CompileUnit
+from elftools.dwarf.die import DIE
+from elftools.dwarf.dwarfinfo import DWARFInfo
+from elftools.dwarf.lineprogram import LineProgram
 from elftools.elf.elffile import ELFFile
 
 from vmaplab.trace import Ints
@@ -25,8 +31,8 @@ class Lines:
     :param starts: addresses at which a row begins, ascending, as signed numbers; it ends where the next one begins.
     :param file: per row which of ``files``; -1 for code of no source that is known.
     :param line: per row its line, from 1.
-    :param passed: lines that begin where one of another file has the code, as a call does that is inlined from a
-        header: shape (n, 3), of each its row, file and line.
+    :param passed: lines that begin where another one has the code, as a call does that is inlined: shape (n, 3), of
+        each its row, file and line.
     """
 
     files: tuple[str, ...]
@@ -70,13 +76,41 @@ def _name_in(tree: Path, path: str) -> str:
     return next((str(tail) for tail in tails if (tree / tail).is_file()), "")
 
 
-def read_lines(path: Path, tree: Path, of: list[str], snippet: Path | None = None) -> Lines:
+def _names(top: DIE, program: LineProgram, tree: Path, snippet: Path | None) -> list[str]:
+    """What the sources of a unit are called, by their numbers, from 1."""
+    where = top.attributes.get("DW_AT_comp_dir")
+    comp = where.value.decode(errors="replace") if where else ""
+    folders = [comp, *(folder.decode(errors="replace") for folder in program["include_directory"])]
+    names = [""]
+    for one in program["file_entry"]:
+        whole = os.path.normpath(Path(comp, folders[one.dir_index], one.name.decode(errors="replace")))
+        names.append(whole if whole == str(snippet) else _name_in(tree, whole))
+    return names
+
+
+def _inlined(dwarf: DWARFInfo, unit: CompileUnit) -> Iterator[tuple[int, int, int]]:
+    """Where the code of inlined calls begins, file and line of each call."""
+    lists: Any = dwarf.range_lists()
+    for die in unit.iter_DIEs():
+        if die.tag != "DW_TAG_inlined_subroutine" or "DW_AT_call_line" not in die.attributes:
+            continue
+        told = {name.removeprefix("DW_AT_"): it.value for name, it in die.attributes.items()}
+        start = told.get("low_pc")
+        if start is None and "ranges" in told:  # of a unit whose own addresses begin at 0
+            start = min(one.begin_offset for one in lists.get_range_list_at_offset(told["ranges"]))
+        if start is not None:
+            yield start, told["call_file"], told["call_line"]
+
+
+def read_lines(path: Path, tree: Path, of: list[str], snippet: Path | None = None, calls: bool = True) -> Lines:
     """The line table of the ELF file ``path``, of the compilation units whose names end in one of ``of``.
 
     :param tree: files below it get their names in it; others none, but for ``snippet``, which keeps its whole one.
+    :param calls: the compiler writes a row for a call that it inlines; if not, the DIEs are asked, which takes longer.
     """
     rows: dict[int, tuple[str, int]] = {}
     passed: set[tuple[int, str, int]] = set()
+    inlined: set[tuple[int, str, int]] = set()
     with path.open("rb") as file:
         dwarf = ELFFile(file).get_dwarf_info(relocate_dwarf_sections=False)
         for unit in dwarf.iter_CUs():
@@ -85,10 +119,7 @@ def read_lines(path: Path, tree: Path, of: list[str], snippet: Path | None = Non
             program = dwarf.line_program_for_CU(unit) if name.endswith(tuple(of)) else None
             if program is None:
                 continue
-            where = top.attributes.get("DW_AT_comp_dir")
-            comp = where.value.decode(errors="replace") if where else ""
-            folders = [comp, *(folder.decode(errors="replace") for folder in program["include_directory"])]
-            names: dict[int, str] = {}
+            names = _names(top, program, tree, snippet)
             for entry in program.get_entries():
                 state = entry.state
                 if state is None:
@@ -96,25 +127,22 @@ def read_lines(path: Path, tree: Path, of: list[str], snippet: Path | None = Non
                 if state.end_sequence:
                     rows.setdefault(state.address, ("", 0))
                     continue
-                if state.file not in names:
-                    one = program["file_entry"][state.file - 1]
-                    found = Path(comp, folders[one.dir_index], one.name.decode(errors="replace"))
-                    whole = os.path.normpath(found)
-                    names[state.file] = whole if whole == str(snippet) else _name_in(tree, whole)
                 # Of rows at one address the last counts, unless it is line 0: code that no line asked for.
                 if state.line or state.address not in rows:
                     before, line = rows.get(state.address, ("", 0))
-                    if before and line:
+                    if before and line and before != names[state.file]:
                         passed.add((state.address, before, line))
                     rows[state.address] = names[state.file], state.line
+            for address, file_number, line in () if calls else _inlined(dwarf, unit):
+                inlined.add((address, names[file_number], line))
+    passed |= {one for one in inlined if one[0] in rows and one[1:] != rows[one[0]]}
     files = sorted(({name for name, _ in rows.values()} | {name for _, name, _ in passed}) - {""})
     number = {name: at for at, name in enumerate(files)} | {"": -1}
     order = sorted(rows, key=lambda address: address - (1 << 64) if address >> 63 else address)
     starts = np.array(order, dtype=np.uint64).view(np.int64)
     row = {address: at for at, address in enumerate(order)}
     known = {name: at for name, at in number.items() if at >= 0}
-    elsewhere = (one for one in passed if rows[one[0]][0] != one[1])
-    told = sorted((row[address], known[name], line) for address, name, line in elsewhere)
+    told = sorted((row[address], known[name], line) for address, name, line in passed if name in known)
     return Lines(
         tuple(files),
         starts,

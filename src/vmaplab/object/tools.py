@@ -21,26 +21,80 @@ _held: set[int] = set()
 
 
 class Tools:
-    """The compiler and binutils for one family: the host's where they build for it, else the cross tools."""
+    """A compiler and binutils for one family: gcc's, the host's where they build for it, else the cross tools.
+
+    :ivar make: what kbuild is told of them.
+    :ivar ld, strip: their commands; ``quiet``: what keeps ``ld`` from warning of one segment for code and data.
+    :ivar calls: whether the compiler's line table has a row for a call that is inlined.
+    :ivar reads: directories of theirs that may lie anywhere.
+    :ivar version, linker: the first lines of what compiler and linker say to ``--version``.
+    :raises InputError: if any of them is missing; says which package has it.
+    """
+
+    calls = True
+    quiet: list[str]
+    reads: tuple[Path, ...]
 
     def __init__(self, family: Family) -> None:
         native = platform.machine() == family.host
-        self.prefix = "" if native else family.cross
+        prefix = "" if native else family.cross
         package = "gcc" if native else family.cross_package
-        needed = {f"{self.prefix}gcc": package, f"{self.prefix}ld": f"{package} binutils"}
-        needed |= {"make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc"}
-        missing = [tool for tool in needed if shutil.which(tool) is None]
-        if missing:
-            packages = " ".join(dict.fromkeys(word for tool in missing for word in needed[tool].split()))
-            raise InputError(
-                f"compiler: {', '.join(missing)} missing to build for {family.name}; apt-get install {packages}"
-            )
-        self.version = self._version("gcc")
-        self.linker = self._version("ld")
+        self.make = (f"CROSS_COMPILE={prefix}",) if prefix else ()
+        self.ld, self.strip = f"{prefix}ld", f"{prefix}strip"
+        self.quiet, self.reads = ["--no-warn-rwx-segments"], ()
+        _need({f"{prefix}gcc": package, self.ld: f"{package} binutils", "gcc": "gcc"}, family.name)
+        self.version, self.linker = _version(f"{prefix}gcc"), _version(self.ld)
 
-    def _version(self, tool: str) -> str:
-        done = subprocess.run([f"{self.prefix}{tool}", "--version"], capture_output=True, text=True, check=False)
-        return done.stdout.partition("\n")[0]
+    def compiled(self, command: list[str], told: Path) -> list[list[str]]:
+        """The commands that do ``command``, and write to ``told`` what :func:`vmaplab.prototype.declared` reads."""
+        return [[*command, "-aux-info", str(told)]]
+
+
+class Llvm(Tools):
+    """clang and LLVM's binutils.
+
+    :param chosen: as kbuild takes it: ``1``, ``-19`` (Debian's names) or ``/opt/llvm/bin/``.
+    :raises InputError: if it is anything else, or a tool is missing; says which package has it.
+    """
+
+    calls = False
+
+    def __init__(self, family: Family, chosen: str) -> None:
+        before = chosen if chosen.endswith("/") else ""
+        after = chosen if chosen.startswith("-") else ""
+        if not (before or after or chosen == "1"):
+            raise InputError(f"LLVM={chosen} is none of kbuild's: LLVM=1, LLVM=-19 (a suffix) or LLVM=/opt/llvm/bin/")
+        self.make = (f"LLVM={chosen}",)
+        clang, self.ld, self.strip = (f"{before}{tool}{after}" for tool in ("clang", "ld.lld", "llvm-strip"))
+        self.quiet, self.reads = [], (Path(before).resolve().parent,) if before else ()
+        packages = {clang: f"clang{after}", self.ld: f"lld{after}", self.strip: f"llvm{after}"}
+        _need(packages, f"{family.name} with LLVM={chosen}")
+        self.version, self.linker = _version(clang), _version(self.ld)
+
+    def compiled(self, command: list[str], told: Path) -> list[list[str]]:
+        """As for gcc; clang prints what it has read in a run of its own."""
+        at = command.index("-o")
+        return [command, [*command[:at], "-Xclang", "-ast-print", "-o", str(told), *command[at + 2 :]]]
+
+
+def tools_for(family: Family) -> Tools:
+    """gcc's, or LLVM's where the environment says ``LLVM=`` as it does to kbuild."""
+    chosen = os.environ.get("LLVM", "")
+    return Llvm(family, chosen) if chosen else Tools(family)
+
+
+def _need(packages: dict[str, str], what: str) -> None:
+    """Have the tools that ``packages`` names, and those that any kernel needs; each with its Debian package."""
+    needed = packages | {"make": "make", "flex": "flex", "bison": "bison", "bc": "bc"}
+    missing = [tool for tool in needed if shutil.which(tool) is None]
+    if missing:
+        install = " ".join(dict.fromkeys(word for tool in missing for word in needed[tool].split()))
+        raise InputError(f"compiler: {', '.join(missing)} missing to build for {what}; apt-get install {install}")
+
+
+def _version(tool: str) -> str:
+    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0]
 
 
 def run(

@@ -6,10 +6,11 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import vmaplab
@@ -171,6 +172,7 @@ class _Asking:
         self._found, self._ground, self._base, self._jobs, self._told = found, place, base, jobs, told
         self._made: dict[int, Path] = {}
         self._images: dict[str, str] = {}
+        self._making = Lock()
 
     def run(self) -> None:
         found = self._found
@@ -188,10 +190,10 @@ class _Asking:
                 self._take(future.result())
                 _keep(self._key(number, arch), found.cells[number, arch])
             self._fill()
-            found.remarks = tuple(_joined(list(self._remarks(pool))))
+            found.remarks = tuple(_joined(self._remarks(pool)))
         except KeyboardInterrupt:  # of what is finished, without another look
             self._fill()
-            found.remarks = tuple(_joined(list(self._remarks(None))))
+            found.remarks = tuple(_joined(self._remarks(None)))
         finally:
             for process in list((pool._processes or {}).values()):  # else they end what they are at
                 process.kill()
@@ -199,9 +201,10 @@ class _Asking:
 
     def _tree(self, number: int) -> Path:
         """The tree behind a patch; made when it is needed first."""
-        if number not in self._made:
-            self._made[number] = self._ground.tree_of(self._found.steps[number])
-        return self._made[number]
+        with self._making:
+            if number not in self._made:
+                self._made[number] = self._ground.tree_of(self._found.steps[number])
+            return self._made[number]
 
     def _arguments(self, number: int, arch: str) -> tuple[Any, ...]:
         befores = [self._tree(before) for before in range(number)][::-1]
@@ -250,7 +253,7 @@ class _Asking:
 
     # -- what shows where ---------------------------------------------------------------------------
 
-    def _remarks(self, pool: ProcessPoolExecutor | None) -> Iterator[Remark]:
+    def _remarks(self, pool: ProcessPoolExecutor | None) -> list[Remark]:
         """Every finding once, with the first tree that has it."""
         cells = self._found.cells
         keyed: dict[tuple[str, str], dict[str, dict[int, Any]]] = {}
@@ -258,32 +261,46 @@ class _Asking:
             base = cells.get((0, arch))
             for kind, key, example in [*_of_cell(cell), *_refused(cell, base.measured if base else cell.measured)]:
                 keyed.setdefault((kind, key), {}).setdefault(arch, {})[number] = example
-        for (kind, key), by_arch in keyed.items():
-            spans: dict[tuple[int, int], list[str]] = {}
-            for arch in (one for one in self._found.arches if one in by_arch):
-                numbers = [number for number in range(len(self._found.steps)) if (number, arch) in cells]
-                there = self._showing(pool, kind, arch, by_arch[arch], numbers)
-                for number in numbers if kind != "build" else ():  # what does not build does not mend anything
-                    if self._found.cells[number, arch].measured.error and number - 1 in there:
-                        there.add(number)
-                first = min(there)
-                gone = next((number for number in numbers if number > first and not _since(there, number, numbers)), 0)
-                spans.setdefault((first, gone), []).append(arch)
-            for (first, gone), arches in spans.items():
-                example = by_arch[arches[0]].get(first) or next(iter(by_arch[arches[0]].values()))
-                # What a patch mends on one architecture and not on another is to be said of that patch.
-                mended = min((late for early, late in spans if late and not early), default=0)
-                other = cells.get((mended, arches[0]))
-                built = other is not None and not other.measured.error
-                of = mended if not first and not gone and built and kind in ask.EXPERIMENTS else first
-                place = self._place(pool, arches[0], of, example) if of else ""
-                wrong = example if isinstance(example, Wrong) else None
-                finding = example if isinstance(example, Finding) else None
-                headline = wrong.told.partition("\n")[0] if wrong else finding.headline if finding else str(example)
-                stays = of if of != first else 0
-                yield Remark(
-                    kind, key, headline, arches[0], tuple(arches), first, gone, place, finding, wrong, stays=stays
-                )
+        threads = ThreadPoolExecutor(2 * self._jobs)  # each waits for what the pool is asked for it
+        try:
+            asked = [threads.submit(self._remarks_of, pool, *what, by_arch) for what, by_arch in keyed.items()]
+            return [remark for one in asked for remark in one.result()]
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _remarks_of(
+        self, pool: ProcessPoolExecutor | None, kind: str, key: str, by_arch: dict[str, dict[int, Any]]
+    ) -> list[Remark]:
+        """One finding, by architecture and tree: a remark for each span of trees that have it."""
+        cells = self._found.cells
+        remarks = []
+        spans: dict[tuple[int, int], list[str]] = {}
+        for arch in (one for one in self._found.arches if one in by_arch):
+            numbers = [number for number in range(len(self._found.steps)) if (number, arch) in cells]
+            there = self._showing(pool, kind, arch, by_arch[arch], numbers)
+            for number in numbers if kind != "build" else ():  # what does not build does not mend anything
+                if cells[number, arch].measured.error and number - 1 in there:
+                    there.add(number)
+            first = min(there)
+            gone = next((number for number in numbers if number > first and not _since(there, number, numbers)), 0)
+            spans.setdefault((first, gone), []).append(arch)
+        for (first, gone), arches in spans.items():
+            example = by_arch[arches[0]].get(first) or next(iter(by_arch[arches[0]].values()))
+            # What a patch mends on one architecture and not on another is to be said of that patch.
+            mended = min((late for early, late in spans if late and not early), default=0)
+            other = cells.get((mended, arches[0]))
+            built = other is not None and not other.measured.error
+            of = mended if not first and not gone and built and kind in ask.EXPERIMENTS else first
+            place = self._place(pool, arches[0], of, example) if of else ""
+            wrong = example if isinstance(example, Wrong) else None
+            finding = example if isinstance(example, Finding) else None
+            headline = wrong.told.partition("\n")[0] if wrong else finding.headline if finding else str(example)
+            stays = of if of != first else 0
+            span = Remark(
+                kind, key, headline, arches[0], tuple(arches), first, gone, place, finding, wrong, stays=stays
+            )
+            remarks.append(span)
+        return remarks
 
     def _showing(
         self, pool: ProcessPoolExecutor | None, kind: str, arch: str, known: dict[int, Any], numbers: list[int]
