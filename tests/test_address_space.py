@@ -26,6 +26,7 @@ from vmaplab.mapping import ZEROES, Part
 from vmaplab.object import targets
 from vmaplab.object.build import build
 from vmaplab.vmalloc import area as space_of
+from vmaplab.vmalloc.address_space import AddressSpace
 from vmaplab.vmalloc.consistency import check_space
 from vmaplab.vmalloc.tree import END, FREE, LARGEST, LEFT, RED, START
 
@@ -490,7 +491,7 @@ class TestBounds:
     def test_an_aligned_area_fills_a_range_only_to_the_byte(self, odd, found):
         """__alloc_vmap_area(): a range of exactly the size needs no room for the alignment; x86's ends a byte early."""
         pages = 64 - odd
-        space = space_of.AddressSpace(12, (1 << 40, (1 << 40) + (64 << 12) - odd))
+        space = AddressSpace(12, (1 << 40, (1 << 40) + (64 << 12) - odd))
         for start, size in ((1 << 12, (1 << 40) - (1 << 12)), ((1 << 40) + (pages << 12), (1 << 50))):
             assert space.alloc(size, 1 << 12, start, start + size, 0, 0, VM_MAP) >= 0  # nothing is free around it
         block = space.alloc(pages << 12, 1 << 14, 1 << 40, (1 << 40) + (64 << 12) - odd, 0, 0, VM_MAP)
@@ -498,7 +499,7 @@ class TestBounds:
 
     def test_pools_serve_the_vmalloc_space_alone(self):
         start, end = 1 << 40, (1 << 40) + (64 << 12)
-        space = space_of.AddressSpace(12, (start, end), cpus=2)
+        space = AddressSpace(12, (start, end), cpus=2)
         tables = Kernel("x86_64")._mapper.tables(0)
         first = space.alloc(4 << 12, 1 << 12, start, end, 0, 0, VM_MAP)
         space.unlink(first)

@@ -18,8 +18,9 @@ from vmaplab.calls.generator import Generator
 from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.calls.shrink import shrink
 from vmaplab.check.campaign import check
-from vmaplab.check.differential import ModelSide, ObjectSide, compare
+from vmaplab.check.differential import compare
 from vmaplab.check.plan import Plan
+from vmaplab.check.sides import ModelSide, ObjectSide
 from vmaplab.check.tree import facts_of
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.object.targets import TARGETS
@@ -129,11 +130,11 @@ class TestWrongModel:
         assert "tables" in self.find(cases=400)
 
     def test_an_area_that_forgets_its_guard_page(self, monkeypatch):
-        from vmaplab.vmalloc import area
+        from vmaplab.vmalloc import address_space
 
-        original = area.AddressSpace.alloc
+        original = address_space.AddressSpace.alloc
         monkeypatch.setattr(
-            area.AddressSpace,
+            address_space.AddressSpace,
             "alloc",
             lambda self, size, *others: original(self, size - 4096, *others),
         )

@@ -30,7 +30,9 @@ from vmaplab.review.findings import Finding
 from vmaplab.review.subject import Table
 from vmaplab.series import ask, ground, mails, safety
 from vmaplab.series.ask import Effort, Measured, Step, Wrong
-from vmaplab.series.run import Cell, Remark, Reviewed, _Asking, review_series
+from vmaplab.series.found import Cell, Remark, Reviewed
+from vmaplab.series.remarks import Remarks
+from vmaplab.series.run import review_series
 
 matplotlib.use("agg")
 from matplotlib import pyplot
@@ -473,8 +475,8 @@ class TestSinceWhen:
                 findings = (lost,) if number in trees and not error else ()
                 measured = Measured(arch, error=error, image=f"i{number}", findings=findings)
                 found.cells[number, arch] = Cell(number, arch, measured, Step() if number else None)
-        asking = _Asking(found, None, Path(), 1, lambda reviewed, cell: None)
-        return [it for it in asking._remarks(None) if it.kind == "lost"]
+        found_in = Remarks(found, lambda number: Path(), Path(), None, 1)
+        return [it for it in found_in.remarks() if it.kind == "lost"]
 
     @pytest.mark.parametrize(
         ("trees", "first", "gone", "state"),

@@ -21,8 +21,9 @@ from vmaplab.calls.scenario import parse
 from vmaplab.changes import Change
 from vmaplab.check.asked import QUESTIONS, question
 from vmaplab.check.campaign import check
-from vmaplab.check.differential import ModelSide, ObjectSide, compare, difference
+from vmaplab.check.differential import compare, difference
 from vmaplab.check.plan import Plan
+from vmaplab.check.sides import ModelSide, ObjectSide
 from vmaplab.check.survey import survey
 from vmaplab.check.tree import between, facts_of, model_config
 from vmaplab.errors import InputError

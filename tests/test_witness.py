@@ -21,10 +21,10 @@ from vmaplab.calls.flags import VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_SPARSE
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.scenario import parse
 from vmaplab.check.campaign import check
-from vmaplab.check.differential import ModelSide
 from vmaplab.check.faults import fail_each
 from vmaplab.check.one import check_one
 from vmaplab.check.plan import Plan
+from vmaplab.check.sides import ModelSide
 from vmaplab.errors import KernelFault, Violation
 from vmaplab.judge import FORMATS
 from vmaplab.judge.batch import MOST

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 import vmaplab
 from vmaplab.calls.scenario import Scenario, parse
-from vmaplab.check.differential import ObjectSide, compared
+from vmaplab.check.differential import compared
 from vmaplab.check.plan import Plan
+from vmaplab.check.sides import ObjectSide
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.object import build, targets
 

@@ -42,7 +42,8 @@ from vmaplab.pages.runs import Pfns
 from vmaplab.pgtable.memory import TableMemory
 from vmaplab.release import Release
 from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, EventLog, Ints, WarnOn, signed
-from vmaplab.vmalloc.area import MAX_NODES, NO_ROOM, NO_VM, NOTHING_FREE, NOWHERE, VMAP_BLOCK, VMAP_RAM, AddressSpace
+from vmaplab.vmalloc.address_space import AddressSpace
+from vmaplab.vmalloc.area import MAX_NODES, NO_ROOM, NO_VM, NOTHING_FREE, NOWHERE, VMAP_BLOCK, VMAP_RAM
 from vmaplab.vmalloc.batch import arch_vmap_pte_supported_shift, vm_shift
 from vmaplab.vmalloc.block import VmapBlock, VmapBlocks
 from vmaplab.vmalloc.calls import NO_TABLES, OTHER, free_unmap_vmap_area, map_area, remove_vm_area, run, vmap

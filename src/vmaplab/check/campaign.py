@@ -18,9 +18,10 @@ from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import SHRINK_S, shrink
 from vmaplab.calls.vary import tame, vary
 from vmaplab.check.coverage import Ran
-from vmaplab.check.differential import ObjectSide, Side, compare
+from vmaplab.check.differential import compare
 from vmaplab.check.one import Finding, careless, examine, failures_of, fault_of, is_sampled, judged, ran_by
 from vmaplab.check.plan import Examined, Plan, Verdict
+from vmaplab.check.sides import ObjectSide, Side
 from vmaplab.errors import BREAKS, InputError, Unprovided
 
 VARIED = 0.25

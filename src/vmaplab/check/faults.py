@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario
-from vmaplab.check.differential import Side
+from vmaplab.check.sides import Side
 
 MOST_PAIRS = 300
 """Pairs that are tried; of more, as many that are spread evenly."""

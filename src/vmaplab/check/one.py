@@ -10,10 +10,11 @@ from vmaplab.calls.effects import Asks, Changes, Ends, Maps, Moves, Reserves
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.table import call_of, effect_of
 from vmaplab.check.coverage import Ran
-from vmaplab.check.differential import BUG, ObjectSide, Run, Side, compared
+from vmaplab.check.differential import compared
 from vmaplab.check.faults import Failures, fail_each, failing
 from vmaplab.check.plan import Examined, Plan, Verdict
 from vmaplab.check.seen import Seen
+from vmaplab.check.sides import BUG, ObjectSide, Run, Side
 from vmaplab.errors import InputError
 
 

@@ -11,8 +11,8 @@ from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.table import absent_from
 from vmaplab.changes import Change
 from vmaplab.check.coverage import Ran
-from vmaplab.check.differential import ModelSide, ObjectSide, Side
 from vmaplab.check.seen import Seen
+from vmaplab.check.sides import ModelSide, ObjectSide, Side
 from vmaplab.errors import BREAKS
 from vmaplab.object.build import Built
 from vmaplab.release import Release

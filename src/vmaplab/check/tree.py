@@ -15,7 +15,8 @@ from vmaplab.arch import Arch, Told
 from vmaplab.calls.scenario import Scenario
 from vmaplab.changes import Change
 from vmaplab.check.asked import QUESTIONS, question
-from vmaplab.check.differential import ModelSide, ObjectSide, compare
+from vmaplab.check.differential import compare
+from vmaplab.check.sides import ModelSide, ObjectSide
 from vmaplab.config import CONFIG
 from vmaplab.errors import KernelFault, Violation, VmapError
 from vmaplab.kernel import Kernel

@@ -12,8 +12,8 @@ from vmaplab.errors import InputError
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
+    from vmaplab.series.found import Cell, Reviewed
     from vmaplab.series.mails import Series
-    from vmaplab.series.run import Cell, Reviewed
 
 
 def source_of(sources: list[str], since: str | None, tree: Path | None) -> tuple[Series, Path, str]:

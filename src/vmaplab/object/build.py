@@ -223,6 +223,6 @@ def _find(images: Path, tree: Path) -> Path | None:
 def _own_state(family: Family) -> bytes:
     """The part of an image that is vmaplab's own."""
     here = Path(__file__).parent
-    names = ("kbuild", "bind", "link", "lines", "compat", "answers", family.name)
+    names = ("kbuild", "bind", "link", "lines", "compat", "standin", "memory", "answers", family.name)
     ours = [here.parent / "prototype.py", *(here / f"{name}.py" for name in names), SUPPORT / f"{family.name}.c"]
     return b"".join(path.read_bytes() for path in sorted([*ours, *SUPPORT.glob("*.h")]))

@@ -92,7 +92,9 @@ class KernelBuild:
     ) -> None:
         self.tree, self.family, self.tools = tree, family, tools
         self._wanted, self._required = wanted, required
-        self._kind = "\n".join([family.name, tools.version, tools.linker, *tools.make, ""])
+        # Sections of their own, so that what no call can reach needs nothing; lines, for who asks what has run.
+        self._told_make = [*tools.make, f"KCFLAGS=-ffunction-sections {tools.debug}"]
+        self._kind = "\n".join([family.name, tools.version, tools.linker, *self._told_make, ""])
         self.recipe = self._kind + "\n".join([*wanted, "required:", *required, "."])
         self.dir = cache_root() / "object" / "builds" / digest([self.recipe, str(tree)])
         self._own = self.dir / "vmaplab"
@@ -246,9 +248,7 @@ class KernelBuild:
     def _make(self, *goals: str, jobs: int | None = None) -> None:
         jobs = jobs or cpus()
         command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
-        command += self.tools.make
-        # Sections of their own, so that what no call can reach needs nothing; lines, for who asks what has run.
-        command.append("KCFLAGS=-ffunction-sections -gdwarf-4 -g1")
+        command += self._told_make
         self._run([*command, *goals], self.tree)
 
     def _probed(self) -> list[str]:

@@ -28,10 +28,11 @@ from vmaplab.errors import InputError, KernelFault, Undefined, Violation, VmapEr
 from vmaplab.judge import FORMATS, invariants, walker
 from vmaplab.machine import Machine
 from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, VmAreas, parts_of
-from vmaplab.object.answers import FREE_TABLES, HEAP_BYTES, OWED, SPARE_PAGES, GfpBits, Rest
+from vmaplab.object.answers import Rest
 from vmaplab.object.build import Built
 from vmaplab.object.contents import Contents
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
+from vmaplab.object.memory import FREE_TABLES, HEAP_BYTES, OWED, SPARE_PAGES, GfpBits
 from vmaplab.object.rules import Rules
 from vmaplab.pages.heap import zone_of
 from vmaplab.pfn import NULL_PFN

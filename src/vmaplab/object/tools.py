@@ -25,12 +25,14 @@ class Tools:
 
     :ivar make: what kbuild is told of them.
     :ivar ld, strip: their commands; ``quiet``: what keeps ``ld`` from warning of one segment for code and data.
+    :ivar debug: what makes the compiler write a line table.
     :ivar calls: whether the compiler's line table has a row for a call that is inlined.
     :ivar reads: directories of theirs that may lie anywhere.
     :ivar version, linker: the first lines of what compiler and linker say to ``--version``.
     :raises InputError: if any of them is missing; says which package has it.
     """
 
+    debug = "-gdwarf-4"
     calls = True
     quiet: list[str]
     reads: tuple[Path, ...]
@@ -57,6 +59,7 @@ class Llvm(Tools):
     :raises InputError: if it is anything else, or a tool is missing; says which package has it.
     """
 
+    debug = "-gdwarf-4 -g1"
     calls = False
 
     def __init__(self, family: Family, chosen: str) -> None:

@@ -13,7 +13,7 @@ from vmaplab.report.review import columns, commands_text, evidence_of, wrapped
 if TYPE_CHECKING:
     from vmaplab.review.findings import Finding
     from vmaplab.series.ask import Measured, Outcome
-    from vmaplab.series.run import Cell, Remark, Reviewed
+    from vmaplab.series.found import Cell, Remark, Reviewed
 
 WIDTH = 100
 MOST_LINES = 8

@@ -28,7 +28,7 @@ from vmaplab.report.series import (
     when_of,
 )
 from vmaplab.series.ask import stretches_of
-from vmaplab.series.run import Remark, Reviewed
+from vmaplab.series.found import Remark, Reviewed
 
 WIDE, HIGH = 640, 26
 MOST_MARKS = 160

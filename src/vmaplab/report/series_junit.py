@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from vmaplab.report.series import command_line, commands, place, word_of
-from vmaplab.series.run import Reviewed
+from vmaplab.series.found import Reviewed
 
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 

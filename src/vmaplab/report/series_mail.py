@@ -25,7 +25,7 @@ from vmaplab.report.series import (
     verdict,
     when_of,
 )
-from vmaplab.series.run import Remark, Reviewed
+from vmaplab.series.found import Remark, Reviewed
 
 AROUND = 7
 """Lines of a hunk that are quoted before a remark."""

@@ -16,9 +16,10 @@ from pathlib import Path
 from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.calls.shrink import shrink
 from vmaplab.check.coverage import Coverage, changed_lines
-from vmaplab.check.differential import ObjectSide, compare
+from vmaplab.check.differential import compare
 from vmaplab.check.one import fault_of, judged
 from vmaplab.check.plan import Plan
+from vmaplab.check.sides import ObjectSide
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, Unprovided, Violation, VmapError

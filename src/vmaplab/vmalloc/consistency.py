@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from vmaplab.errors import Violation
+from vmaplab.vmalloc.address_space import AddressSpace
 from vmaplab.vmalloc.area import (
     BUSY_AREAS,
     FIRST,
@@ -26,7 +27,6 @@ from vmaplab.vmalloc.area import (
     POOLED,
     PREV,
     ZONE,
-    AddressSpace,
     Space,
 )
 from vmaplab.vmalloc.tree import DECAY, END, FLAGS, FREE, FREE_NODE, LARGEST, LEFT, PARENT, RED, RIGHT, START, USED

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmaplab.calls.flags import VM_ALLOC, VM_DMA_COHERENT, VM_IOREMAP, VM_MAP, VM_SPARSE, VM_USERMAP
-from vmaplab.vmalloc.area import NO_VM, VMAP_RAM, AddressSpace
+from vmaplab.vmalloc.address_space import AddressSpace
+from vmaplab.vmalloc.area import NO_VM, VMAP_RAM
 from vmaplab.vmalloc.tree import FLAGS, VM
 
 _WORDS = (

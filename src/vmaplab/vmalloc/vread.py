@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from vmaplab.calls.flags import VM_IOREMAP, VM_NO_GUARD, VM_SPARSE
 from vmaplab.mapping import ZEROES, Part, parts_of
-from vmaplab.vmalloc.area import NO_VM, VMAP_BLOCK, VMAP_RAM, AddressSpace, find_vmap_area_exceed_addr
+from vmaplab.vmalloc.address_space import AddressSpace
+from vmaplab.vmalloc.area import NO_VM, VMAP_BLOCK, VMAP_RAM, find_vmap_area_exceed_addr
 from vmaplab.vmalloc.block import VmapBlocks
 from vmaplab.vmalloc.mapper import Mapper
 from vmaplab.vmalloc.tree import FLAGS, VM
