@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from vmaplab.errors import KernelFault, Undefined
 from vmaplab.object.memory import FLUSHED, INVALID, OWED, Memory
 from vmaplab.object.standin import StandIn, declared, stands_for
-from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_SYNC, signed
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_SYNC
 
 _SILENT = """
 __raw_spin_lock_init __rwlock_init __init_rwsem lockdep_init_map_type lock_acquire lock_release
@@ -94,11 +94,6 @@ class Rest(Memory):
     @stands_for("void arch_sync_kernel_mappings(unsigned long start, unsigned long end)")
     def _arch_sync_kernel_mappings(self, start: int, end: int) -> None:
         self._range(L_SYNC, start, end)
-
-    @stands_for("void mod_node_page_state(struct pglist_data *node, enum node_stat_item item, long delta)")
-    def _mod_node_page_state(self, item: int, delta: int) -> None:
-        item &= 0xFFFF_FFFF
-        self.counters[item] = self.counters.get(item, 0) + signed(delta)
 
     @stands_for("void vmaplab_mod_memcg_page_state(struct page *page, int item, int val)")
     def _mod_memcg_page_state(self) -> None:

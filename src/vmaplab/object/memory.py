@@ -59,7 +59,6 @@ class Memory:
     :ivar forbidden: the GFP flags that the call was given, and the bits that no allocation may have for it;
         ``scope``: the bits that the task has forbidden itself. ``waits``: that call has __GFP_NOFAIL, so that tables
         and slab objects are there when it needs them.
-    :ivar counters: item of ``mod_node_page_state()`` -> the sum of its changes.
     :ivar messages: what was printed with a WARN() since the owner last looked.
     :ivar copied: what vread_iter() copied: page struct, offset and bytes.
     :ivar text: what was printed to a seq_file, without the names of callers; ``printed``: by printk().
@@ -74,7 +73,7 @@ class Memory:
 
     changing: tuple[str, ...] = tuple(
         """
-        work callbacks areas messages copied text printed inserted dirty accounted lent charged direct counters buddy
+        work callbacks areas messages copied text printed inserted dirty accounted lent charged direct buddy
         _caches _objects _places _nodes _free_objects _next_object _next_table _spares _tables _free_tables _owned
         _whole
         """.split()  # noqa: SIM905
@@ -132,7 +131,6 @@ class Memory:
         self._free_tables: dict[int, list[int]] = {}
         self._owned: set[int] = set()  # page frames that were allocated, tables aside
         self._whole: dict[int, int] = {}  # first page frame of a block that was not split -> its order
-        self.counters: dict[int, int] = {}
         self.buddy = None
 
     def state(self) -> dict[str, Any]:

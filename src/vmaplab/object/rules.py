@@ -46,11 +46,14 @@ class Rules:
         counter: int | None,
     ) -> None:
         self._cpu, self._rest, self._form, self._root, self._page, self._out = cpu, rest, form, root, page, out
-        self._forgiven, self._counter = forgiven, counter
+        self._forgiven = forgiven
         self.areas = self.space = 0
         image = cpu.image
         self._told = image.has("vmaplab_state")
         self._pages = cpu.view(image.address("nr_vmalloc_pages"), 8) if image.has("nr_vmalloc_pages") else None
+        self._node = None
+        if counter and image.has("vmaplab_node_state"):  # without SMP a node's counters are no calls
+            self._node = cpu.view(image.address("vmaplab_node_state") + 8 * counter, 8)
         if not self._told:
             return
         self._count = cpu.view(image.address("vmaplab_held_count"), 8).view("<u8")
@@ -150,8 +153,8 @@ class Rules:
             raise Violation(f"MEMCG_VMALLOC is {charged}, and {accounted} pages are charged to the memory cgroup")
         if self._pages is not None:
             name, counted = "nr_vmalloc_pages", int(self._pages.view("<i8")[0])
-        elif self._counter is not None and self._told:  # without SMP a node's counters are no calls
-            name, counted = "NR_VMALLOC", self._rest.counters.get(self._counter, 0)
+        elif self._node is not None:
+            name, counted = "NR_VMALLOC", int(self._node.view("<i8")[0])
         else:
             return
         taken = self._rest.taken_pages - len(self._rest.lent)  # vfree() frees those, and counts them not

@@ -302,7 +302,7 @@ def step(arch: str, tree: Path, befores: list[Path], base: Path, files: tuple[st
             continue
         differs = compare(scenario, old, new)
         if differs:
-            smaller, _ = shrink(scenario, lambda other: compare(other, old, new) != "", tries=200)
+            smaller, _ = shrink(scenario, lambda other: compare(other, old, new) != "", tries=80)
             differs, where = compare(smaller, old, new) or differs, str(smaller)
     code, ran = _lines_ran(ours, new, lines)
     for number in range(effort.compared, 4 * effort.compared):  # lead to the lines that have not run

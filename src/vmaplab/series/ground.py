@@ -112,7 +112,10 @@ class Ground:
                 shutil.rmtree(path)  # links to what the reader's tree was
             room = Path(tempfile.mkdtemp(prefix="new-", dir=folder))
             try:
-                _links(self.tree, room)
+                command = ["cp", "-al", f"{self._template(folder)}/.", str(room)]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise InputError(f"cannot make a tree in {folder}: {done.stderr.partition(chr(10))[0]}")
                 for name, blob in step.state:
                     self._put(room, name, blob)
                 room.rename(path)
@@ -120,6 +123,21 @@ class Ground:
             finally:
                 shutil.rmtree(room, ignore_errors=True)
         forget(folder, _KEPT)
+        return path
+
+    def _template(self, folder: Path) -> Path:
+        """The reader's tree as links: what its trees are copied from, which share the links and no file of his."""
+        path = folder / f"links-{digest([str(self.tree), self._stamp])}"
+        with lock(path.with_suffix(".lock")):
+            if path.is_dir():
+                os.utime(path)
+            else:
+                room = Path(tempfile.mkdtemp(prefix="new-", dir=folder))
+                try:
+                    _links(self.tree, room)
+                    room.rename(path)
+                finally:
+                    shutil.rmtree(room, ignore_errors=True)
         return path
 
     def _put(self, room: Path, name: str, blob: str) -> None:

@@ -63,6 +63,15 @@ static struct page vmaplab_zero_page;
 __weak struct page *__zero_page = &vmaplab_zero_page;
 #endif
 
+#ifdef CONFIG_SMP
+/* Called for each page that vfree() frees. The engine reads the sums. */
+long vmaplab_node_state[NR_VM_NODE_STAT_ITEMS];
+void mod_node_page_state(struct pglist_data *node, enum node_stat_item item, long delta)
+{
+	vmaplab_node_state[item] += delta;
+}
+#endif
+
 /* kmalloc_array() and friends end here; kvfree() lives in a file that is too large to link. */
 void __weak kvfree(const void *addr)
 {
