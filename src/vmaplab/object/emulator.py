@@ -22,7 +22,7 @@ from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
 from vmaplab._jit import callback, native
 from vmaplab.errors import InputError, KernelFault, Unprovided
-from vmaplab.object.bind import ANSWERS, NOWHERE, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
+from vmaplab.object.bind import ANSWERS, NOWHERE, OWN, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.object.build import Built
 from vmaplab.object.image import Image
 from vmaplab.trace import L_STORE, L_WARN, Ints, signed, unsigned
@@ -423,11 +423,13 @@ class Emulator:
         self._add_hook(unicorn.UC_HOOK_BLOCK, _on_counted_block.address, self._counter, start, end - 1)
 
     def counts(self) -> tuple[int, int, int, int] | None:
-        """Instructions, loads, stores and barriers that the last call executed, stubs aside; None if not counted."""
+        """Instructions, loads, stores and barriers that the last call executed, ours aside; None if not counted."""
         if not len(self._counter):
             return None
         start, length = self.image.text[0], int(self._counter[1])
-        times, sizes = self._counter[2 : 2 + length], self._counter[2 + length :]
+        times, sizes = self._counter[2 : 2 + length].copy(), self._counter[2 + length :]
+        first, last = (self.image.address(name) - start for name in OWN)
+        times[first:last] = 0
         total = [0, 0, 0, 0]
         for offset in np.flatnonzero(times).tolist():
             block = self._block(start + offset, int(sizes[offset]))
