@@ -70,7 +70,6 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format, start: i
     last_va = np.uint64((end - 1) & ~form.kernel_half if end < 1 << 64 else (1 << 64) - 1)
     itemsize = np.dtype(form.entry).itemsize
     words = memory[: len(memory) // itemsize * itemsize].view(form.entry)
-    used = np.arange(len(words), dtype=np.uint64) if form.zero_counts else np.flatnonzero(words).astype(np.uint64)
     found: list[NDArray[Any]] = []
     tables: dict[int, int] = {}
     complaints: list[str] = []
@@ -94,12 +93,15 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format, start: i
         # Which words of each table lie in the range.
         lowest = np.maximum(first_va, offsets) - offsets >> np.uint64(shift)
         highest = np.minimum(last_va - offsets >> np.uint64(shift), np.uint64(count - 1))
-        low, high = np.searchsorted(used, first + lowest), np.searchsorted(used, first + highest, side="right")
-        table = np.repeat(np.arange(len(first)), high - low)
-        within = np.arange(len(table)) - np.repeat(np.cumsum(high - low) - (high - low), high - low)
-        word = used[np.repeat(low, high - low) + within]
-        index = word - first[table]
-        entries = words[word].astype(np.uint64)
+        spans = (highest - lowest).astype(np.int64) + 1
+        table = np.repeat(np.arange(len(first)), spans)
+        index = np.repeat(lowest, spans) + (np.arange(len(table)) - np.repeat(np.cumsum(spans) - spans, spans)).astype(
+            np.uint64
+        )
+        entries = words[first[table] + index].astype(np.uint64)
+        if not form.zero_counts:
+            there = np.flatnonzero(entries)
+            table, index, entries = table[there], index[there], entries[there]
         it = form.decode(level, entries)
         va = offsets[table] | index << np.uint64(shift)
         if len(stray := np.flatnonzero(it.valid & (it.bad != 0))):

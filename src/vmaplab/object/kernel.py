@@ -17,21 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
-from vmaplab.calls.effects import Ends, Moves
-from vmaplab.calls.flags import VM_ALLOC, VM_FLUSH_RESET_PERMS, VM_NO_GUARD
+from vmaplab.calls.flags import VM_ALLOC, VM_FLUSH_RESET_PERMS
 from vmaplab.calls.options import BY, GFP, TAKE_GFP, ZEROING
-from vmaplab.calls.table import STEPS, Call, Returns, check_cpu
+from vmaplab.calls.table import check_cpu
 from vmaplab.changes import Change
 from vmaplab.config import parse_boot_args
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, Undefined, Violation, VmapError
 from vmaplab.judge import FORMATS, invariants, walker
-from vmaplab.machine import Machine
 from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, VmAreas, parts_of
 from vmaplab.object.answers import Rest
 from vmaplab.object.build import Built
 from vmaplab.object.contents import Contents
 from vmaplab.object.emulator import OWN_DATA, PAGE, PER_CPU, Emulator
+from vmaplab.object.lowered import Lowered, signed_int
 from vmaplab.object.memory import FREE_TABLES, HEAP_BYTES, OWED, SPARE_PAGES, GfpBits
 from vmaplab.object.rules import Rules
 from vmaplab.pages.heap import zone_of
@@ -85,7 +84,7 @@ VALUES = (
 )
 
 
-class ObjectKernel(Machine):
+class ObjectKernel(Lowered):
     """One machine that runs the object ``built``, booted as far as ``vmalloc_init()``.
 
     Calls, units and errors are those of :class:`vmaplab.Kernel`; besides, any call may raise
@@ -104,6 +103,7 @@ class ObjectKernel(Machine):
 
     _emulator = Emulator
     _others = Rest
+    _most_pages = MAX_PAGES
 
     def __init__(
         self,
@@ -332,51 +332,13 @@ class ObjectKernel(Machine):
 
     # -- the calls ----------------------------------------------------------------------------------
 
-    def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
-        """Call the function that the table binds ``call`` to; what comes of it by what it returns."""
-        if call.binding is None:
-            raise InputError(f"'{call.word}' is answered by the model alone")
-        given = call.given(arguments)
-        if isinstance(call.effect, Ends | Moves):
-            self._see(given["addr"])
-        own = getattr(self, call.inner, None)
-        return own(**given) if own else self._generic(call, given)
-
-    def _generic(self, call: Call, given: dict[str, Any]) -> Mapping | None:
-        """A call that needs nothing but its entry."""
-        assert call.binding is not None
-        function = self._functions.get(call.method, call.binding.name)
-        name, names = function.removeprefix("vmaplab_"), call.binding.names
-        seen, values = len(self.log), self._values(given, names)
-        found = self._call(function, *(values[one] for one in names))
-        if call.returns is Returns.ADDRESS:
-            if not found:
-                raise VmapError(errno.ENOMEM, f"{name}() returned NULL")
-            return self._mapping(found, -(-values["size"] // self.arch.page_size) * self.arch.page_size, seen)
-        if call.returns is Returns.ERRNO and (err := -signed_int(found)) > 0:
-            raise VmapError(err, f"{name}() returned -{err}")
-        return None
-
-    def _values(self, given: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
-        """What a C function gets for the parameters ``names``, and perhaps for more."""
-        values = {"prot": self.values["page_kernel"], "gfp_mask": self.values["gfp_kernel"]}
-        values |= {"start": self.values["vmalloc_start"], "end": self.values["vmalloc_end"]}
-        values |= {name: value for name, value in given.items() if value is not None}
-        if "shift" in given:
-            values["page_shift"] = given["shift"]
-        if "node" in given:
-            values["node"] = given["node"] % (1 << 32)
-        if "pfns" in given:
-            pfns: NDArray[np.uint64] = given["pfns"]
-            values |= {"count": len(pfns), "size": len(pfns) << self.arch.page_shift}
-            values["end"] = given.get("start", given.get("addr", 0)) + values["size"]
-            values["pfns" if "pfns" in names else "pages"] = (self._put if "pfns" in names else self._put_pages)(pfns)
-        return values
+    def _words(self, address: int, count: int) -> NDArray[np.uint64]:
+        return self._cpu.view(address, 8 * count).view("<u8")
 
     def _vmalloc(self, gfp: int, by: int, **given: Any) -> Mapping:
         dirty = len(self._rest.dirty)
         self._forbid(GFP[gfp] if BY[by] in TAKE_GFP else "")
-        mapping = self._by_entry("vmalloc", {**given, "how": gfp | by << 8})
+        mapping = super()._vmalloc(gfp, by, **given)
         zeroed = BY[by] in ZEROING or (BY[by] in TAKE_GFP and "__GFP_ZERO" in GFP[gfp])
         if zeroed and len(self._rest.dirty) > dirty:
             raise Violation(f"{BY[by]}() gives pages that nobody has zeroed, and was asked for zeroes")
@@ -398,14 +360,6 @@ class ObjectKernel(Machine):
         fs = values["gfp_fs"] if flags & (values["pf_memalloc_nofs"] | values["pf_memalloc_noio"]) else 0
         return fs | (values["gfp_io"] if flags & values["pf_memalloc_noio"] else 0)
 
-    def _by_entry(self, word: str, given: dict[str, Any]) -> Mapping:
-        """A call that returns a mapping, with more arguments than its entry names."""
-        call = STEPS[word]
-        assert isinstance(call, Call)
-        mapping = self._generic(call, given)
-        assert mapping is not None
-        return mapping
-
     def _frames(self, mapping: Mapping) -> list[int]:
         """The page frames of what is mapped now."""
         entries = self._walk(mapping.addr, mapping.addr + mapping.size).entries
@@ -417,7 +371,7 @@ class ObjectKernel(Machine):
         """What is in the memory goes with it; what is more is zero, if that was asked for each time."""
         kept = self._contents.write(addr, self._bytes_at)
         self._forbid(GFP[gfp])
-        mapping = self._by_entry("vrealloc", {"addr": addr, "size": size, "how": gfp})
+        mapping = super()._vrealloc(addr, size, gfp)
         self._contents.move(addr, mapping.addr, size, "__GFP_ZERO" in GFP[gfp])
         self._contents.compare(mapping.addr, kept, self._bytes_at)
         return mapping
@@ -469,23 +423,6 @@ class ObjectKernel(Machine):
             raise Violation(f"vmalloc_dump_obj() returns {known} and prints '{said}'")
         return said
 
-    def _ioremap(self, phys: int, size: int, prot: int | None) -> Mapping:
-        """An area with VM_IOREMAP, and ``ioremap_page_range()``."""
-        start = phys & -self.arch.page_size
-        length = -(-(phys + size - start) // self.arch.page_size) * self.arch.page_size
-        value = self.values["ioremap_prot"] if prot is None else prot
-        seen = len(self.log)
-        out = self._out
-        self._cpu.view(out, 8).view("<i8")[0] = 0
-        addr = self._call(self._functions["ioremap"], start, length, value, out)
-        if not addr:
-            err = -int(self._cpu.view(out, 8).view("<i8")[0]) or errno.ENOMEM
-            raise VmapError(err, "ioremap() failed")
-        return self._mapping(addr, length, seen)
-
-    def _iounmap(self, addr: int) -> None:
-        self._call("vunmap", addr & -self.arch.page_size)
-
     def _vread(self, addr: int, count: int) -> list[Part]:
         self._rest.copied.clear()
         self._call("vread_iter", self._out, addr, count)
@@ -506,19 +443,6 @@ class ObjectKernel(Machine):
         self._rest.text.clear()
         self._call("vmaplab_vmallocinfo", self._out)
         return "".join(self._rest.text)
-
-    def _vmalloc_to_pfn(self, addr: int) -> int:
-        page = self._call("vmalloc_to_page", addr)
-        if not page:
-            raise VmapError(errno.EINVAL, f"nothing is mapped at {addr:#x}")
-        return self._pfn_of(page)
-
-    def _get_vm_area(self, size: int, flags: int) -> VmArea:
-        addr = self._call("vmaplab_get_vm_area", size, flags)
-        if not addr:
-            raise VmapError(errno.ENOMEM, f"no area of {size} bytes")
-        whole = -(-size // self.arch.page_size) * self.arch.page_size
-        return VmArea(addr, whole + (0 if flags & VM_NO_GUARD else self.arch.page_size), flags)
 
     @property
     def cpu(self) -> int:
@@ -653,23 +577,6 @@ class ObjectKernel(Machine):
 
     # -- shared -------------------------------------------------------------------------------------
 
-    def _see(self, addr: int) -> None:
-        """The owner of a mapping may ask for its leaves when it is gone."""
-        for start, mapping in list(self._mappings.items()):
-            if start <= addr <= start + mapping.size:  # the guard page stands for the area too
-                mapping.cost  # noqa: B018
-                del self._mappings[start]
-
-    def _pfn_of(self, page: int) -> int:
-        distance = (page - self._page0) % (1 << 64)
-        return (distance - (1 << 64) if distance >> 63 else distance) // self._page_bytes
-
-    def _put_pages(self, array: NDArray[np.uint64]) -> int:
-        """Write ``struct page *`` for each PFN to the machine's memory; returns the address of the array."""
-        if len(array) > MAX_PAGES:
-            raise InputError(f"{len(array)} pages; the emulated machine takes {MAX_PAGES} in a call")
-        return self._put(self._page_pointers(array))
-
     def _put(self, array: NDArray[np.uint64]) -> int:
         """Write ``array`` to the machine's memory, where nothing is mapped behind it; returns its address."""
         start = len(self._input) - 8 * len(array)
@@ -677,9 +584,7 @@ class ObjectKernel(Machine):
         return self._cpu.base + _INPUT + start
 
     def _page_pointers(self, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        with np.errstate(over="ignore"):
-            pointers = pfns * np.uint64(self._page_bytes) + np.uint64(self._page0)
-        pointers[pfns == NULL_PFN] = 0
+        pointers = super()._page_pointers(pfns)
         # The zero page is a page of RAM as well, which somebody can have mapped.
         self._zero_given |= bool((pointers == self.values["zero_page"]).any())
         return pointers
@@ -808,12 +713,6 @@ def _nowhere(fault: str) -> int:
     """The address that ``fault`` names as one where no memory is, or 0."""
     match = re.search(r" (0x[0-9a-f]+), where no memory is$", fault)
     return int(match[1], 16) if match else 0
-
-
-def signed_int(register: int) -> int:
-    """An ``int`` in a register."""
-    value = register & 0xFFFF_FFFF
-    return value - (1 << 32) if value >> 31 else value
 
 
 def _function_at(lines: list[str], line: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from vmaplab.calls.effects import Asks, Maps, Moves
 from vmaplab.calls.table import Returns
-from vmaplab.object.kernel import signed_int
+from vmaplab.object.lowered import signed_int
 from vmaplab.race.overlap import Overlap
 from vmaplab.race.played import Lowered, Played
 
