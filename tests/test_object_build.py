@@ -55,7 +55,7 @@ class TestCache:
         object_of("riscv64-sv39")
         changed = {"right": "#define VM_ALLOC\t\t0x00000002", "wrong": "#define VM_ALLOC\t\t0x00000042"}
         tree = changed_tree(tmp_path / "tree", "include/linux/vmalloc.h", **changed)
-        monkeypatch.setattr(build, "_find", lambda *_: None)  # the cache can have it, of an earlier run
+        monkeypatch.setattr(build, "find", lambda *_: None)  # the cache can have it, of an earlier run
         done = build.build(targets.get("riscv64-sv39"), tree)
         monkeypatch.setattr(seed, "_plant", lambda *_: None)
         elsewhere = changed_tree(tmp_path / "elsewhere", "include/linux/vmalloc.h", **changed)
@@ -388,7 +388,7 @@ def test_flags_of_the_environment_do_not_reach_the_build(monkeypatch, tmp_path):
 def test_a_half_written_image_is_passed_over(tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "manifest.json").write_text("")
-    assert build._find(tmp_path, tmp_path) is None
+    assert build.find(tmp_path, tmp_path) is None
 
 
 def test_a_word_that_is_no_option_is_refused():

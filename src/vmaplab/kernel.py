@@ -730,6 +730,11 @@ class Kernel(Machine):
         if not self._purge(start, end) and end:
             self._mapper.flush(L_FLUSH_TLB, start, end)
 
+    def reserve(self, areas: Iterable[tuple[int, int]]) -> None:
+        """Have areas in use that begin and end there, as another kernel has since boot."""
+        for start, end in areas:
+            self._block(end - start, self.arch.page_size, VM_NO_GUARD, (start, end))
+
     def place_areas(self, addresses: list[int]) -> None:
         """Let the next areas have these addresses, in order, as another allocator chose them."""
         self._space.given = addresses

@@ -80,11 +80,8 @@ class Run(NamedTuple):
         return stored(self.rows, FORMATS[self.arch], self.root)
 
 
-def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
-    """Run ``scenario`` on a ``kernel`` that has just booted.
-
-    :param words: tell warnings apart by their words, not by their kind: both sides are the kernel's own code.
-    """
+def play(kernel: Machine, scenario: Scenario) -> tuple[list[int | str], list[int], str]:
+    """Make the steps of ``scenario``, up to one that goes wrong: what came of each, where its rows begin, the fault."""
     results: list[int | str] = []
     starts: list[int] = []
     addresses: list[int] = []
@@ -110,6 +107,15 @@ def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
         addresses.append(addr)
         if results[-1] in (BUG, UNDEFINED) or fault:
             break
+    return results, starts, fault
+
+
+def run(kernel: Machine, scenario: Scenario, words: bool = False) -> Run:
+    """Run ``scenario`` on a ``kernel`` that has just booted.
+
+    :param words: tell warnings apart by their words, not by their kind: both sides are the kernel's own code.
+    """
+    results, starts, fault = play(kernel, scenario)
     rows, memory = kernel.log.rows(), kernel.live_tables()
     if not words and (synced := rows[:, 0] == L_SYNC).any():  # the model has no other page tables
         starts = (np.array(starts) - np.concatenate([[0], np.cumsum(synced)])[starts]).tolist()

@@ -173,11 +173,11 @@ def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Pa
     kernel_build = KernelBuild(tree, target.family, tools, target.options + CONFIG, parse_config(config))
     key = digest([kernel_build.recipe, _own_state(target.family), snippet.read_bytes() if snippet else b""])
     images = cache_root() / "object" / "images" / key
-    found = _find(images, tree)
+    found = find(images, tree)
     fresh = found is None
     if found is None:
         with kernel_build.locked():
-            found = _find(images, tree)  # another process may have been faster
+            found = find(images, tree)  # another process may have been faster
             if found is None:
                 found = kernel_build.image(images, snippet)
     told: dict[str, Any] = json.loads((found / "manifest.json").read_text())
@@ -201,7 +201,7 @@ def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Pa
     )
 
 
-def _find(images: Path, tree: Path) -> Path | None:
+def find(images: Path, tree: Path) -> Path | None:
     """The entry of ``images`` whose input files have the contents that they have in ``tree``."""
     known: dict[str, str] = {}
     for entry in sorted(images.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime, reverse=True):

@@ -67,7 +67,7 @@ _PER_CPU = re.compile(r"\bDECLARE_PER_CPU\w*\([^;]*?,\s*(\w+)[^;,]*\);")
 _KEPT_BUILDS, _KEPT_IMAGES = 48, 400
 
 
-class _Wrapper(NamedTuple):
+class Wrapper(NamedTuple):
     """A file of ours that includes one of the tree's.
 
     :param unit: the object that it stands for; ``file``: its name, ``lines``: what is in it.
@@ -85,15 +85,23 @@ class KernelBuild:
 
     :param wanted: options of ours, ``KEY=value``: a tree may lack them.
     :param required: options of the user: they hold, or the build ends.
+    :param flags: of ours for the compiler, if not the object engine's.
     """
 
     def __init__(
-        self, tree: Path, family: Family, tools: Tools, wanted: tuple[str, ...], required: tuple[str, ...]
+        self,
+        tree: Path,
+        family: Family,
+        tools: Tools,
+        wanted: tuple[str, ...],
+        required: tuple[str, ...],
+        flags: str | None = None,
     ) -> None:
         self.tree, self.family, self.tools = tree, family, tools
         self._wanted, self._required = wanted, required
         # Sections of their own, so that what no call can reach needs nothing; lines, for who asks what has run.
-        self._told_make = [*tools.make, f"KCFLAGS=-ffunction-sections {tools.debug}"]
+        flags = f"-ffunction-sections {tools.debug}" if flags is None else flags
+        self._told_make = [*tools.make, f"KCFLAGS={flags}"]
         self._kind = "\n".join([family.name, tools.version, tools.linker, *self._told_make, ""])
         self.recipe = self._kind + "\n".join([*wanted, "required:", *required, "."])
         self.dir = cache_root() / "object" / "builds" / digest([self.recipe, str(tree)])
@@ -172,7 +180,7 @@ class KernelBuild:
             shutil.rmtree(room)
         return final
 
-    def _wrappers(self, probed: list[str]) -> Iterator[_Wrapper]:
+    def _wrappers(self, probed: list[str]) -> Iterator[Wrapper]:
         """What is compiled here, in a tree that has those of PROBES."""
         marks, tree = self._own / "marks.h", self._own / "tree.h"
         lazy = ("arch_enter_lazy_mmu_mode", "arch_leave_lazy_mmu_mode")
@@ -186,15 +194,15 @@ class KernelBuild:
         parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
         if self._snippet:
             parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
-        yield _Wrapper(VMALLOC_O, "vmalloc.c", parts, VMALLOC_O)
+        yield Wrapper(VMALLOC_O, "vmalloc.c", parts, VMALLOC_O)
         for source in filter(self._has_source, self.family.marked):
             name = str(Path(source).with_suffix(".o"))
             parts = [f'#include "{marks}"', _KEYS_ARE_READ, f'#include "{self.tree}/{source}"']
-            yield _Wrapper(name, Path(source).name, parts, name)
+            yield Wrapper(name, Path(source).name, parts, name)
         walks = ["#define CONFIG_PTDUMP 1", "#define CONFIG_PTDUMP_CORE 1", f'#include "{self.tree}/mm/ptdump.c"']
-        yield _Wrapper("mm/ptdump.o", "ptdump.c", walks, VMALLOC_O)
+        yield Wrapper("mm/ptdump.o", "ptdump.c", walks, VMALLOC_O)
         support = [f'#include "{tree}"', f'#include "{SUPPORT}/{self.family.name}.c"']
-        yield _Wrapper("support", "support.c", support, VMALLOC_O)
+        yield Wrapper("support", "support.c", support, VMALLOC_O)
 
     # -- configuration ------------------------------------------------------------------------------
 
@@ -272,7 +280,7 @@ class KernelBuild:
         words = shlex.split(saved.partition(":=")[2].partition(" ; ")[0])
         return [word for word in words[: words.index("-o")] if not word.startswith("-Wp,-MMD")]
 
-    def _compile(self, it: _Wrapper) -> Path:
+    def _compile(self, it: Wrapper) -> Path:
         """Compile a wrapper, if the command or anything that goes into it is another than last time."""
         wrapper = self._own / it.file
         output, key = wrapper.with_suffix(".o"), wrapper.with_suffix(".key")

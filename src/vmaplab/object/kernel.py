@@ -549,6 +549,12 @@ class ObjectKernel(Lowered):
         self._rest.check_heap()
         self._rules.trees_hold()
 
+    def reserve(self, areas: Iterable[tuple[int, int]]) -> None:
+        """Have areas in use that begin and end there, as another kernel has since boot."""
+        for start, end in areas:
+            if self._call("vmaplab_reserve", start, end) != start:
+                raise InputError(f"{self.code} has no area [{start:#x}, {end:#x}) for what is there since boot")
+
     def set_signal(self, pending: bool) -> None:
         """Let a fatal signal be pending for the task that calls, or none."""
         self._cpu.call("vmaplab_signal", int(pending))

@@ -56,14 +56,19 @@ def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str], ours: s
     :param ours: names of those that only go into what is made anew each time.
     """
     used = {name: known for name, known in files.items() if not Path(name).is_absolute()}
-    named = {name for command in _commands(folder) for name in _named(command, tree)}
-    for name in named - used.keys():
+    found = named(folder, tree)
+    for name in found - used.keys():
         path = tree / name
         if not path.is_relative_to(folder) and path.is_file():
             used[name] = file_digest(path)
-    told = {"recipe": recipe, "tree": str(tree), "files": used, "named": sorted((named | ours) & used.keys())}
+    told = {"recipe": recipe, "tree": str(tree), "files": used, "named": sorted((found | ours) & used.keys())}
     _write(folder / _TOLD, told)
     (folder / _BEGUN).unlink(missing_ok=True)
+
+
+def named(folder: Path, tree: Path) -> set[str]:
+    """The files of ``tree`` that kbuild says it has used, by their names in it."""
+    return {name for command in _commands(folder) for name in _named(command, tree)}
 
 
 def _begin(there: Path, record: Path, recipe: str, tree: Path, names: list[str]) -> set[str] | None:

@@ -68,6 +68,14 @@ void *vmaplab_vmap_put(unsigned long size)
 	return NULL;
 }
 
+/* Exactly [@start, @end), without a guard page: what another kernel has had since boot. */
+void *vmaplab_reserve(unsigned long start, unsigned long end)
+{
+	struct vm_struct *area = __get_vm_area_caller(end - start, VM_NO_GUARD, start, end, NULL);
+
+	return area ? area->addr : NULL;
+}
+
 void *vmaplab_get_vm_area(unsigned long size, unsigned long flags)
 {
 	struct vm_struct *area = get_vm_area(size, flags);

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A booted kernel as a machine: its calls are made for real, its page tables are read from its RAM."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.boot.build import Bootable
+from vmaplab.boot.guest import RAM_BYTES, Guest
+from vmaplab.calls.effects import Ends, Maps, Moves
+from vmaplab.calls.entry import Call
+from vmaplab.calls.table import STEPS
+from vmaplab.cost import Cost
+from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
+from vmaplab.judge import FORMATS, invariants, walker
+from vmaplab.mapping import Mapping
+from vmaplab.object.lowered import Lowered
+from vmaplab.release import of_version
+from vmaplab.trace import EventLog
+
+_MOST_AREAS = 4096
+_APPEND = "no_hash_pointers"
+_MARGIN = 16 << 20
+
+CALLS = frozenset(
+    """vmap vmalloc vmap_put vrealloc ioremap map_ram vmap_pfn area map_pages unmap_pages vunmap vfree vfree_atomic
+    iounmap unmap_ram aliases shrink map range unrange""".split()  # noqa: SIM905
+)
+"""First words of the steps whose calls can be made."""
+
+
+_VUNMAP = cast(Call, STEPS["vunmap"])
+
+
+class BootedKernel(Lowered):
+    """A kernel that has booted; page frames are counted from the first one of its RAM.
+
+    What it does is not seen, only what comes of it: results, areas, page tables. A call that does not return ends it,
+    and :meth:`reset` boots it anew.
+
+    :param kernel: what :func:`vmaplab.boot.build.build` gave.
+    :ivar reserved: the areas that are in use since boot, first and last address + 1, ascending.
+    :ivar boots: how many times it was booted; ``boot_seconds``: how long that took the last time.
+    """
+
+    cpus = 1
+    _most_pages = 1 << 20
+
+    def __init__(self, kernel: Bootable, boot_args: str = "") -> None:
+        self.kernel, self.boot_args = kernel, tuple(boot_args.split())
+        self.boots = 0
+        self._functions = {"vmap": kernel.call, "ioremap": "vmaplab_ioremap"}
+        self._form = FORMATS[kernel.target.arch]
+        self._row = of_version(kernel.version)
+        self._log = EventLog()
+        self._warnings: list[str] = []
+        self._mappings = weakref.WeakValueDictionary()
+        self._live: dict[int, tuple[Call, int]] = {}  # what there is to end: by which call, and how large it is
+        self._guest: Guest | None = None
+        self.boot()
+
+    def boot(self) -> None:
+        """Boot it anew."""
+        self.close()
+        self._guest = guest = Guest(self.kernel, " ".join([_APPEND, *self.boot_args]))
+        self.boots += 1
+        self.boot_seconds = guest.seconds
+        head, arch = guest.head, self._row.on(self.kernel.target.arch)
+        if 1 << head.page_shift != arch.page_size:
+            raise InputError(f"the kernel has pages of {1 << head.page_shift} bytes, {arch.name} has others")
+        self.arch = replace(
+            arch, page_kernel=head.page_kernel, vmalloc_start=head.vmalloc_start, vmalloc_end=head.vmalloc_end
+        )
+        self.values = {
+            "page_kernel": head.page_kernel,
+            "ioremap_prot": arch.ioremap_prot,
+            "gfp_kernel": head.gfp_kernel,
+            "vmalloc_start": head.vmalloc_start,
+            "vmalloc_end": head.vmalloc_end,
+        }
+        self.total_pages = RAM_BYTES >> head.page_shift
+        self.first_frame = guest.base >> head.page_shift
+        self._page_bytes = head.page_bytes
+        self._page0 = (head.page0 + self.first_frame * head.page_bytes) % (1 << 64)
+        self._out = head.words
+        guest.said()
+        self._live.clear()
+        self._call("vmaplab_forget")
+        self.reserved = self.areas()
+
+    def close(self) -> None:
+        """End it."""
+        if self._guest:
+            self._guest.close()
+            self._guest = None
+
+    def reset(self) -> None:
+        """End everything that was mapped; if that does not bring back what was there after boot, boot anew."""
+        self._log, self._warnings = EventLog(), []
+        self._mappings.clear()
+        with suppress(KernelFault):
+            for addr, (ender, size) in list(self._live.items()):
+                counted = isinstance(ender.effect, Ends) and ender.effect.counted
+                with suppress(VmapError):
+                    getattr(self, ender.method)(addr, *[size >> self.arch.page_shift] * counted)
+            self._live.clear()
+            if self._guest:
+                self._call("vmaplab_forget")
+        with suppress(KernelFault):
+            left = self.since(self.reserved) if self._guest else ()
+            for leaf in left:  # mapped beyond any area
+                self._call("vunmap_range", int(leaf["va"]), int(leaf["va"] + leaf["size"]))
+        if self._guest is None or not np.array_equal(self.areas(), self.reserved):
+            self.boot()
+
+    def fill(self) -> None:
+        """Leave no address free below the highest area of boot, nor close above.
+
+        A step that maps beyond its area then hits nothing of others; and one free area is left, whose place in a tree
+        is the same whatever came before: which of several that would do the kernel takes, depends on the tree's shape.
+        """
+        end = self.values["vmalloc_start"]
+        if not len(self.reserved):
+            return
+        for start, after in [*self.reserved.tolist(), (int(self.reserved[-1, 1]) + _MARGIN, 0)]:
+            if end < start:
+                if self._call("vmaplab_reserve", end, start) != end:
+                    raise InputError(f"{self.code} has no area [{end:#x}, {start:#x})")
+                self._live[end] = _VUNMAP, start - end
+            end = after
+
+    # -- calls --------------------------------------------------------------------------------------
+
+    def _invoke(self, call: Call, arguments: tuple[Any, ...]) -> Any:
+        """Call the function that the table binds ``call`` to, and note what there is to end."""
+        if call.word not in CALLS | {"info"} or call.binding is None:
+            raise Unprovided(f"'{call.word}' is no call that a booted kernel can be asked for")
+        given = call.given(arguments)
+        own = getattr(self, call.inner, None)
+        found: Any = own(**given) if own else self._generic(call, given)
+        if isinstance(call.effect, Maps):
+            ender = STEPS[call.effect.ends]
+            assert isinstance(ender, Call)
+            self._live[found.addr] = ender, found.size
+        elif isinstance(call.effect, Ends | Moves):
+            gone = self._live.pop(given["addr"] & -self.arch.page_size, None)
+            if gone and isinstance(call.effect, Moves):
+                self._live[found.addr] = gone[0], found.size
+        return found
+
+    def _call(self, function: str, *arguments: int) -> int:
+        if self._guest is None:
+            raise KernelFault("the kernel has ended")
+        try:
+            return self._guest.call(function, *arguments)
+        except KernelFault:
+            self._guest = None
+            raise
+
+    def _put(self, array: NDArray[np.uint64]) -> int:
+        """Where nothing but the page array is; page frames of no memory are counted as those of memory."""
+        self._ram_words[16 : 16 + len(array)] = array
+        return self._out + 8 * 16
+
+    def _values(self, given: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
+        if "pfns" in names:  # vmap_pfn() takes numbers
+            given = {**given, "pfns": given["pfns"] + np.uint64(self.first_frame)}
+        return super()._values(given, names)
+
+    def _words(self, address: int, count: int) -> NDArray[np.uint64]:
+        at = (address - self._out) // 8
+        return self._ram_words[at : at + count]
+
+    @property
+    def _ram_words(self) -> NDArray[np.uint64]:
+        if self._guest is None:
+            raise KernelFault("the kernel has ended")
+        return self._guest.words
+
+    def _mapping(self, addr: int, size: int, seen: int) -> Mapping:
+        pages = size >> self.arch.page_shift
+
+        def cost(leaves: NDArray[Any]) -> Cost:
+            return Cost.measured(pages, len(leaves), 0, 0, None)
+
+        return Mapping(addr, size, cost, lambda: self.leaves(addr, addr + size), lambda: [])
+
+    # -- what is there ------------------------------------------------------------------------------
+
+    def areas(self) -> NDArray[np.uint64]:
+        """The areas in use, first and last address + 1, ascending: shape (n, 2)."""
+        count = self._call("vmaplab_areas", self._out, _MOST_AREAS)
+        if count > _MOST_AREAS:
+            raise InputError(f"{count} areas are in use, more than {_MOST_AREAS}")
+        found = self._ram_words[: 2 * count].reshape(-1, 2).copy()
+        return found[np.argsort(found[:, 0])]
+
+    def walk(self, start: int, end: int) -> walker.Walk:
+        """The entries that map part of [start, end), as the manual reads them; physical addresses are real ones."""
+        guest = self._guest
+        if guest is None:
+            raise KernelFault("the kernel has ended")
+        return walker.walk(guest.ram, guest.base, guest.head.root, self._form, start, end)
+
+    def since(self, areas: NDArray[np.uint64]) -> NDArray[Any]:
+        """What is mapped in vmalloc space but for these ``areas``, as :attr:`.walker.ENTRY`."""
+        entries = self.walk(self.values["vmalloc_start"], self.values["vmalloc_end"]).entries
+        known = np.searchsorted(areas[:, 0], entries["va"], side="right") - 1
+        if not len(areas):
+            return entries
+        found: NDArray[Any] = entries[(known < 0) | (entries["va"] >= areas[known, 1])]
+        return found
+
+    def _vmalloc_info(self) -> str:
+        count = self._call("vmaplab_info", self._out, self._ram_words.nbytes)
+        return self._ram_words[: count // 8 + 1].tobytes()[:count].decode(errors="replace")
+
+    def leaves(self, start: int, end: int) -> NDArray[Any]:
+        """All leaves that map part of [start, end), as ``LEAF_DTYPE``, ascending."""
+        return invariants.leaves(self.walk(start, end).entries, self.arch.page_size)
+
+    @property
+    def log(self) -> EventLog:
+        """Nothing: what a booted kernel does is not seen."""
+        return self._log
+
+    @property
+    def records(self) -> bool:
+        """False."""
+        return False
+
+    @property
+    def warnings(self) -> list[str]:
+        """Which WARN() fired since :meth:`reset`, in the kernel's words; a WARN_ONCE() fires once a boot."""
+        if self._guest:
+            said = self._guest.said().splitlines()
+            self._warnings += [line.partition("WARNING: ")[2] for line in said if "WARNING: " in line]
+        return self._warnings
+
+    @property
+    def code(self) -> str:
+        """Whose code this is: the tree's version."""
+        return self.kernel.code
+
+    @property
+    def cpu(self) -> int:
+        """The CPU on which the calls run."""
+        return 0
+
+    @cpu.setter
+    def cpu(self, number: int) -> None:
+        if number:
+            raise InputError(f"there is no CPU {number}: a booted kernel has one here")
+
+    @property
+    def table_root(self) -> int:
+        """Physical address of the PGD."""
+        assert self._guest is not None
+        return self._guest.head.root
+
+    def live_tables(self) -> NDArray[np.uint8]:
+        """Not told: tables are anywhere in its RAM."""
+        raise Unprovided("which pages of a booted kernel are page tables is not known")
+
+    @property
+    def live_objects(self) -> int:
+        """Not told."""
+        raise Unprovided("a booted kernel has objects of others, too")
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of address space that no area has and that wait for no purge."""
+        return self._call("vmaplab_free_areas", 1)
+
+    @property
+    def taken_pages(self) -> int:
+        """Not told."""
+        raise Unprovided("a booted kernel has pages of others, too")
+
+    def log_pages(self) -> list[NDArray[np.uint64]]:
+        """Not told."""
+        raise Unprovided("which pages a booted kernel hands out is not seen")
+
+    def fail(self, numbers: Iterable[int]) -> None:
+        """Not to be had."""
+        raise Unprovided("allocations of a booted kernel do not fail here")
+
+    @property
+    def allocations(self) -> int:
+        """Not told."""
+        return 0
+
+    def set_limit(self, max_tables: int | None) -> None:
+        """Not to be had."""
+        raise Unprovided("page tables of a booted kernel do not run out here")
+
+    def limit_pages(self, most: int, largest: int | None = None) -> None:
+        """Not to be had."""
+        raise Unprovided("pages of a booted kernel do not run out here")
+
+    def set_signal(self, pending: bool) -> None:
+        """Not to be had."""
+        raise Unprovided("no signal is sent to the task that calls")
+
+
+def lines_of(text: str, reserved: NDArray[np.uint64]) -> list[str]:
+    """The lines of /proc/vmallocinfo that are of no ``reserved`` area, without the names of callers."""
+    lines = []
+    for line in text.splitlines():
+        bounds, size, *words = line.split()
+        start = int(bounds.partition("-")[0], 16)
+        if ((reserved[:, 0] <= start) & (start < reserved[:, 1])).any():
+            continue
+        words = [word for word in words if "+0x" not in word and not word.startswith("0xffff")]
+        lines.append(" ".join([bounds, size, *words]))
+    return sorted(lines)

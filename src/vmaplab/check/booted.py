@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A booted kernel against the model and the kernel's own code in the emulator: results, areas, page tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.arch import Arch
+from vmaplab.boot.build import Bootable
+from vmaplab.boot.machine import CALLS, BootedKernel, lines_of
+from vmaplab.calls.effects import Maps, Moves
+from vmaplab.calls.flags import VM_ALLOC
+from vmaplab.calls.generator import Generator
+from vmaplab.calls.operation import Operation
+from vmaplab.calls.scenario import Scenario, text_of
+from vmaplab.calls.shrink import shrink
+from vmaplab.calls.table import STEPS, effect_of
+from vmaplab.check.plan import lacked_by
+from vmaplab.check.sides import BUG, UNDEFINED, play
+from vmaplab.check.tree import TreeFacts, facts_of, model_config
+from vmaplab.errors import KernelFault
+from vmaplab.judge import FORMATS, walker
+from vmaplab.kernel import Kernel
+from vmaplab.object.build import Built
+from vmaplab.object.kernel import ObjectKernel
+from vmaplab.pfn import NULL_PFN
+from vmaplab.release import Release
+
+_NEVER = frozenset(word for word in STEPS if word not in CALLS)
+
+
+class Came(NamedTuple):
+    """What a scenario came to on one machine.
+
+    :param results: of its steps.
+    :param entries: what is mapped then, but for what was there since boot; as ``walker.ENTRY``.
+    :param info: the lines of /proc/vmallocinfo, likewise.
+    :param fault: what went wrong beyond results.
+    """
+
+    results: list[int | str]
+    entries: NDArray[Any]
+    info: list[str]
+    fault: str
+
+
+@dataclass
+class Booted:
+    """What came of many scenarios.
+
+    :param kernel: what was booted; ``against``: the model's release.
+    :param scenarios: that were compared; ``skipped``: that no kernel survives, or that take more than its RAM.
+    :param calls: steps in them; ``pages``: base pages that their page tables mapped at their ends.
+    :param unsure: scenarios that differed once, and not on a kernel that had just booted.
+    :param boots: of the kernel; ``boot_seconds``: how long one took; ``areas``: in use since then.
+    :param seconds: of all scenarios, model and object included; ``booted_seconds``: of the booted kernel alone.
+    :param difference: in words, "" if there is none; ``scenario``: the smallest found that shows it.
+    """
+
+    kernel: Bootable
+    against: str
+    scenarios: int = 0
+    skipped: int = 0
+    unsure: int = 0
+    calls: int = 0
+    pages: int = 0
+    boots: int = 0
+    areas: int = 0
+    boot_seconds: float = 0.0
+    seconds: float = 0.0
+    booted_seconds: float = 0.0
+    difference: str = ""
+    scenario: Scenario | None = None
+
+
+class Trio:
+    """A booted kernel, the same code in the emulator, and the model, which all have the areas of its boot."""
+
+    def __init__(self, kernel: Bootable, built: Built, release: Release | None = None) -> None:
+        facts: TreeFacts = facts_of(built)
+        self.booted = BootedKernel(kernel)
+        self.release = release or facts.release
+        told, arch = self.booted.arch, self.release.on(kernel.target.arch)
+        self.arch: Arch = replace(
+            arch, page_kernel=told.page_kernel, vmalloc_start=told.vmalloc_start, vmalloc_end=told.vmalloc_end
+        )
+        self._config = model_config(built)
+        self._pages = self.booted.total_pages or 0
+        self._object = ObjectKernel(built, total_pages=self._pages, log_lines=1 << 20)
+        self._form = FORMATS[kernel.target.arch]
+        self._base = np.uint64(kernel.board.ram_base)
+        self._reserved = self.booted.reserved
+        self.left_out = _NEVER | lacked_by(built, self.release)
+
+    def close(self) -> None:
+        """End the booted kernel."""
+        self.booted.close()
+
+    def generator(self, seed: int, pages: int) -> Generator:
+        """Where scenarios come from."""
+        return Generator(self.arch, seed, pages, self.booted.kernel.call != "vmap", 0, 1, self.left_out)
+
+    def placed(self, scenario: Scenario) -> Scenario | None:
+        """``scenario`` with its page frames in RAM; None if a step cannot be asked for."""
+        steps, asked = [], 0
+        most = (1 << self.arch.phys_bits - self.arch.page_shift) - self.booted.first_frame
+        for step in scenario.steps:
+            beyond = step.pfns is not None and ((step.pfns >= most) & (step.pfns != np.uint64(NULL_PFN))).any()
+            if step.call not in CALLS or beyond:
+                return None
+        for step in scenario.steps:
+            effect = effect_of(step.call)
+            asked += step.length if isinstance(effect, Moves) or _has_own(step) else 0
+            steps.append(self._in_ram(step))
+        return None if asked > self._pages // 2 else Scenario(tuple(steps))
+
+    def _in_ram(self, step: Operation) -> Operation:
+        if step.pfns is None or not len(step.pfns):
+            return step
+        real = step.pfns[step.pfns != np.uint64(NULL_PFN)]
+        if not len(real):
+            return step
+        down = np.uint64(int(real.min()) // self._pages * self._pages)
+        return step._replace(pfns=np.where(step.pfns == np.uint64(NULL_PFN), step.pfns, step.pfns - down))
+
+    def compare(self, scenario: Scenario) -> tuple[str, Came | None, float]:
+        """How the three differ, in words, "" if they do not; what came of the model; seconds of the booted kernel.
+
+        What no kernel survives is not asked of one that runs: nothing came of it then.
+        """
+        booted = self.booted
+        booted.reset()
+        booted.fill()
+        self._reserved = booted.areas()
+        areas = [(int(start), int(end)) for start, end in self._reserved]
+        model = Kernel(self.arch, self.release, total_pages=self._pages, config=self._config)
+        model.reserve(areas)
+        ours = self._came(model, scenario)
+        if {BUG, UNDEFINED} & set(ours.results) or ours.fault:
+            return "", None, 0.0
+        own = _own_areas(model, scenario, ours.results)
+        self._object.reset()
+        self._object.reserve(areas)
+        theirs = self._came(self._object, scenario)
+        started = time.perf_counter()
+        real = self._real(scenario)
+        took = time.perf_counter() - started
+        told = self._differ(scenario, ("the model", ours), ("booted", real), own)
+        return told or self._differ(scenario, ("the object", theirs), ("booted", real), own), ours, took
+
+    def again(self, scenario: Scenario) -> str:
+        """As :meth:`compare`, on a kernel that has just booted; only how they differ."""
+        self.booted.boot()
+        return self.compare(scenario)[0]
+
+    def _came(self, kernel: Kernel | ObjectKernel, scenario: Scenario) -> Came:
+        results, _, fault = play(kernel, scenario)
+        if fault or {BUG, UNDEFINED} & set(results):
+            return Came(results, np.empty(0, dtype=walker.ENTRY), [], fault)
+        memory, root = kernel.live_tables(), kernel.table_root
+        start, end = self.arch.vmalloc_start, self.arch.vmalloc_end
+        entries = walker.walk(memory, root, root, self._form, start, end).entries
+        return Came(results, entries, lines_of(kernel.vmalloc_info(), self._reserved), "")
+
+    def _real(self, scenario: Scenario) -> Came:
+        booted = self.booted
+        results, _, fault = play(booted, scenario)
+        if fault:
+            return Came(results, np.empty(0, dtype=walker.ENTRY), [], fault)
+        try:
+            return Came(results, booted.since(self._reserved), lines_of(booted.vmalloc_info(), self._reserved), "")
+        except KernelFault as fell:  # what the steps have broken shows now
+            return Came(results[:-1], np.empty(0, dtype=walker.ENTRY), [], str(fell))
+
+    def _differ(
+        self, scenario: Scenario, one: tuple[str, Came], other: tuple[str, Came], own: list[tuple[int, int]]
+    ) -> str:
+        """How two machines differ, in words: results, entries, lines of /proc/vmallocinfo."""
+        (mine, ours), (theirs, real) = one, other
+
+        def told(what: str, left: object, right: object) -> str:
+            width = max(len(mine), len(theirs)) + 1
+            return f"{what}\n  {mine + ':':{width}} {left}\n  {theirs + ':':{width}} {right}"
+
+        for number, step in enumerate(scenario.steps):
+            left, right = (came.results[number] if number < len(came.results) else "-" for came in (ours, real))
+            if left != right:
+                return told(f"step {number} ({text_of(step)})", _number(left), _number(real.fault or right))
+        at = self._first(ours.entries, real.entries, own)
+        if at >= 0:
+            sides = zip(
+                (ours.entries, real.entries), (np.uint64(0), self._base * np.uint64(theirs == "booted")), strict=True
+            )
+            return told("an entry", *(_entry(one, at, base, own) for one, base in sides))
+        if ours.info != real.info:
+            pairs = zip([*ours.info, "nothing"], [*real.info, "nothing"], strict=False)
+            return told("/proc/vmallocinfo", *next(pair for pair in pairs if pair[0] != pair[1]))
+        return ""
+
+    def _first(self, ours: NDArray[Any], real: NDArray[Any], own: list[tuple[int, int]]) -> int:
+        """Which entry is the first that differs, frames of pages aside that the kernel chose; -1 if none does."""
+        common = min(len(ours), len(real))
+        mine, other = ours[:common], real[:common]
+        alike = (mine["phys"] == other["phys"]) | (mine["phys"] + self._base == other["phys"])
+        alike |= _inside(mine["va"], own)
+        for name in ("va", "size", "attributes", "group", "rights"):
+            alike &= mine[name] == other[name]
+        differ = np.flatnonzero(~alike)
+        return int(differ[0]) if len(differ) else common if len(ours) != len(real) else -1
+
+
+def _entry(entries: NDArray[Any], at: int, base: np.uint64, own: list[tuple[int, int]]) -> str:
+    """One entry in words; ``base``: what is to be taken from its address."""
+    if at >= len(entries):
+        return "nothing"
+    entry = entries[at]
+    frame = "a page of its own" if _inside(entry["va"].reshape(1), own)[0] else f"{int(entry['phys']) - int(base):#x}"
+    bits = f"{int(entry['attributes']):#x}, rights {int(entry['rights']):#x}, group {int(entry['group'])}"
+    return f"{int(entry['va']):#x} -> {frame}, {int(entry['size']):#x} bytes, bits {bits}"
+
+
+def _has_own(step: Operation) -> bool:
+    """Whether the kernel takes pages of its own for a step."""
+    effect = effect_of(step.call)
+    return isinstance(effect, Maps) and effect.frames is None and not effect.quiet
+
+
+def _own_areas(model: Kernel, scenario: Scenario, results: list[int | str]) -> list[tuple[int, int]]:
+    """The areas whose pages the kernel has chosen: of vmalloc(), with those that hold its page arrays, and vmap_put."""
+    found = [(area.addr, area.addr + area.size) for area in model.areas if area.flags & VM_ALLOC]
+    for step, result in zip(scenario.steps, results, strict=False):
+        moved = isinstance(effect_of(step.call), Moves)
+        area = model.find_vm_area(result) if (moved or _has_own(step)) and isinstance(result, int) else None
+        if area:
+            found.append((area.addr, area.addr + area.size))
+    return found
+
+
+def _inside(va: NDArray[np.uint64], areas: list[tuple[int, int]]) -> NDArray[np.bool_]:
+    inside = np.zeros(len(va), dtype=np.bool_)
+    for start, end in areas:
+        inside |= (va >= np.uint64(start)) & (va < np.uint64(end))
+    return inside
+
+
+def _number(value: int | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"returns {value:#x}" if value > 0 else f"returns {value}"
+
+
+def check_booted(
+    kernel: Bootable,
+    built: Built,
+    cases: int,
+    seed: int = 1,
+    pages: int = 256,
+    release: Release | None = None,
+    scenario: Scenario | None = None,
+    told: Callable[[int], None] = lambda done: None,
+) -> Booted:
+    """Run scenarios on a kernel that boots, on its code in the emulator and on the model; stops at a difference.
+
+    :param kernel: what is booted; ``built``: the object of the same tree.
+    :param release: of the model, if not what the tree is.
+    :param scenario: the only one to run.
+    :param told: called with how many are done.
+    """
+    trio = Trio(kernel, built, release)
+    found = Booted(kernel, trio.release.name, areas=len(trio.booted.reserved), boot_seconds=trio.booted.boot_seconds)
+    started = time.perf_counter()
+    try:
+        generator = trio.generator(seed, pages)
+        for number in range(1 if scenario else cases):
+            one = trio.placed(scenario or generator.scenario(number))
+            came = None
+            if one is not None:
+                found.difference, came, took = trio.compare(one)
+                found.booted_seconds += took
+            if one is None or came is None:
+                found.skipped += 1
+                continue
+            if found.difference and not trio.again(one):  # what others of that kernel do with its address space
+                found.difference = ""
+                found.unsure += 1
+            found.scenarios += 1
+            found.calls += len(one.steps)
+            found.pages += int((came.entries["size"] >> np.uint64(trio.arch.page_shift)).sum())
+            if found.difference:
+                smaller, _ = shrink(one, lambda other: trio.compare(other)[0] != "", tries=100)
+                found.difference, found.scenario = trio.compare(smaller)[0] or found.difference, smaller
+                break
+            told(number + 1)
+    finally:
+        found.boots = trio.booted.boots
+        trio.close()
+    found.seconds = time.perf_counter() - started
+    return found
