@@ -3,7 +3,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run check test nightly campaign calls races check-trees lint coverage docs bench mutants bugs c-mutants corpus lock kernel-tools clean
+.PHONY: run check test nightly campaign calls races booted check-trees lint coverage docs bench mutants bugs c-mutants corpus lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
@@ -18,11 +18,13 @@ test: .venv/.ready kernel-tools lint
 
 # The long campaigns: twenty times as many examples of the property tests, 200,000 calls of the state machine, scenarios
 # and sequences by the thousand, every kernel tree.
-nightly: .venv/.ready kernel-tools
+nightly: .venv/.ready
+	@bash tools/kernel_tools.sh all
 	HYPOTHESIS_PROFILE=long VMAPLAB_STEPS=200000 VMAPLAB_REQUIRE_KERNEL=1 $(PYTHON) -m pytest -n auto --dist worksteal
 	$(MAKE) campaign CASES=100000
 	$(MAKE) calls
 	$(MAKE) races
+	$(MAKE) booted
 	$(MAKE) check-trees
 
 # The model against the kernel's own code, on every architecture that can be run. SEED chooses the scenarios.
@@ -42,6 +44,13 @@ races: .venv/.ready kernel-tools
 	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED)
 	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED) --preemptions 2 --cases 200 --seed $(SEED)
 	$(PYTHON) -m vmaplab.cli check --race --arch $(SEQUENCED) --calls 4 --cases 1000 --seed $(SEED)
+
+# Kernels that boot in QEMU, against model and emulator.
+booted: .venv/.ready
+	@bash tools/kernel_tools.sh all
+	$(PYTHON) -m vmaplab.cli boot --arch $(BOOTED) --cases 10000 --seed $(SEED)
+	$(PYTHON) -m vmaplab.cli boot --arch $(BOOTED) --cases 10000 --seed $(SEED) --snippet examples/batched_vmap.c --call batched_vmap
+BOOTED := arm64-4k,x86_64,riscv64-sv39
 
 # Kernel trees on each of the eight formats: one table, put into docs/trees.md. Debian's 6.1 and 6.12, or TREES="DIR DIR".
 TREES :=

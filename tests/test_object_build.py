@@ -84,6 +84,13 @@ class TestCache:
         files = json.loads((built.image.parent / "manifest.json").read_text())["files"]
         assert {"tools/objtool/check.c", "tools/lib/subcmd/help.c", "tools/arch/x86/lib/insn.c"} <= set(files)
 
+    def test_a_warning_of_the_compiler_is_told_and_none_of_our_files(self, tmp_path):
+        snippet = tmp_path / "warns.c"
+        snippet.write_text("int warns(void);\nint warns(void)\n{\n\tint unused;\n\treturn 1;\n}\n")
+        (warning,) = build.build(ARM64, snippet=snippet, call="warns").warnings
+        assert "unused variable" in warning
+        assert not any("/support/" in one for one in object_of("x86_64").warnings)
+
     def test_a_lock_is_held_until_the_commands_have_ended(self, tmp_path):
         """A killed process leaves make behind, which goes on writing."""
         path = tmp_path / "lock"

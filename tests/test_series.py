@@ -463,7 +463,12 @@ class TestReports:
 class TestSinceWhen:
     """Which patch a finding is told of, from which trees show it on which architecture."""
 
-    def remarks(self, shows: dict[str, set[int]], broken: dict[str, set[int]] | None = None) -> list[Remark]:
+    def remarks(
+        self,
+        shows: dict[str, set[int]],
+        broken: dict[str, set[int]] | None = None,
+        warns: dict[int, tuple[str, ...]] | None = None,
+    ) -> list[Remark]:
         series = read(mbox(patch_mail("[PATCH 1/3] a"), patch_mail("[PATCH 2/3] b"), patch_mail("[PATCH 3/3] c")))
         found = Reviewed(series, "a tree", tuple(shows), Effort(), "6.12.1")
         found.steps = [ground.Step(None), *(ground.Step(patch, (VMALLOC,)) for patch in series.patches)]
@@ -473,10 +478,11 @@ class TestSinceWhen:
                 lost = Finding("lost", "k", "it is lost", arch, np.zeros(0), nothing, nothing, "", "", "", ())
                 error = "does not" if number in (broken or {}).get(arch, set()) else ""
                 findings = (lost,) if number in trees and not error else ()
-                measured = Measured(arch, error=error, image=f"i{number}", findings=findings)
+                said = (warns or {}).get(number, ())
+                measured = Measured(arch, error=error, image=f"i{number}", findings=findings, warnings=said)
                 found.cells[number, arch] = Cell(number, arch, measured, Step() if number else None)
         found_in = Remarks(found, lambda number: Path(), Path(), None, 1)
-        return [it for it in found_in.remarks() if it.kind == "lost"]
+        return [it for it in found_in.remarks() if it.kind in ("lost", "warning")]
 
     @pytest.mark.parametrize(
         ("trees", "first", "gone", "state"),
@@ -496,6 +502,12 @@ class TestSinceWhen:
         gone, stays = self.remarks({"arm64-4k": {0, 1}, "x86_64": {0, 1, 2, 3}})
         assert (gone.state, gone.arches, gone.of) == ("gone", ("arm64-4k",), 0)
         assert (stays.state, stays.arches, stays.of) == ("not everywhere", ("x86_64",), 2)
+
+    def test_a_warning_is_told_of_the_first_patch_that_has_it_and_not_of_the_base(self):
+        """What is not compiled again warns of nothing, so that nothing says that one is gone."""
+        old, new = "mm/vmalloc.c:1:2: warning: old [-Wold]", "mm/vmalloc.c:3:4: warning: new [-Wnew]"
+        (remark,) = self.remarks({"arm64-4k": set()}, warns={0: (old,), 1: (old,), 2: (new,)})
+        assert (remark.kind, remark.first, remark.gone, remark.place) == ("warning", 2, 0, "mm/vmalloc.c:3")
 
     def test_what_does_not_build_mends_nothing(self):
         gone, stays = self.remarks({"arm64-4k": {0, 1}, "x86_64": {0, 1, 2, 3}}, {"x86_64": {2, 3}})

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Installs what building the kernel's own code needs: Debian's linux-source-6.12 and -6.1, cross compilers, clang, kbuild's tools;
-# git and bubblewrap, with which patches are applied and built, and a browser to look at pages.
+# git and bubblewrap, with which patches are applied and built, QEMU to boot, and a browser to look at pages.
 set -euo pipefail
 
 declare -A needed=(
     [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [riscv64-linux-gnu-gcc]=gcc-riscv64-linux-gnu
+    [qemu-system-aarch64]=qemu-system-arm [setpriv]=util-linux
     [clang]=clang [ld.lld]=lld [llvm-strip]=llvm
     [git]=git [bwrap]=bubblewrap [chromium]=chromium
     [gcc]=gcc [ld]=binutils [make]=make [flex]=flex [bison]=bison [bc]=bc [xz]=xz-utils
@@ -14,6 +15,9 @@ case "$(uname -m)" in
     x86_64) ;;
     *) needed[x86_64-linux-gnu-gcc]=gcc-x86-64-linux-gnu ;;
 esac
+if [ "${1:-}" = all ]; then # what the long campaigns boot, too
+    needed+=([qemu-system-x86_64]=qemu-system-x86 [qemu-system-riscv64]=qemu-system-misc)
+fi
 packages=()
 for tool in "${!needed[@]}"; do
     command -v "$tool" >/dev/null || packages+=("${needed[$tool]}")

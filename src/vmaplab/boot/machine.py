@@ -28,6 +28,7 @@ from vmaplab.trace import EventLog
 _MOST_AREAS = 4096
 _APPEND = "no_hash_pointers"
 _MARGIN = 16 << 20
+_MOST_LOOKS, _ALIKE, _MOST_LEFT = 200, 5, 64
 
 CALLS = frozenset(
     """vmap vmalloc vmap_put vrealloc ioremap map_ram vmap_pfn area map_pages unmap_pages vunmap vfree vfree_atomic
@@ -46,7 +47,7 @@ class BootedKernel(Lowered):
     and :meth:`reset` boots it anew.
 
     :param kernel: what :func:`vmaplab.boot.build.build` gave.
-    :ivar reserved: the areas that are in use since boot, first and last address + 1, ascending.
+    :ivar reserved: the areas of others, first and last address + 1, ascending: in use since boot, or of threads.
     :ivar boots: how many times it was booted; ``boot_seconds``: how long that took the last time.
     """
 
@@ -92,8 +93,21 @@ class BootedKernel(Lowered):
         self._out = head.words
         guest.said()
         self._live.clear()
-        self._call("vmaplab_forget")
-        self.reserved = self.areas()
+        self.reserved = self._settled()
+        self._first = len(self.reserved)
+
+    def _settled(self) -> NDArray[np.uint64]:
+        """The areas in use, once no thread that still starts takes another for its stack."""
+        alike, before = 0, np.empty((0, 2), dtype=np.uint64)
+        for _ in range(_MOST_LOOKS):
+            self._call("vmaplab_forget")
+            self._call("msleep", 2)
+            now = self.areas()
+            alike = alike + 1 if np.array_equal(now, before) else 0
+            before = now
+            if alike == _ALIKE:
+                break
+        return before
 
     def close(self) -> None:
         """End it."""
@@ -102,7 +116,7 @@ class BootedKernel(Lowered):
             self._guest = None
 
     def reset(self) -> None:
-        """End everything that was mapped; if that does not bring back what was there after boot, boot anew."""
+        """End everything that was mapped; if the kernel has ended, or much is left, boot anew."""
         self._log, self._warnings = EventLog(), []
         self._mappings.clear()
         with suppress(KernelFault):
@@ -111,30 +125,38 @@ class BootedKernel(Lowered):
                 with suppress(VmapError):
                     getattr(self, ender.method)(addr, *[size >> self.arch.page_shift] * counted)
             self._live.clear()
-            if self._guest:
-                self._call("vmaplab_forget")
-        with suppress(KernelFault):
-            left = self.since(self.reserved) if self._guest else ()
-            for leaf in left:  # mapped beyond any area
+            self._call("vmaplab_forget")
+            self.reserved = self.areas()
+            for leaf in self.since(self.reserved):  # mapped beyond any area
                 self._call("vunmap_range", int(leaf["va"]), int(leaf["va"] + leaf["size"]))
-        if self._guest is None or not np.array_equal(self.areas(), self.reserved):
+        if self._guest is None or len(self.reserved) > self._first + _MOST_LEFT:
             self.boot()
 
     def fill(self) -> None:
-        """Leave no address free below the highest area of boot, nor close above.
+        """Leave no address free below the highest area in use, nor close above; :attr:`reserved` are all areas then.
 
         A step that maps beyond its area then hits nothing of others; and one free area is left, whose place in a tree
         is the same whatever came before: which of several that would do the kernel takes, depends on the tree's shape.
+
+        :raises InputError: if others take areas at the same time, time and again.
         """
-        end = self.values["vmalloc_start"]
-        if not len(self.reserved):
-            return
-        for start, after in [*self.reserved.tolist(), (int(self.reserved[-1, 1]) + _MARGIN, 0)]:
-            if end < start:
-                if self._call("vmaplab_reserve", end, start) != end:
-                    raise InputError(f"{self.code} has no area [{end:#x}, {start:#x})")
-                self._live[end] = _VUNMAP, start - end
-            end = after
+        for _ in range(_MOST_LOOKS if len(self.reserved) else 0):
+            end, whole = self.values["vmalloc_start"], True
+            areas = self.areas()
+            above = max([int(after) for _, after in self.reserved.tolist()]) + _MARGIN
+            for start, after in [*areas.tolist(), (above, above)]:
+                if end < start:
+                    whole = self._call("vmaplab_reserve", end, start) == end
+                    if not whole:
+                        break  # another thread was faster
+                    self._live[end] = _VUNMAP, start - end
+                end = max(end, after)
+            if whole:
+                self.reserved = self.areas()
+                return
+            self.reserved = areas
+        if len(self.reserved):
+            raise InputError(f"{self.code} takes areas all the time: no scenario can be compared")
 
     # -- calls --------------------------------------------------------------------------------------
 

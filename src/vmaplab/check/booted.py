@@ -24,7 +24,7 @@ from vmaplab.calls.table import STEPS, effect_of
 from vmaplab.check.plan import lacked_by
 from vmaplab.check.sides import BUG, UNDEFINED, play
 from vmaplab.check.tree import TreeFacts, facts_of, model_config
-from vmaplab.errors import KernelFault
+from vmaplab.errors import InputError, KernelFault
 from vmaplab.judge import FORMATS, walker
 from vmaplab.kernel import Kernel
 from vmaplab.object.build import Built
@@ -32,6 +32,8 @@ from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pfn import NULL_PFN
 from vmaplab.release import Release
 
+_DRAWN = 20
+"""So many scenarios are drawn for one, until there are enough that can be asked for."""
 _NEVER = frozenset(word for word in STEPS if word not in CALLS)
 
 
@@ -60,7 +62,8 @@ class Booted:
     :param unsure: scenarios that differed once, and not on a kernel that had just booted.
     :param boots: of the kernel; ``boot_seconds``: how long one took; ``areas``: in use since then.
     :param seconds: of all scenarios, model and object included; ``booted_seconds``: of the booted kernel alone.
-    :param difference: in words, "" if there is none; ``scenario``: the smallest found that shows it.
+    :param difference: in words, "" if there is none; ``scenario``: the smallest found that shows it; ``number``: which
+        of the seed's it was, None for one that was given.
     """
 
     kernel: Bootable
@@ -77,12 +80,17 @@ class Booted:
     booted_seconds: float = 0.0
     difference: str = ""
     scenario: Scenario | None = None
+    number: int | None = None
 
 
 class Trio:
     """A booted kernel, the same code in the emulator, and the model, which all have the areas of its boot."""
 
     def __init__(self, kernel: Bootable, built: Built, release: Release | None = None) -> None:
+        if not built.has_nodes:
+            raise InputError(
+                f"{built.code} has another allocator than the model; kernels from 6.9 on can be compared booted"
+            )
         facts: TreeFacts = facts_of(built)
         self.booted = BootedKernel(kernel)
         self.release = release or facts.release
@@ -137,7 +145,7 @@ class Trio:
         booted = self.booted
         booted.reset()
         booted.fill()
-        self._reserved = booted.areas()
+        self._reserved = booted.reserved
         areas = [(int(start), int(end)) for start, end in self._reserved]
         model = Kernel(self.arch, self.release, total_pages=self._pages, config=self._config)
         model.reserve(areas)
@@ -263,21 +271,23 @@ def check_booted(
     pages: int = 256,
     release: Release | None = None,
     scenario: Scenario | None = None,
-    told: Callable[[int], None] = lambda done: None,
+    told: Callable[[], None] = lambda: None,
 ) -> Booted:
     """Run scenarios on a kernel that boots, on its code in the emulator and on the model; stops at a difference.
 
     :param kernel: what is booted; ``built``: the object of the same tree.
     :param release: of the model, if not what the tree is.
-    :param scenario: the only one to run.
-    :param told: called with how many are done.
+    :param cases: how many to compare; ``scenario``: the only one to run.
+    :param told: called for each scenario.
     """
     trio = Trio(kernel, built, release)
     found = Booted(kernel, trio.release.name, areas=len(trio.booted.reserved), boot_seconds=trio.booted.boot_seconds)
     started = time.perf_counter()
     try:
         generator = trio.generator(seed, pages)
-        for number in range(1 if scenario else cases):
+        for number in range(1 if scenario else _DRAWN * cases):
+            if found.scenarios == cases:
+                break
             one = trio.placed(scenario or generator.scenario(number))
             came = None
             if one is not None:
@@ -290,13 +300,14 @@ def check_booted(
                 found.difference = ""
                 found.unsure += 1
             found.scenarios += 1
+            told()
             found.calls += len(one.steps)
             found.pages += int((came.entries["size"] >> np.uint64(trio.arch.page_shift)).sum())
             if found.difference:
+                found.number = None if scenario else number
                 smaller, _ = shrink(one, lambda other: trio.compare(other)[0] != "", tries=100)
                 found.difference, found.scenario = trio.compare(smaller)[0] or found.difference, smaller
                 break
-            told(number + 1)
     finally:
         found.boots = trio.booted.boots
         trio.close()

@@ -105,6 +105,9 @@ def check_command(
         str | None,
         typer.Option("--schedule", metavar="CPU:N,...", help="With --race and --scenario: this one, e.g. '0:300,1,0'."),
     ] = None,
+    on_booted: Annotated[
+        bool, typer.Option("--booted", help="Compare with a kernel that boots in QEMU, too: as `vmaplab boot` does.")
+    ] = False,
     show_coverage: Annotated[
         bool, typer.Option("--coverage", help="Say which lines of mm/vmalloc.c ran, per function, and which did not.")
     ] = False,
@@ -120,6 +123,14 @@ def check_command(
     wanted = None if release is None else get(release)
     from vmaplab.object.targets import MAIN, smp
 
+    if on_booted:
+        if verify or faults or judge or race or base or show_coverage or calls or jobs or cpus != CPUS:
+            raise InputError("--booted compares on one CPU; leave out what judges, counts or overlaps")
+        from vmaplab.cli.boot import booted
+
+        where = arch or (",".join(MAIN) if tree else DEFAULT_ARCH)
+        booted(where, tree, snippet, call, release, cases or 2000, seed or 1, scenario, config, as_json)
+        return
     names = targets_of(arch or (",".join(MAIN) if tree else DEFAULT_ARCH))
     given = config
     config = [*smp(cpus), *(config or [])]

@@ -257,7 +257,7 @@ class KernelBuild:
         jobs = jobs or cpus()
         command = ["make", "-s", f"-j{jobs}", "-C", str(self.tree), f"O={self.dir}", f"ARCH={self.family.kbuild_arch}"]
         command += self._told_make
-        self._run([*command, *goals], self.tree)
+        self._warnings |= dict.fromkeys(self._run([*command, *goals], self.tree))
 
     def _probed(self) -> list[str]:
         """Which of PROBES the tree has."""
@@ -287,11 +287,14 @@ class KernelBuild:
         deps, told = wrapper.with_suffix(".d"), wrapper.with_suffix(".X")
         command = [*self._command(it.like), f"-Wp,-MMD,{deps}", "-o", str(output), str(wrapper)]
         wrapper.write_text("\n".join(it.lines) + "\n")
-        if not (all(path.exists() for path in (output, told, key)) and key.read_text() == self._key(command, deps)):
+        said = wrapper.with_suffix(".said")
+        whole = all(path.exists() for path in (output, told, key, said))
+        if not (whole and key.read_text() == self._key(command, deps)):
             key.unlink(missing_ok=True)
-            for one in self.tools.compiled(command, told):
-                self._run(one, self.dir)
+            warnings = [text for one in self.tools.compiled(command, told) for text in self._run(one, self.dir)]
+            said.write_text(json.dumps(warnings))
             key.write_text(self._key(command, deps))
+        self._warnings |= dict.fromkeys(json.loads(said.read_text()))
         return output
 
     def _key(self, command: list[str], deps: Path) -> str:
@@ -308,13 +311,16 @@ class KernelBuild:
             parts += [name, anywhere(held) if path.is_relative_to(self._own) else held]
         return digest(parts)
 
-    def _run(self, command: list[str], where: Path) -> None:
-        """Run ``command``; its own first error, in one line that begins with whose fault it is, if it fails."""
+    def _run(self, command: list[str], where: Path) -> list[str]:
+        """Run ``command``; its warnings, but for those of our files.
+
+        :raises InputError: if it fails: its own first error, in one line that begins with whose fault it is.
+        """
         reads = (self.tree, SUPPORT, *self.tools.reads, *([self._snippet.parent] if self._snippet else []))
         done = run(command, where, reads, (self.dir,))
         if not done.returncode:
-            self._warnings |= dict.fromkeys(text.replace(f"{self.tree}/", "") for text in _WARNING.findall(done.stderr))
-            return
+            found = [text.replace(f"{self.tree}/", "") for text in _WARNING.findall(done.stderr)]
+            return [text for text in found if not text.startswith((str(SUPPORT), str(self._own)))]
         said = done.stderr + done.stdout
         first = next((pattern.search(said) for pattern in _FIRST_ERROR if pattern.search(said)), None)
         text = " ".join((first[0] if first else said[-400:]).split())

@@ -130,11 +130,12 @@ def read_lines(path: Path, tree: Path, of: list[str], snippet: Path | None = Non
                 # Of rows at one address the last counts, unless it is line 0: code that no line asked for.
                 if state.line or state.address not in rows:
                     before, line = rows.get(state.address, ("", 0))
-                    if before and line and before != names[state.file]:
+                    if before and line:
                         passed.add((state.address, before, line))
                     rows[state.address] = names[state.file], state.line
             for address, file_number, line in () if calls else _inlined(dwarf, unit):
                 inlined.add((address, names[file_number], line))
+    passed = {one for one in passed if rows[one[0]][0] != one[1]}
     passed |= {one for one in inlined if one[0] in rows and one[1:] != rows[one[0]]}
     files = sorted(({name for name, _ in rows.values()} | {name for _, name, _ in passed}) - {""})
     number = {name: at for at, name in enumerate(files)} | {"": -1}

@@ -63,7 +63,11 @@ class Remarks:
                 if cells[number, arch].measured.error and number - 1 in there:
                     there.add(number)
             first = min(there)
+            if kind == "warning" and not first:
+                continue
             gone = next((number for number in numbers if number > first and not _since(there, number, numbers)), 0)
+            if kind == "warning":  # what is not compiled again warns of nothing: that it is gone is not known
+                gone = 0
             spans.setdefault((first, gone), []).append(arch)
         for (first, gone), arches in spans.items():
             example = by_arch[arches[0]].get(first) or next(iter(by_arch[arches[0]].values()))

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``vmaplab boot``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vmaplab.cli.app import app
+from vmaplab.cli.options import (
+    DEFAULT_ARCH,
+    ArchesOption,
+    Call,
+    Json,
+    KernelConfig,
+    Snippet,
+    Tree,
+    again,
+    build_all,
+    print_json,
+    targets_of,
+)
+from vmaplab.errors import InputError
+from vmaplab.report.progress import progress
+
+if TYPE_CHECKING:
+    from vmaplab.check.booted import Booted
+
+
+@app.command("boot")
+def boot_command(
+    arch: ArchesOption = DEFAULT_ARCH,
+    tree: Tree = None,
+    snippet: Snippet = None,
+    call: Call = None,
+    release: Annotated[
+        str | None, typer.Option("--release", "-r", help="The model's release. Default: what the tree is.")
+    ] = None,
+    cases: Annotated[int, typer.Option("--cases", min=1, help="Random scenarios per architecture.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which scenarios.")] = 1,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", metavar="STEPS", help="Run this one, e.g. 'vmap 0x100+16; vunmap @0'.")
+    ] = None,
+    config: KernelConfig = None,
+    as_json: Json = False,
+) -> None:
+    """Boot a kernel in QEMU; hold the model and its code in the emulator against it."""
+    booted(arch, tree, snippet, call, release, cases, seed, scenario, config, as_json)
+
+
+def booted(
+    arch: str,
+    tree: Path | None,
+    snippet: Path | None,
+    call: str | None,
+    release: str | None,
+    cases: int,
+    seed: int,
+    scenario: str | None,
+    config: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Build, boot, compare and print; exit status 1 if they differ."""
+    from vmaplab.boot.build import build
+    from vmaplab.calls.scenario import parse
+    from vmaplab.check.booted import check_booted
+    from vmaplab.check.tree import facts_of
+    from vmaplab.release import get
+    from vmaplab.report import boots
+
+    if (snippet is None) != (call is None):
+        raise InputError("--snippet FILE.c and --call SYMBOL go together")
+    one = None if scenario is None else parse(scenario)
+    wanted = None if release is None else get(release)
+    names = targets_of(arch)
+    with progress("building kernels (the first takes minutes, the next seconds)", len(names)) as step:
+        kernels = []
+        for name in names:
+            kernels.append(build(name, tree, config or (), snippet, call or "vmap"))
+            step()
+    objects = build_all(names, tree, config, snippet, call)
+    found: list[Booted] = []
+    with progress("comparing", total=cases * len(names)) as advance:
+        for kernel, built in zip(kernels, objects, strict=True):
+            row = facts_of(built).under(wanted) if wanted else None
+            found.append(check_booted(kernel, built, cases, seed, release=row, scenario=one, told=advance))
+    options = again(tree, None, release, config, snippet, call)
+    commands = [
+        shlex.join(["vmaplab", "boot", *options, "--arch", it.kernel.target.arch, "--scenario", str(it.scenario)])
+        if it.difference
+        else ""
+        for it in found
+    ]
+    if as_json:
+        print_json(boots.as_json(found, commands, seed))
+    else:
+        boots.booted(found, commands, seed)
+    if any(it.difference for it in found):
+        raise typer.Exit(1)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What comparisons with a booted kernel came to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vmaplab.report.text import Output, new_table, print_table
+
+if TYPE_CHECKING:
+    from vmaplab.check.booted import Booted
+
+
+def word_of(found: Booted) -> str:
+    """``same`` or ``DIFFERENT``; ``nothing compared`` where no scenario could be asked."""
+    return "DIFFERENT" if found.difference else "same" if found.scenarios else "nothing compared"
+
+
+def booted(found: list[Booted], commands: list[str], seed: int) -> None:
+    """Print one line per architecture, then how they differ, with the command that shows it."""
+    table = new_table("arch", "booted", "object and model", "areas", "scenarios", "calls", "pages", "", left=3)
+    table.columns[-1].justify = "left"
+    for one in found:
+        counts = (one.areas, one.scenarios, one.calls, one.pages)
+        name, code = one.kernel.target.arch, one.kernel.code
+        table.add_row(name, code, one.against, *map(str, counts), word_of(one))
+    print_table(Output(), table)
+    for one in found:
+        name = one.kernel.target.arch
+        if one.skipped:
+            print(f"{name}: {one.skipped} more were drawn and left out: no running kernel is asked for such steps")
+        if one.unsure:
+            print(f"{name}: {one.unsure} scenarios differed once, and not on a kernel that had just booted")
+    for one, command in zip(found, commands, strict=True):
+        if one.difference:
+            where = f" (scenario {one.number} of seed {seed}, shrunk)" if one.number is not None else ""
+            head, _, rest = one.difference.partition("\n")
+            print(f"\n{one.kernel.target.arch}: {head}{where}\n{rest}\n  {command}")
+
+
+def as_json(found: list[Booted], commands: list[str], seed: int) -> list[dict[str, Any]]:
+    """The same as plain data; seconds as they were measured."""
+    return [
+        {
+            "arch": one.kernel.target.arch,
+            "booted": one.kernel.code,
+            "compiler": one.kernel.compiler,
+            "against": one.against,
+            "built_seconds": round(one.kernel.seconds, 2),
+            "boot_seconds": round(one.boot_seconds, 2),
+            "boots": one.boots,
+            "areas": one.areas,
+            "seed": seed,
+            "scenarios": one.scenarios,
+            "left_out": one.skipped,
+            "unsure": one.unsure,
+            "calls": one.calls,
+            "pages": one.pages,
+            "verdict": word_of(one),
+            "difference": one.difference,
+            "scenario": str(one.scenario or ""),
+            "command": command,
+        }
+        for one, command in zip(found, commands, strict=True)
+    ]

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels that boot in QEMU: what they do is what model and emulator do, and what breaks in them is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from effort import LONG, some
+from object_support import EXAMPLE, needs_kernel
+from vmaplab.boot.board import BOARDS, board_of
+from vmaplab.boot.build import Bootable, build
+from vmaplab.boot.guest import _cause
+from vmaplab.boot.machine import CALLS, BootedKernel, lines_of
+from vmaplab.calls.scenario import parse
+from vmaplab.calls.table import STEPS
+from vmaplab.check.booted import Trio, check_booted
+from vmaplab.check.tree import facts_of
+from vmaplab.errors import InputError, KernelFault, Unprovided
+from vmaplab.object import build as objects
+from vmaplab.object import targets
+from vmaplab.release import RELEASES
+
+ARCHES = [
+    "arm64-4k",
+    *(
+        pytest.param(one, marks=pytest.mark.skipif(not LONG, reason="make nightly"))
+        for one in ("x86_64", "riscv64-sv39")
+    ),
+]
+
+
+def bootable(arch: str = "arm64-4k", **given) -> Bootable:
+    if shutil.which(board_of(arch).command[0]) is None:
+        pytest.skip(f"{board_of(arch).command[0]} is not installed")
+    return build(arch, **given)
+
+
+def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, check=False)
+
+
+def test_the_calls_that_can_be_made_are_calls_of_the_table():
+    assert set(STEPS) >= CALLS
+
+
+def test_each_family_of_the_object_engine_has_a_board():
+    assert set(BOARDS) == {target.family.name for target in targets.TARGETS.values()}
+
+
+def test_an_architecture_that_nothing_boots_is_refused():
+    with pytest.raises(InputError, match="no kernel of s390x can be booted; arm64-4k, arm64-16k"):
+        board_of("s390x")
+    done = vmaplab("boot", "--arch", "x86_64-la57,nonsense")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "unknown architecture 'nonsense'" in done.stderr
+
+
+def test_what_a_booted_kernel_is_not_asked_for_is_refused():
+    for words in (["--faults"], ["--base", "/"], ["--calls", "3"], ["--cpus", "2"]):
+        done = vmaplab("check", "--booted", *words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--booted compares" in done.stderr
+
+
+def test_without_qemu_it_is_said_which_package_has_it(monkeypatch):
+    monkeypatch.setattr("vmaplab.boot.build.shutil.which", lambda tool: None)
+    monkeypatch.setattr("vmaplab.boot.build.tree_of", lambda: Path("/"))
+    monkeypatch.setattr("vmaplab.boot.build.check_tree", lambda tree: "6.12.1")
+    with pytest.raises(InputError, match=r"qemu-system-riscv64 is missing .*; apt-get install qemu-system-misc"):
+        build("riscv64-sv48")
+
+
+def test_lines_of_vmallocinfo_lose_their_callers_and_what_was_there_since_boot():
+    text = (
+        "0xffff800080000000-0xffff800080002000    8192 start_kernel+0x1/0x2 pages=1 vmalloc N0=1\n"
+        "0xffff800080004000-0xffff800080006000    8192 0xffff80008015bd0c phys=0x0000000040200000 ioremap\n"
+    )
+    reserved = np.array([[0xFFFF_8000_8000_0000, 0xFFFF_8000_8000_2000]], dtype=np.uint64)
+    assert lines_of(text, reserved) == ["0xffff800080004000-0xffff800080006000 8192 phys=0x0000000040200000 ioremap"]
+    assert len(lines_of(text, reserved[:0])) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            "x\nkernel BUG at mm/vmalloc.c:113!\npc : 0x12\nKernel panic - not",
+            "kernel BUG at mm/vmalloc.c:113! (pc : 0x12)",
+        ),
+        (
+            "BUG: unable to handle page fault\nRIP: 0010:vmap+0x1\n",
+            "BUG: unable to handle page fault (RIP: 0010:vmap+0x1)",
+        ),
+        ("all is well", ""),
+    ],
+)
+def test_why_a_kernel_has_stopped_is_said_in_its_words(said, why):
+    assert _cause(said.encode()) == why
+
+
+@needs_kernel
+@pytest.mark.slow
+class TestBooted:
+    @pytest.mark.parametrize("arch", ARCHES)
+    def test_it_does_what_model_and_object_do(self, arch):
+        found = check_booted(bootable(arch), objects.build(targets.get(arch)), some(2000))
+        assert (found.difference, found.scenarios, found.unsure, found.boots) == ("", some(2000), 0, 1)
+        assert found.pages > 20 * some(2000)
+
+    def test_batched_mapping_does_what_mm_unstable_says(self):
+        kernel = bootable(snippet=EXAMPLE, call="batched_vmap")
+        built = objects.build(targets.get("arm64-4k"), snippet=EXAMPLE, call="batched_vmap")
+        found = check_booted(kernel, built, some(1000))
+        assert found.difference == "" and found.against.startswith("mm-unstable over")
+
+    def test_a_wrong_frame_is_found(self, tmp_path):
+        wrong = tmp_path / "wrong.c"
+        head = "void *wrong_vmap(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)"
+        wrong.write_text(
+            f"{head};\n{head}\n{{\n\tif (count > 9)\n\t\tpages[9] = pages[0];\n"
+            "\treturn vmap(pages, count, flags, prot);\n}\n"
+        )
+        given = {"snippet": wrong, "call": "wrong_vmap"}
+        found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 200)
+        assert "an entry" in found.difference and "booted:" in found.difference and found.scenario is not None
+
+    def test_another_release_is_another_kernel(self):
+        built = objects.build(targets.get("arm64-4k"))
+        wrong = facts_of(built).under(RELEASES["mm-unstable"])
+        assert check_booted(bootable(), built, 100, release=wrong).difference != ""
+
+    def test_what_kills_it_is_told_and_it_is_booted_anew(self):
+        kernel = BootedKernel(bootable())
+        try:
+            with pytest.raises(KernelFault, match=r"Unable to handle|paging request"):
+                kernel._call("memset", 0x10, 0, 8)
+            with pytest.raises(KernelFault, match="the kernel has ended"):
+                kernel.vmap([1])
+            kernel.reset()
+            assert kernel.boots == 2 and kernel.vmap([1]).leaves["size"].tolist() == [4096]
+            with pytest.raises(Unprovided):
+                kernel.set_limit(3)
+        finally:
+            kernel.close()
+
+    def test_nothing_is_left_of_a_scenario(self):
+        trio = Trio(bootable(), objects.build(targets.get("arm64-4k")))
+        first = trio.booted.reserved
+        try:
+            for text in (
+                "vmap 0x100+16; vmalloc 700; map_ram 0x5+3; ioremap 0x80000+512; area 3",
+                "area 1; map @0 0x0+40 12",
+            ):
+                assert trio.compare(parse(text))[0] == ""
+                trio.booted.reset()
+                assert len(trio.booted.since(trio.booted.reserved)) == 0 and trio.booted.boots == 1
+                assert np.array_equal(trio.booted.areas(), first)
+        finally:
+            trio.close()
+
+    def test_it_ends_with_whoever_made_it(self):
+        bootable()
+        code = (
+            "import os; from vmaplab.boot.build import build; from vmaplab.boot.guest import Guest;"
+            "guest = Guest(build('arm64-4k')); print(guest._process.pid, flush=True); os._exit(0)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        process = Path("/proc", done.stdout.strip())
+        for _ in range(100):
+            if not process.exists() or "Z" in (process / "stat").read_text().split()[2]:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("QEMU is still there")
+
+    def test_the_command_says_what_was_compared(self):
+        bootable()
+        done = vmaplab("boot", "--cases", "20", "--json")
+        (told,) = json.loads(done.stdout)
+        assert done.returncode == 0 and (told["scenarios"], told["verdict"], told["boots"]) == (20, "same", 1)
