@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -53,10 +54,57 @@ def test_text_may_hold_comments_and_hexadecimal(tmp_path):
 
 def test_csv_finds_its_column(tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text('va,"pfn",flags\n0,16,x\n1,0x11,y\n')
-    assert pages.load(str(path), "x86_64").tolist() == [16, 17]
+    path.write_text('order,"pfn"\n1,16\n0,0x21\n')
+    assert pages.load(str(path), "x86_64").tolist() == [16, 17, 33]
     path.write_text("1\n2\n")
     assert pages.load(str(path), "x86_64").tolist() == [1, 2]
+
+
+def test_lines_are_runs_or_blocks_of_an_order(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("0x1000+3 # a run\n7\n")
+    assert pages.load(str(path), "x86_64").tolist() == [0x1000, 0x1001, 0x1002, 7]
+    path.write_text("# of a buddy allocator\npfn order\n0x10 2\n0x40 0\n")
+    assert pages.load(str(path), "x86_64").tolist() == [0x10, 0x11, 0x12, 0x13, 0x40]
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"pfn": [8, 2], "order": [1, 0]}), tmp_path / "p.parquet")
+    assert pages.load(str(tmp_path / "p.parquet"), "x86_64").tolist() == [8, 9, 2]
+
+
+def test_hexadecimal_without_0x_is_not_guessed(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text("1f\n")
+    with pytest.raises(InputError, match="'1f' is no page frame number; hexadecimal begins with 0x"):
+        pages.load(str(path), "x86_64")
+
+
+def test_a_column_that_is_not_understood_is_refused_and_named(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("pfn,flags\n1,0x4\n")
+    with pytest.raises(InputError, match="what the column 'flags' says is not known; known are pfn, order"):
+        pages.load(str(path), "x86_64")
+
+
+def test_standard_input_is_text(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pfn,order\n0x10,1\n")))
+    assert pages.load("-", "x86_64").tolist() == [0x10, 0x11]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    with pytest.raises(InputError, match="standard input holds no page frame number"):
+        pages.load("-", "x86_64")
+
+
+def test_pages_of_a_file_that_does_not_tell_are_not_taken_for_larger_ones(tmp_path):
+    np.save(tmp_path / "p.npy", np.arange(32))
+    with pytest.raises(InputError, match=r"does not say how large its pages are, and arm64-64k has pages of 64K"):
+        pages.load(str(tmp_path / "p.npy"), "arm64-64k")
+    assert pages.load(str(tmp_path / "p.npy"), "arm64-64k", page_size=65536).page_size == 65536
+
+
+def test_a_numpy_header_of_python_2_is_read_without_a_warning(tmp_path, recwarn):
+    header = "{'descr': '<u8', 'fortran_order': False, 'shape': (2L,), }".ljust(117) + "\n"
+    (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.encode() + np.arange(2, dtype="<u8").tobytes())
+    assert pages.load(str(tmp_path / "p.npy"), "x86_64").tolist() == [0, 1] and not recwarn.list
 
 
 def npy_header(shape: str) -> bytes:
@@ -89,6 +137,14 @@ BAD = {
     "magic.npy": npy_header("(5,)") + b"1234",
     "shape.npy": npy_header("(-5,)") + b"1234",
     "vast.npy": npy_header("(99999999999,)"),
+    "lost.csv": b"va,pfn\n0,1\n",
+    "unnamed.txt": b"1 2\n",
+    "hex.txt": b"1f\n",
+    "order.csv": b"pfn,order\n1,99\n",
+    "both.csv": b"pfn,order\n1+2,1\n",
+    "run.txt": b"1+0\n",
+    "many.txt": b"1+999999999\n",
+    "dict.npy": b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '>i4', 'fortran_order': False, 'shape': (" + b"9" * 70,
     "pages.xyz": b"1\n",
     "pages": b"1\n",
 }
@@ -227,7 +283,7 @@ def test_bad_process_sources_are_refused(source):
         pages.load(source, "x86_64")
 
 
-@pytest.mark.parametrize("source", ["", "foo:1", "net:host", "/", "-"])
+@pytest.mark.parametrize("source", ["", "foo:1", "net:host", "/", "--"])
 def test_unknown_sources_are_refused(source):
     with pytest.raises(InputError, match="unknown source"):
         pages.load(source, "x86_64")

@@ -25,7 +25,9 @@ DEFAULT_ARCH = "arm64-4k"
 SMALL_PAGES = 1 << 13
 SMALL_STEPS = 200
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS or a file.")]
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS, a file, or - (standard input).")
+]
 ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
 ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")]
 ReleaseOption = Annotated[

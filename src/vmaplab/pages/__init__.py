@@ -12,17 +12,21 @@ from vmaplab.release import DEFAULT, get
 
 SOURCES = (
     "heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
-    "pfns:0x1000+256,0x7, or FILE.{txt,csv,npy,parquet}"
+    "pfns:0x1000+256,0x7, FILE.{txt,csv,npy,parquet}, or - for text on standard input"
 )
+
+
+_USUAL = 4096
+"""Bytes of a page where a file does not say so."""
 
 
 def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     """The page array that ``source`` names.
 
     :param source: ``heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N]``, ``pid:PID[,start-end]``,
-        ``pfns:RUNS`` or a file.
-    :param arch: the architecture whose page size a heap, or a file that does not tell, is counted in.
-    :param page_size: bytes of a page in a plain file, if not the architecture's.
+        ``pfns:RUNS``, a file, or ``-``, standard input.
+    :param arch: the architecture whose page size a heap is counted in.
+    :param page_size: bytes of a page in a file that does not tell; without it they have 4096.
     :return: PFNs, uint64, shape (n,), in mapping order; it knows its page size.
     :raises InputError: if there is no such source, or its page size is not the architecture's.
     """
@@ -42,11 +46,16 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
         from vmaplab.pages import pid
 
         array = with_page_size(pid.load(*_pid(rest)), pid.page_size())
-    elif source.endswith((".txt", ".csv", ".npy", ".parquet")):
+    elif source == "-" or source.endswith((".txt", ".csv", ".npy", ".parquet")):
         from vmaplab.pages import file
 
-        pfns, told = file.load(Path(source))
-        array = with_page_size(pfns, told or page_size or target.page_size)
+        pfns, told = (file.load_stdin(), None) if source == "-" else file.load(Path(source))
+        if not told and not page_size and target.page_size != _USUAL:
+            raise InputError(
+                f"'{source}' does not say how large its pages are, and {arch} has pages of "
+                f"{size_text(target.page_size)}; say --page-size"
+            )
+        array = with_page_size(pfns, told or page_size or _USUAL)
     else:
         raise InputError(f"unknown source '{source}'; write {SOURCES}")
     check_page_size(array, target)
@@ -63,7 +72,7 @@ def small(source: str, limit: int) -> bool:
             return len(runs.load(rest)) <= limit
         if kind == "heap":
             return parse_size(rest.partition(",")[0]) <= limit << 12
-        return kind != "pid" and Path(source).stat().st_size <= 8 * limit and not source.endswith(".parquet")
+        return kind not in ("pid", "-") and Path(source).stat().st_size <= 8 * limit and not source.endswith(".parquet")
     except (InputError, OSError):
         return True  # it will be refused
 

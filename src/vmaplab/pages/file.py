@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Page arrays in files: text, CSV, NumPy and Parquet, read and written.
 
-- ``.txt``: one PFN per line, decimal or with 0x; empty lines and what follows a # are skipped.
-- ``.csv``: the column ``pfn``, or the only column.
+- ``.txt``, ``.csv`` and standard input: a PFN per line, decimal or with 0x, or a run, ``0x1000+256``; empty lines and
+  what follows a # are skipped. A first line can name the columns, ``pfn,order``: with an order, a line is a block of
+  2^order pages. A column of another name is an error: what it says would be lost.
 - ``.npy``: a one-dimensional array of integers.
-- ``.parquet``: the column ``pfn``; the metadata key ``vmaplab.page_size`` holds the page size in bytes.
+- ``.parquet``: the column ``pfn``, and perhaps ``order``; the metadata key ``vmaplab.page_size`` holds the page size in
+  bytes.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +30,8 @@ SUFFIXES = (".txt", ".csv", ".npy", ".parquet")
 _PAGE_SIZE_KEY = b"vmaplab.page_size"
 _MAX_LINE = 4096
 _LINES_AT_ONCE = 1 << 16
+_COLUMNS = ("pfn", "order")
+_MOST_ORDER = 20
 
 
 def load(path: Path) -> tuple[NDArray[np.uint64], int | None]:
@@ -41,12 +48,26 @@ def load(path: Path) -> tuple[NDArray[np.uint64], int | None]:
         if path.suffix == ".parquet":
             pfns, page_size = _read_parquet(path)
         else:
-            pfns = {".txt": _read_txt, ".csv": _read_csv, ".npy": _read_npy}[path.suffix](path)
+            pfns = _read_npy(path) if path.suffix == ".npy" else _read_text(path)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     if not len(pfns):
         raise InputError(f"'{path}' holds no page frame number")
     return pfns, page_size
+
+
+def load_stdin() -> NDArray[np.uint64]:
+    """The page array that standard input has as text.
+
+    :raises InputError: if it has none.
+    """
+    try:
+        pfns = _numbers(sys.stdin.buffer, "standard input")
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {error.strerror or error}") from None
+    if not len(pfns):
+        raise InputError("standard input holds no page frame number")
+    return pfns
 
 
 def save(path: Path, pfns: NDArray[np.uint64], page_size: int) -> None:
@@ -80,7 +101,7 @@ def save(path: Path, pfns: NDArray[np.uint64], page_size: int) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _too_many(path: Path) -> InputError:
+def _too_many(path: object) -> InputError:
     return InputError(f"'{path}' has more than {MAX_PAGES} pages, the most that a file may have")
 
 
@@ -94,80 +115,132 @@ def _count_lines(path: Path) -> None:
                 raise _too_many(path)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """The lines of a text file, many at a time, each batch with the number of its first line."""
-    _count_lines(path)
-    with path.open("rb") as stream:
-        number = 1
-        while True:
-            lines: list[bytes] = []
-            for _ in range(_LINES_AT_ONCE):
-                line = stream.readline(_MAX_LINE + 1)
-                if len(line) > _MAX_LINE or b"\0" in line:
-                    raise InputError(f"'{path}' line {number + len(lines)} is no text of numbers")
-                if not line:
-                    break
-                lines.append(line)
-            if not lines:
-                return
-            yield number, lines
-            number += len(lines)
+def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, list[bytes]]]:
+    """The lines of a text, many at a time, each batch with the number of its first line."""
+    number = 1
+    while True:
+        lines: list[bytes] = []
+        for _ in range(_LINES_AT_ONCE):
+            line = stream.readline(_MAX_LINE + 1)
+            if len(line) > _MAX_LINE or b"\0" in line:
+                raise InputError(f"{name} line {number + len(lines)} is no text of numbers")
+            if not line:
+                break
+            lines.append(line)
+        if not lines:
+            return
+        yield number, lines
+        number += len(lines)
 
 
-def _number(text: bytes, path: Path, line: int) -> int:
+def _number(text: str, where: str) -> int:
     """The PFN that ``text`` spells."""
-    shown = text[:40].decode("ascii", "replace")
     try:
-        value = int(text.decode("ascii"), 0)
+        value = int(text, 0)
     except ValueError:
-        raise InputError(f"'{path}' line {line}: '{shown}' is no page frame number") from None
+        hint = "; hexadecimal begins with 0x" if re.fullmatch(r"[0-9a-fA-F]+", text) else ""
+        raise InputError(f"{where}: '{text[:40]}' is no page frame number{hint}") from None
     if not 0 <= value < 1 << 64:
-        raise InputError(f"'{path}' line {line}: {shown} is no page frame number (0 to 2**64 - 1)")
+        raise InputError(f"{where}: {text[:40]} is no page frame number (0 to 2**64 - 1)")
     return value
 
 
-def _joined(parts: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
+def _block(cells: dict[str, str], where: str) -> tuple[int, int]:
+    """First PFN and number of pages of a line."""
+    word, plus, count = cells["pfn"].partition("+")
+    first, pages = _number(word, where), 1
+    if plus or "order" in cells:
+        given = count if plus else cells["order"]
+        if (plus and "order" in cells) or not (given.isascii() and given.isdigit()) or len(given) > 9:
+            raise InputError(f"{where}: '{given[:40]}' is no {'number of pages' if plus else 'order'}")
+        if not plus and int(given) > _MOST_ORDER:
+            raise InputError(f"{where}: {given} is no order of pages, which goes to {_MOST_ORDER}")
+        pages = int(given) if plus else 1 << int(given)
+    if not 0 < pages <= MAX_PAGES or first + pages > 1 << 64:
+        raise InputError(f"{where}: {pages} pages from PFN {first:#x} on are no pages that a file can have")
+    return first, pages
 
 
-def _read_txt(path: Path) -> NDArray[np.uint64]:
+def _expanded(blocks: list[tuple[int, int]], name: object) -> NDArray[np.uint64]:
+    """A page array of blocks: first PFN and number of pages of each."""
+    if sum(pages for _, pages in blocks) > MAX_PAGES:
+        raise _too_many(name)
+    if not blocks:
+        return np.zeros(0, dtype=np.uint64)
+    first, pages = np.array([one for one, _ in blocks], dtype=np.uint64), np.array([it for _, it in blocks])
+    within = np.arange(pages.sum()) - np.repeat(np.cumsum(pages) - pages, pages)
+    found: NDArray[np.uint64] = np.repeat(first, pages) + within.astype(np.uint64)
+    return found
+
+
+def _columns(names: list[str], name: object) -> list[str]:
+    """The columns that a first line names.
+
+    :raises InputError: for one that is not known, or if there are no page frame numbers.
+    """
+    for one in names:
+        if one not in _COLUMNS:
+            raise InputError(f"{name}: what the column '{one[:40]}' says is not known; known are {', '.join(_COLUMNS)}")
+        if names.count(one) > 1:
+            raise InputError(f"{name} has two columns '{one}'")
+    if "pfn" not in names:
+        raise InputError(f"{name} has no column 'pfn' in its first line")
+    return names
+
+
+def _read_text(path: Path) -> NDArray[np.uint64]:
+    _count_lines(path)
+    with path.open("rb") as stream:
+        return _numbers(stream, f"'{path}'")
+
+
+def _numbers(stream: IO[bytes], name: str) -> NDArray[np.uint64]:
+    """The page array that a text has."""
     parts: list[NDArray[np.uint64]] = []
-    for first, lines in _lines(path):
+    columns: list[str] = []
+    total = 0
+    for first, lines in _lines(stream, name):
         try:
+            if len(columns) > 1:
+                raise ValueError
             parts.append(np.array([int(line, 0) for line in lines], dtype=np.uint64))
-        except (ValueError, OverflowError):  # comments, empty lines, or something that is no page frame number
-            words = [(first + index, line.split(b"#", 1)[0].strip()) for index, line in enumerate(lines)]
-            parts.append(np.array([_number(word, path, line) for line, word in words if word], dtype=np.uint64))
-    return _joined(parts)
-
-
-def _read_csv(path: Path) -> NDArray[np.uint64]:
-    parts: list[NDArray[np.uint64]] = []
-    column: int | None = None
-    for first, lines in _lines(path):
-        values = []
-        for index, line in enumerate(lines):
-            cells = [cell.strip().strip(b'"') for cell in line.split(b",")]
-            if cells == [b""]:
-                continue
-            if column is None:
-                if b"pfn" in cells:
-                    column = cells.index(b"pfn")
+            columns = columns or ["pfn"]
+        except (ValueError, OverflowError):  # columns, runs, comments, empty lines; or no page frame number
+            blocks = []
+            for number, line in enumerate(lines, first):
+                text = line.partition(b"#")[0].decode("ascii", "replace")
+                cells = [cell.strip("\"'") for cell in re.split(r"\s*,\s*|\s+", text.strip())]
+                if cells == [""]:
                     continue
-                if len(cells) > 1:
-                    raise InputError(f"'{path}' has no column 'pfn' in its first line")
-                column = 0
-            if column >= len(cells):
-                raise InputError(f"'{path}' line {first + index} has no column 'pfn'; is it cut off?")
-            values.append(_number(cells[column], path, first + index))
-        parts.append(np.array(values, dtype=np.uint64))
-    return _joined(parts)
+                if not columns:
+                    named = any(re.match(r"[^\W\d]", cell) for cell in cells) and "pfn" in cells
+                    if not named and len(cells) > 1:
+                        raise InputError(
+                            f"{name} line {number} has {len(cells)} columns: a first line has to name them, pfn,order"
+                        ) from None
+                    columns = _columns(cells, name) if named else ["pfn"]
+                    if named:
+                        continue
+                if len(cells) != len(columns):
+                    raise InputError(
+                        f"{name} line {number} has {len(cells)} columns, not {len(columns)}; is it cut off?"
+                    ) from None
+                blocks.append(_block(dict(zip(columns, cells, strict=True)), f"{name} line {number}"))
+            parts.append(_expanded(blocks, name))
+        total += len(parts[-1])
+        if total > MAX_PAGES:
+            raise _too_many(name)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
 
 
 def _read_npy(path: Path) -> NDArray[np.uint64]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, MemoryError, OverflowError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header of Python 2 is one all the same
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception:  # its header is Python, which can be broken in any way
         raise InputError(f"'{path}' is no NumPy array of numbers, or it is cut off") from None
     if not isinstance(array, np.ndarray) or array.dtype == object:
         raise InputError(f"'{path}' is no NumPy array of numbers")
@@ -183,24 +256,31 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
     try:
         with pq.ParquetFile(path) as parquet:
             names = parquet.schema_arrow.names
-            if "pfn" not in names:
-                raise InputError(f"'{path}' has no column 'pfn'")
+            _columns(names, f"'{path}'")
             if parquet.metadata.num_rows > MAX_PAGES:
                 raise _too_many(path)
             metadata = parquet.schema_arrow.metadata or {}
-            column = parquet.read(columns=["pfn"]).column("pfn")
+            table = parquet.read()
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"'{path}' is no Parquet file: {_one_line(error)}") from None
-    if column.null_count:
-        raise InputError(f"'{path}' has {column.null_count} rows without a page frame number")
-    if not pa.types.is_integer(column.type):
-        raise InputError(f"'{path}': column 'pfn' holds {column.type}, not integers")
+    for name in names:
+        column = table.column(name)
+        if column.null_count:
+            raise InputError(f"'{path}' has {column.null_count} rows without a '{name}'")
+        if not pa.types.is_integer(column.type):
+            raise InputError(f"'{path}': column '{name}' holds {column.type}, not integers")
     text = metadata.get(_PAGE_SIZE_KEY)
     if text is not None and (not text.isdigit() or len(text) > 9):
         raise InputError(f"'{path}': the page size in its metadata is no number")
-    return page_array(column.to_numpy()), int(text) if text is not None else None
+    pfns = page_array(table.column("pfn").to_numpy())
+    if "order" in names:
+        orders = table.column("order").to_numpy()
+        if orders.min() < 0 or orders.max() > _MOST_ORDER:
+            raise InputError(f"'{path}': column 'order' holds what is no order, from 0 to {_MOST_ORDER}")
+        pfns = _expanded(list(zip(pfns.tolist(), (1 << orders.astype(np.int64)).tolist(), strict=True)), path)
+    return pfns, int(text) if text is not None else None
 
 
 def _one_line(error: Exception) -> str:
