@@ -21,9 +21,11 @@ from vmaplab.boot.guest import _cause
 from vmaplab.boot.machine import CALLS, BootedKernel, lines_of
 from vmaplab.calls.scenario import parse
 from vmaplab.calls.table import STEPS
-from vmaplab.check.booted import Trio, check_booted
+from vmaplab.check.booted import Trio, _kinds_of, check_booted
+from vmaplab.check.sides import play
 from vmaplab.check.tree import facts_of
 from vmaplab.errors import InputError, KernelFault, Unprovided
+from vmaplab.kernel import Kernel
 from vmaplab.object import build as objects
 from vmaplab.object import targets
 from vmaplab.release import RELEASES
@@ -163,6 +165,36 @@ class TestBooted:
                 assert np.array_equal(trio.booted.areas(), first)
         finally:
             trio.close()
+
+    def test_a_kernel_that_dies_while_all_is_ended_has_died_of_the_scenario(self):
+        kernel = BootedKernel(bootable())
+        try:
+            kernel.vmap([1])
+            kernel._call("vmaplab_forget")
+            with pytest.raises(KernelFault):
+                kernel._call("memset", 0x10, 0, 8)
+            assert "the kernel has ended" in kernel.reset() and kernel.boots == 2
+            assert kernel.reset() == ""
+        finally:
+            kernel.close()
+
+    def test_frames_of_an_area_in_the_place_of_another_are_compared(self):
+        model = Kernel("arm64-4k", "linux-6.12")
+        scenario = parse("vmalloc 4; vfree @0; aliases; vmap 0x100+4; vmap_put 3; ioremap 0x80000+2")
+        results, _, _ = play(model, scenario)
+        own, given = _kinds_of(model, scenario, results)
+        assert results[0] == results[3] and [start for start, _ in own] == [results[4]]
+        assert [start for start, _ in given] == [results[5]]
+
+    def test_what_cannot_be_asked_for_is_refused_in_one_line(self):
+        for steps in (
+            "boot nohugeiomap; vmap 0x1",
+            "pages 0x8000; vmap 0x1",
+            "tables 3; vmap 0x1",
+            "vmap 0x0+0x100000",
+        ):
+            done = vmaplab("boot", "--scenario", steps)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
     def test_it_ends_with_whoever_made_it(self):
         bootable()

@@ -87,8 +87,13 @@ def test_a_column_that_is_not_understood_is_refused_and_named(tmp_path):
 
 
 def test_standard_input_is_text(monkeypatch):
+    from vmaplab.pages import file
+
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pfn,order\n0x10,1\n")))
+    file.load_stdin.cache_clear()
     assert pages.load("-", "x86_64").tolist() == [0x10, 0x11]
+    assert pages.load("-", "arm64-4k").tolist() == [0x10, 0x11]  # asked for by another architecture, too
+    file.load_stdin.cache_clear()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     with pytest.raises(InputError, match="standard input holds no page frame number"):
         pages.load("-", "x86_64")

@@ -23,9 +23,10 @@ from vmaplab.object import seed, targets
 from vmaplab.object.build import check_tree, find, parse_config, tree_of
 from vmaplab.object.family import Target
 from vmaplab.object.kbuild import CONFIG, SUPPORT, VMALLOC, VMALLOC_O, KernelBuild, Wrapper
-from vmaplab.object.tools import Tools, digest, tools_for
+from vmaplab.object.tools import Tools, digest, forget, tools_for
 
 _SYMBOLS = "symbols.json"
+_KEPT_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ class BootBuild(KernelBuild):
         os.utime(made)
         self._make(self._board.goal)
         sources = self._sources([]) | self._wrapped()
-        files = self._inputs(sources | seed.named(self.dir, self.tree), started)
+        used = sources | seed.named(self.dir, self.tree)
+        folders = {str(Path(name).parent) for name in used if not Path(name).is_absolute()}
+        used |= {f"{folder}/{name}" for folder in folders for name in ("Makefile", "Kbuild")}
+        files = self._inputs(used, started)
         ours = {self._in_tree(name) for name in self._wrapped()}
         seed.finish(self.dir, self.recipe, self.tree, files, ours)
         images.mkdir(parents=True, exist_ok=True)
@@ -132,13 +136,22 @@ def build(
     :param snippet: a C file to compile at the end of mm/vmalloc.c; ``call``: its function in place of ``vmap()``.
     :raises InputError: with the kernel's own error if its build fails, or tools are missing.
     """
-    board, target = board_of(arch), targets.get(arch)
+    board = board_of(arch)
     tree = (tree_of() if tree is None else tree.expanduser()).resolve()
     version = check_tree(tree)
     if snippet is not None and not snippet.is_file():
         raise InputError(f"snippet: there is no file {snippet}")
     if shutil.which(board.command[0]) is None:
         raise InputError(f"{board.command[0]} is missing to boot {arch}; apt-get install {board.package}")
+    try:
+        return _build(arch, tree, version, config, snippet, call)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise InputError(f"cannot build in {cache_root()}: {where}{error.strerror}") from None
+
+
+def _build(arch: str, tree: Path, version: str, config: Iterable[str], snippet: Path | None, call: str) -> Bootable:
+    board, target = board_of(arch), targets.get(arch)
     tools = tools_for(target.family)
     wanted = target.options + CONFIG + ("PANIC_ON_OOPS=y", "VMAP_STACK=n", *board.config)
     work = BootBuild(tree, target, board, tools, wanted, parse_config(config))
@@ -150,6 +163,7 @@ def build(
     if found is None:
         with work.locked():
             found = find(images, tree) or work.image(images, snippet)
+        forget(images.parent, _KEPT_IMAGES)
     symbols = json.loads((found / _SYMBOLS).read_text())
     if call not in symbols:
         raise InputError(f"there is no function {call}() in {snippet or tree}")

@@ -63,12 +63,19 @@ class Guest:
         self.kernel, self.base = kernel, kernel.board.ram_base
         started = time.monotonic()
         room = Path(tempfile.mkdtemp(prefix="vmaplab-", dir=_room()))
+        self._process: subprocess.Popen[bytes] | None = None
         try:
             self._process = self._start(room / "ram", append)
             self.ram = self._memory(room / "ram", started)
+            box = self._ready(started)
+        except OSError as error:
+            self.close()
+            raise InputError(f"cannot boot in {room.parent}: {error.strerror or error}") from None
+        except BaseException:
+            self.close()
+            raise
         finally:
             shutil.rmtree(room, ignore_errors=True)  # whoever has it mapped keeps it
-        box = self._ready(started)
         self.seconds = time.monotonic() - started
         known = self.ram[box + 16 : box + 16 + 8 * len(Head._fields)].view("<u8")
         self.head = head = Head(*map(int, known))
@@ -111,7 +118,7 @@ class Guest:
 
     def _alive(self, started: float) -> None:
         """:raises InputError: if QEMU has ended, or the kernel does not come up."""
-        if self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
             said = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
             raise InputError(f"{self.kernel.board.command[0]} ended: {' '.join(said.split())[-300:]}")
         if time.monotonic() - started > BOOT_SECONDS:
@@ -137,7 +144,12 @@ class Guest:
             if turns % 4096 == 0:
                 started = started or time.monotonic()
                 said = self._tail()
-                if self._process.poll() is not None or _PANIC in said or time.monotonic() - started > CALL_SECONDS:
+                if (
+                    self._process is None
+                    or self._process.poll() is not None
+                    or _PANIC in said
+                    or time.monotonic() - started > CALL_SECONDS
+                ):
                     why = _cause(said) or f"{function}() does not return in {CALL_SECONDS} s"
                     self.close()
                     raise KernelFault(why)
@@ -157,6 +169,8 @@ class Guest:
 
     def close(self) -> None:
         """End it."""
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
         if self._process.stderr:

@@ -28,6 +28,10 @@ from vmaplab.trace import EventLog
 _MOST_AREAS = 4096
 _APPEND = "no_hash_pointers"
 _MARGIN = 16 << 20
+_USED_WORDS = 16
+"""Words of the shared memory that are no page array."""
+MOST_PAGES = (1 << 20) - _USED_WORDS
+"""Of an array."""
 _MOST_LOOKS, _ALIKE, _MOST_LEFT = 200, 5, 64
 
 CALLS = frozenset(
@@ -52,7 +56,7 @@ class BootedKernel(Lowered):
     """
 
     cpus = 1
-    _most_pages = 1 << 20
+    _most_pages = MOST_PAGES
 
     def __init__(self, kernel: Bootable, boot_args: str = "") -> None:
         self.kernel, self.boot_args = kernel, tuple(boot_args.split())
@@ -70,6 +74,13 @@ class BootedKernel(Lowered):
     def boot(self) -> None:
         """Boot it anew."""
         self.close()
+        try:
+            self._boot()
+        except BaseException:
+            self.close()
+            raise
+
+    def _boot(self) -> None:
         self._guest = guest = Guest(self.kernel, " ".join([_APPEND, *self.boot_args]))
         self.boots += 1
         self.boot_seconds = guest.seconds
@@ -115,11 +126,13 @@ class BootedKernel(Lowered):
             self._guest.close()
             self._guest = None
 
-    def reset(self) -> None:
-        """End everything that was mapped; if the kernel has ended, or much is left, boot anew."""
-        self._log, self._warnings = EventLog(), []
-        self._mappings.clear()
-        with suppress(KernelFault):
+    def reset(self) -> str:
+        """End everything that was mapped; if the kernel has ended, or much is left, boot anew.
+
+        :returns: what went wrong with that; "" if nothing did.
+        """
+        fault = ""
+        try:
             for addr, (ender, size) in list(self._live.items()):
                 counted = isinstance(ender.effect, Ends) and ender.effect.counted
                 with suppress(VmapError):
@@ -129,8 +142,15 @@ class BootedKernel(Lowered):
             self.reserved = self.areas()
             for leaf in self.since(self.reserved):  # mapped beyond any area
                 self._call("vunmap_range", int(leaf["va"]), int(leaf["va"] + leaf["size"]))
+        except KernelFault as fell:
+            fault = str(fell)
         if self._guest is None or len(self.reserved) > self._first + _MOST_LEFT:
             self.boot()
+        self._log, self._warnings = EventLog(), []
+        self._mappings.clear()
+        if self._guest:
+            self._guest.said()
+        return fault
 
     def fill(self) -> None:
         """Leave no address free below the highest area in use, nor close above; :attr:`reserved` are all areas then.
@@ -188,8 +208,10 @@ class BootedKernel(Lowered):
 
     def _put(self, array: NDArray[np.uint64]) -> int:
         """Where nothing but the page array is; page frames of no memory are counted as those of memory."""
-        self._ram_words[16 : 16 + len(array)] = array
-        return self._out + 8 * 16
+        if len(array) > self._most_pages:
+            raise InputError(f"{len(array)} pages; the machine takes {self._most_pages} in a call")
+        self._ram_words[_USED_WORDS : _USED_WORDS + len(array)] = array
+        return self._out + 8 * _USED_WORDS
 
     def _values(self, given: dict[str, Any], names: tuple[str, ...]) -> dict[str, int]:
         if "pfns" in names:  # vmap_pfn() takes numbers
@@ -265,6 +287,12 @@ class BootedKernel(Lowered):
             said = self._guest.said().splitlines()
             self._warnings += [line.partition("WARNING: ")[2] for line in said if "WARNING: " in line]
         return self._warnings
+
+    def complaint(self) -> str:
+        """What the kernel has printed since :meth:`reset` that begins with ``BUG:``; "" if nothing."""
+        said = self._guest.said().splitlines() if self._guest else []
+        self._warnings += [line.partition("WARNING: ")[2] for line in said if "WARNING: " in line]
+        return next((line[line.index("BUG: ") :].strip() for line in said if "BUG: " in line), "")
 
     @property
     def code(self) -> str:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.boot.build import Bootable
-from vmaplab.boot.machine import CALLS, BootedKernel, lines_of
+from vmaplab.boot.machine import CALLS, MOST_PAGES, BootedKernel, lines_of
 from vmaplab.calls.effects import Maps, Moves
-from vmaplab.calls.flags import VM_ALLOC
+from vmaplab.calls.flags import VM_ALLOC, VM_IOREMAP, VM_MAP_PUT_PAGES
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario, text_of
@@ -83,6 +83,17 @@ class Booted:
     number: int | None = None
 
 
+class Kinds(NamedTuple):
+    """Parts of an address space, first address and last + 1.
+
+    :param own: whose pages the kernel has chosen.
+    :param given: mapped by physical address, which does not count from where RAM begins.
+    """
+
+    own: list[tuple[int, int]]
+    given: list[tuple[int, int]]
+
+
 class Trio:
     """A booted kernel, the same code in the emulator, and the model, which all have the areas of its boot."""
 
@@ -92,8 +103,15 @@ class Trio:
                 f"{built.code} has another allocator than the model; kernels from 6.9 on can be compared booted"
             )
         facts: TreeFacts = facts_of(built)
-        self.booted = BootedKernel(kernel)
         self.release = release or facts.release
+        self.booted = BootedKernel(kernel)
+        try:
+            self._set_up(kernel, built)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, kernel: Bootable, built: Built) -> None:
         told, arch = self.booted.arch, self.release.on(kernel.target.arch)
         self.arch: Arch = replace(
             arch, page_kernel=told.page_kernel, vmalloc_start=told.vmalloc_start, vmalloc_end=told.vmalloc_end
@@ -104,6 +122,8 @@ class Trio:
         self._form = FORMATS[kernel.target.arch]
         self._base = np.uint64(kernel.board.ram_base)
         self._reserved = self.booted.reserved
+        self._kinds = Kinds([], [])
+        self._is_clean = True
         self.left_out = _NEVER | lacked_by(built, self.release)
 
     def close(self) -> None:
@@ -115,12 +135,14 @@ class Trio:
         return Generator(self.arch, seed, pages, self.booted.kernel.call != "vmap", 0, 1, self.left_out)
 
     def placed(self, scenario: Scenario) -> Scenario | None:
-        """``scenario`` with its page frames in RAM; None if a step cannot be asked for."""
+        """``scenario`` with its page frames in RAM; None if it cannot be asked for."""
         steps, asked = [], 0
+        if scenario.boot_args:
+            return None
         most = (1 << self.arch.phys_bits - self.arch.page_shift) - self.booted.first_frame
         for step in scenario.steps:
             beyond = step.pfns is not None and ((step.pfns >= most) & (step.pfns != np.uint64(NULL_PFN))).any()
-            if step.call not in CALLS or beyond:
+            if step.call not in CALLS or beyond or (step.pfns is not None and len(step.pfns) > MOST_PAGES):
                 return None
         for step in scenario.steps:
             effect = effect_of(step.call)
@@ -130,6 +152,9 @@ class Trio:
 
     def _in_ram(self, step: Operation) -> Operation:
         if step.pfns is None or not len(step.pfns):
+            return step
+        effect = effect_of(step.call)
+        if isinstance(effect, Maps) and effect.memory is False:  # it wants frames of no memory
             return step
         real = step.pfns[step.pfns != np.uint64(NULL_PFN)]
         if not len(real):
@@ -143,7 +168,9 @@ class Trio:
         What no kernel survives is not asked of one that runs: nothing came of it then.
         """
         booted = self.booted
-        booted.reset()
+        if not self._is_clean:
+            booted.reset()
+        self._is_clean = False
         booted.fill()
         self._reserved = booted.reserved
         areas = [(int(start), int(end)) for start, end in self._reserved]
@@ -152,19 +179,23 @@ class Trio:
         ours = self._came(model, scenario)
         if {BUG, UNDEFINED} & set(ours.results) or ours.fault:
             return "", None, 0.0
-        own = _own_areas(model, scenario, ours.results)
+        self._kinds = _kinds_of(model, scenario, ours.results)
         self._object.reset()
         self._object.reserve(areas)
         theirs = self._came(self._object, scenario)
         started = time.perf_counter()
         real = self._real(scenario)
         took = time.perf_counter() - started
-        told = self._differ(scenario, ("the model", ours), ("booted", real), own)
-        return told or self._differ(scenario, ("the object", theirs), ("booted", real), own), ours, took
+        told = self._differ(scenario, ("the model", ours), ("booted", real))
+        told = told or self._differ(scenario, ("the object", theirs), ("booted", real))
+        fell = "" if told else booted.reset()
+        self._is_clean = not told
+        return told or (f"when all is ended\n  booted: {fell}" if fell else ""), ours, took
 
     def again(self, scenario: Scenario) -> str:
         """As :meth:`compare`, on a kernel that has just booted; only how they differ."""
         self.booted.boot()
+        self._is_clean = True
         return self.compare(scenario)[0]
 
     def _came(self, kernel: Kernel | ObjectKernel, scenario: Scenario) -> Came:
@@ -182,13 +213,12 @@ class Trio:
         if fault:
             return Came(results, np.empty(0, dtype=walker.ENTRY), [], fault)
         try:
-            return Came(results, booted.since(self._reserved), lines_of(booted.vmalloc_info(), self._reserved), "")
+            info = lines_of(booted.vmalloc_info(), self._reserved)
+            return Came(results, booted.since(self._reserved), info, booted.complaint())
         except KernelFault as fell:  # what the steps have broken shows now
             return Came(results[:-1], np.empty(0, dtype=walker.ENTRY), [], str(fell))
 
-    def _differ(
-        self, scenario: Scenario, one: tuple[str, Came], other: tuple[str, Came], own: list[tuple[int, int]]
-    ) -> str:
+    def _differ(self, scenario: Scenario, one: tuple[str, Came], other: tuple[str, Came]) -> str:
         """How two machines differ, in words: results, entries, lines of /proc/vmallocinfo."""
         (mine, ours), (theirs, real) = one, other
 
@@ -200,37 +230,35 @@ class Trio:
             left, right = (came.results[number] if number < len(came.results) else "-" for came in (ours, real))
             if left != right:
                 return told(f"step {number} ({text_of(step)})", _number(left), _number(real.fault or right))
-        at = self._first(ours.entries, real.entries, own)
+        at = self._first(ours.entries, real.entries)
         if at >= 0:
-            sides = zip(
-                (ours.entries, real.entries), (np.uint64(0), self._base * np.uint64(theirs == "booted")), strict=True
-            )
-            return told("an entry", *(_entry(one, at, base, own) for one, base in sides))
+            return told("an entry", self._entry(ours.entries, at), self._entry(real.entries, at, int(self._base)))
         if ours.info != real.info:
             pairs = zip([*ours.info, "nothing"], [*real.info, "nothing"], strict=False)
             return told("/proc/vmallocinfo", *next(pair for pair in pairs if pair[0] != pair[1]))
-        return ""
+        return told("what the kernel says", "nothing", real.fault) if real.fault else ""
 
-    def _first(self, ours: NDArray[Any], real: NDArray[Any], own: list[tuple[int, int]]) -> int:
+    def _first(self, ours: NDArray[Any], real: NDArray[Any]) -> int:
         """Which entry is the first that differs, frames of pages aside that the kernel chose; -1 if none does."""
         common = min(len(ours), len(real))
         mine, other = ours[:common], real[:common]
-        alike = (mine["phys"] == other["phys"]) | (mine["phys"] + self._base == other["phys"])
-        alike |= _inside(mine["va"], own)
+        alike = (mine["phys"] == other["phys"]) & _inside(mine["va"], self._kinds.given)
+        alike |= (mine["phys"] + self._base == other["phys"]) | _inside(mine["va"], self._kinds.own)
         for name in ("va", "size", "attributes", "group", "rights"):
             alike &= mine[name] == other[name]
         differ = np.flatnonzero(~alike)
         return int(differ[0]) if len(differ) else common if len(ours) != len(real) else -1
 
-
-def _entry(entries: NDArray[Any], at: int, base: np.uint64, own: list[tuple[int, int]]) -> str:
-    """One entry in words; ``base``: what is to be taken from its address."""
-    if at >= len(entries):
-        return "nothing"
-    entry = entries[at]
-    frame = "a page of its own" if _inside(entry["va"].reshape(1), own)[0] else f"{int(entry['phys']) - int(base):#x}"
-    bits = f"{int(entry['attributes']):#x}, rights {int(entry['rights']):#x}, group {int(entry['group'])}"
-    return f"{int(entry['va']):#x} -> {frame}, {int(entry['size']):#x} bytes, bits {bits}"
+    def _entry(self, entries: NDArray[Any], at: int, base: int = 0) -> str:
+        """One entry in words; ``base``: where RAM begins for it."""
+        if at >= len(entries):
+            return "nothing"
+        entry, va = entries[at], entries["va"][at : at + 1]
+        phys = int(entry["phys"])
+        frame = f"{phys - base:#x}" if phys >= base and not _inside(va, self._kinds.given)[0] else f"{phys:#x}"
+        frame = "a page of its own" if _inside(va, self._kinds.own)[0] else frame
+        bits = f"{int(entry['attributes']):#x}, rights {int(entry['rights']):#x}, group {int(entry['group'])}"
+        return f"{int(entry['va']):#x} -> {frame}, {int(entry['size']):#x} bytes, bits {bits}"
 
 
 def _has_own(step: Operation) -> bool:
@@ -239,15 +267,18 @@ def _has_own(step: Operation) -> bool:
     return isinstance(effect, Maps) and effect.frames is None and not effect.quiet
 
 
-def _own_areas(model: Kernel, scenario: Scenario, results: list[int | str]) -> list[tuple[int, int]]:
-    """The areas whose pages the kernel has chosen: of vmalloc(), with those that hold its page arrays, and vmap_put."""
-    found = [(area.addr, area.addr + area.size) for area in model.areas if area.flags & VM_ALLOC]
-    for step, result in zip(scenario.steps, results, strict=False):
-        moved = isinstance(effect_of(step.call), Moves)
-        area = model.find_vm_area(result) if (moved or _has_own(step)) and isinstance(result, int) else None
-        if area:
-            found.append((area.addr, area.addr + area.size))
-    return found
+def _kinds_of(model: Kernel, scenario: Scenario, results: list[int | str]) -> Kinds:
+    """Where in its address space frames are what, at the end of a scenario."""
+    page = model.arch.page_size
+    bounds = [(area.addr, area.addr + area.size, area.flags) for area in model.areas]
+    own = [(start, end) for start, end, flags in bounds if flags & (VM_ALLOC | VM_MAP_PUT_PAGES)]
+    given = [(start, end) for start, end, flags in bounds if flags & VM_IOREMAP]
+    for step in scenario.steps:
+        at = results[step.ref] if 0 <= step.ref < len(results) else step.addr
+        if step.call == "range" and isinstance(at, int):  # physical addresses
+            start = at + step.offset * page
+            given.append((start, start + (step.length + 1) * page))
+    return Kinds(own, given)
 
 
 def _inside(va: NDArray[np.uint64], areas: list[tuple[int, int]]) -> NDArray[np.bool_]:
@@ -280,6 +311,8 @@ def check_booted(
     :param cases: how many to compare; ``scenario``: the only one to run.
     :param told: called for each scenario.
     """
+    if scenario and (scenario.boot_args or scenario.total_pages):
+        raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
     trio = Trio(kernel, built, release)
     found = Booted(kernel, trio.release.name, areas=len(trio.booted.reserved), boot_seconds=trio.booted.boot_seconds)
     started = time.perf_counter()
@@ -294,6 +327,9 @@ def check_booted(
                 found.difference, came, took = trio.compare(one)
                 found.booted_seconds += took
             if one is None or came is None:
+                if scenario:
+                    why = "a running kernel is not asked for its steps" if one is None else "no kernel survives it"
+                    raise InputError(f"'{scenario}' cannot be compared: {why}")
                 found.skipped += 1
                 continue
             if found.difference and not trio.again(one):  # what others of that kernel do with its address space
@@ -306,7 +342,8 @@ def check_booted(
             if found.difference:
                 found.number = None if scenario else number
                 smaller, _ = shrink(one, lambda other: trio.compare(other)[0] != "", tries=100)
-                found.difference, found.scenario = trio.compare(smaller)[0] or found.difference, smaller
+                told_of = trio.again(smaller)
+                found.difference, found.scenario = told_of or found.difference, smaller if told_of else one
                 break
     finally:
         found.boots = trio.booted.boots

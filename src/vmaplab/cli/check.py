@@ -124,12 +124,26 @@ def check_command(
     from vmaplab.object.targets import MAIN, smp
 
     if on_booted:
-        if verify or faults or judge or race or base or show_coverage or calls or jobs or cpus != CPUS:
+        if (
+            verify
+            or faults
+            or judge
+            or race
+            or base
+            or show_coverage
+            or calls
+            or jobs
+            or cpus != CPUS
+            or schedule
+            or preemptions is not None
+        ):
             raise InputError("--booted compares on one CPU; leave out what judges, counts or overlaps")
         from vmaplab.cli.boot import booted
 
         where = arch or (",".join(MAIN) if tree else DEFAULT_ARCH)
-        booted(where, tree, snippet, call, release, cases or 2000, seed or 1, scenario, config, as_json)
+        booted(
+            where, tree, snippet, call, release, cases or 2000, 1 if seed is None else seed, scenario, config, as_json
+        )
         return
     names = targets_of(arch or (",".join(MAIN) if tree else DEFAULT_ARCH))
     given = config

@@ -72,7 +72,7 @@ def small(source: str, limit: int) -> bool:
             return len(runs.load(rest)) <= limit
         if kind == "heap":
             return parse_size(rest.partition(",")[0]) <= limit << 12
-        return kind not in ("pid", "-") and Path(source).stat().st_size <= 8 * limit and not source.endswith(".parquet")
+        return source.endswith(".npy") and Path(source).stat().st_size <= 8 * limit
     except (InputError, OSError):
         return True  # it will be refused
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,11 +57,14 @@ def load(path: Path) -> tuple[NDArray[np.uint64], int | None]:
     return pfns, page_size
 
 
+@cache
 def load_stdin() -> NDArray[np.uint64]:
-    """The page array that standard input has as text.
+    """The page array that standard input has as text; it is read once.
 
     :raises InputError: if it has none.
     """
+    if sys.stdin is None:
+        raise InputError("standard input is closed")
     try:
         pfns = _numbers(sys.stdin.buffer, "standard input")
     except OSError as error:
@@ -277,9 +281,12 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
     pfns = page_array(table.column("pfn").to_numpy())
     if "order" in names:
         orders = table.column("order").to_numpy()
-        if orders.min() < 0 or orders.max() > _MOST_ORDER:
+        if len(orders) and (orders.min() < 0 or orders.max() > _MOST_ORDER):
             raise InputError(f"'{path}': column 'order' holds what is no order, from 0 to {_MOST_ORDER}")
-        pfns = _expanded(list(zip(pfns.tolist(), (1 << orders.astype(np.int64)).tolist(), strict=True)), path)
+        blocks = list(zip(pfns.tolist(), (1 << orders.astype(np.int64)).tolist(), strict=True))
+        if any(first + pages > 1 << 64 for first, pages in blocks):
+            raise InputError(f"'{path}' has blocks that go beyond PFN 2**64 - 1")
+        pfns = _expanded(blocks, path)
     return pfns, int(text) if text is not None else None
 
 
