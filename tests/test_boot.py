@@ -186,6 +186,13 @@ class TestBooted:
         assert results[0] == results[3] and [start for start, _ in own] == [results[4]]
         assert [start for start, _ in given] == [results[5]]
 
+    def test_what_a_call_queues_runs_behind_it(self):
+        """vfree() lets others run between its pages: a purge that ran there left the area of its page array."""
+        steps = "area {}; vunmap @0; vmalloc 1025 huge align=1024 gfp=GFP_KERNEL|__GFP_NOFAIL; vfree @2"
+        built = objects.build(targets.get("arm64-4k"))
+        for pages in (7994, 7995):
+            assert check_booted(bootable(), built, 1, scenario=parse(steps.format(pages))).difference == ""
+
     def test_what_cannot_be_asked_for_is_refused_in_one_line(self):
         for steps in (
             "boot nohugeiomap; vmap 0x1",

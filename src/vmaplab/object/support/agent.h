@@ -6,6 +6,7 @@
 #include <linux/console.h>
 #include <linux/init.h>
 #include <linux/printk.h>
+#include <linux/sched.h>
 #include <linux/seq_file.h>
 
 #define BOX_ALIGN (1UL << 16)
@@ -119,10 +120,12 @@ static int __init vmaplab_serve(void)
 			continue;
 		}
 		seen = request;
+		sched_set_fifo(current); /* what the call queues runs behind it, and not where it lets others run */
 		vmaplab_box.result = ((u64 (*)(u64, u64, u64, u64, u64, u64, u64, u64))(unsigned long)vmaplab_box.function)
 				     (a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
 		flush_work(&per_cpu(vfree_deferred, raw_smp_processor_id()).wq); /* what the call has queued */
 		flush_work(&drain_vmap_work);
+		sched_set_normal(current, 0);
 		smp_store_release(&vmaplab_box.done, seen);
 		cond_resched();
 	}
