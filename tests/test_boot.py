@@ -21,10 +21,11 @@ from vmaplab.boot.guest import _cause
 from vmaplab.boot.machine import CALLS, BootedKernel, lines_of
 from vmaplab.calls.scenario import parse
 from vmaplab.calls.table import STEPS
-from vmaplab.check.booted import Trio, _kinds_of, check_booted
+from vmaplab.check.booted import Trio, _kinds_of, _twice, check_booted
 from vmaplab.check.sides import play
 from vmaplab.check.tree import facts_of
 from vmaplab.errors import InputError, KernelFault, Unprovided
+from vmaplab.judge import walker
 from vmaplab.kernel import Kernel
 from vmaplab.object import build as objects
 from vmaplab.object import targets
@@ -104,6 +105,14 @@ def test_lines_of_vmallocinfo_lose_their_callers_and_what_was_there_since_boot()
 )
 def test_why_a_kernel_has_stopped_is_said_in_its_words(said, why):
     assert _cause(said.encode()) == why
+
+
+def test_a_page_that_two_entries_map_is_found():
+    entries = np.zeros(3, dtype=walker.ENTRY)
+    entries["phys"], entries["size"] = [0x400000, 0x200000, 0x600000], [0x1000, 0x200000, 0x1000]
+    assert _twice(entries) == 0 and _twice(entries[:0]) == 0
+    entries["phys"][2] = 0x3FF000
+    assert _twice(entries) == 0x3FF000
 
 
 @needs_kernel
