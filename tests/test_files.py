@@ -64,6 +64,8 @@ def test_lines_are_runs_or_blocks_of_an_order(tmp_path):
     path = tmp_path / "p.txt"
     path.write_text("0x1000+3 # a run\n7\n")
     assert pages.load(str(path), "x86_64").tolist() == [0x1000, 0x1001, 0x1002, 7]
+    path.write_bytes(b"\xef\xbb\xbfpfn,order\n0x10,1\nnull,0\n")  # as spreadsheets write it
+    assert pages.load(str(path), "x86_64").tolist() == [0x10, 0x11, 2**64 - 1]
     path.write_text("# of a buddy allocator\npfn order\n0x10 2\n0x40 0\n")
     assert pages.load(str(path), "x86_64").tolist() == [0x10, 0x11, 0x12, 0x13, 0x40]
     pyarrow = pytest.importorskip("pyarrow")

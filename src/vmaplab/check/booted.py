@@ -339,7 +339,11 @@ def check_booted(
                 found.booted_seconds += took
             if one is None or came is None:
                 if scenario:
-                    why = "a running kernel is not asked for its steps" if one is None else "no kernel survives it"
+                    odd = next((step.call for step in scenario.steps if step.call not in CALLS), "")
+                    why = (
+                        f"a running kernel is not asked for the step '{odd}'" if odd else "it takes more than there is"
+                    )
+                    why = why if one is None else "no kernel survives it"
                     raise InputError(f"'{scenario}' cannot be compared: {why}")
                 found.skipped += 1
                 continue

@@ -19,7 +19,7 @@ from vmaplab.calls.shrink import SHRINK_S, shrink
 from vmaplab.calls.vary import tame, vary
 from vmaplab.check.coverage import Ran
 from vmaplab.check.differential import compare
-from vmaplab.check.one import Finding, careless, examine, failures_of, fault_of, is_sampled, judged, ran_by
+from vmaplab.check.one import Finding, careless, check_one, examine, failures_of, fault_of, is_sampled, judged, ran_by
 from vmaplab.check.plan import Examined, Plan, Verdict
 from vmaplab.check.sides import ObjectSide, Side
 from vmaplab.errors import BREAKS, InputError, Unprovided
@@ -68,7 +68,9 @@ def check_all(
         if plan.sample and verdict.difference and not verdict.by_judge and BREAKS not in verdict.difference:
             # A harmless difference must not hide a bug: the judges look at what remains, and at all else.
             alone = replace(plan, judge=True, sample=0)
-            also = _campaigns([alone], max(cases // (4 * plan.sample), 1), jobs, lambda: None)[0]
+            also = check_one(alone, verdict.scenario) if verdict.scenario else None
+            if also is None or not also.difference:
+                also = _campaigns([alone], max(cases // (4 * plan.sample), 1), jobs, lambda: None)[0]
             found[number] = replace(verdict, also=also)
     return found
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,5 +99,7 @@ def booted(
         print_json(boots.as_json(found, commands, seed))
     else:
         boots.booted(found, commands, seed)
+        if os.environ.get("LLVM"):
+            print(f"compiler: {kernels[0].compiler}")
     if any(it.difference for it in found):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -124,20 +125,21 @@ def check_command(
     from vmaplab.object.targets import MAIN, smp
 
     if on_booted:
-        if (
-            verify
-            or faults
-            or judge
-            or race
-            or base
-            or show_coverage
-            or calls
-            or jobs
-            or cpus != CPUS
-            or schedule
-            or preemptions is not None
-        ):
-            raise InputError("--booted compares on one CPU; leave out what judges, counts or overlaps")
+        others = {
+            "--base": base,
+            "--jobs": jobs,
+            "--verify": verify,
+            "--faults": faults,
+            "--calls": calls,
+            "--cpus": cpus != CPUS,
+            "--judge": judge,
+            "--race": race,
+            "--preemptions": preemptions is not None,
+            "--schedule": schedule,
+            "--coverage": show_coverage,
+        }
+        if named := [option for option, given in others.items() if given]:
+            raise InputError(f"--booted compares results on one CPU; leave out {' '.join(named)}")
         from vmaplab.cli.boot import booted
 
         where = arch or (",".join(MAIN) if tree else DEFAULT_ARCH)
@@ -230,7 +232,9 @@ def check_command(
         checks.verdicts(found, commands, changed)
         for coverage in covered if show_coverage else []:
             checks.coverage(coverage)
-        if call and not (release or base) and any(verdict.difference for verdict in found):
+        if os.environ.get("LLVM"):
+            print(f"compiler: {built[0].compiler}")
+        if call and not (release or base or judge) and any(verdict.difference for verdict in found):
             own = plans[0].release.name
             print(f"\n{call}() was compared with {own}, the tree's own version; --release names another")
     if any(verdict.wrong for verdict in found):

@@ -70,6 +70,8 @@ class Llvm(Tools):
         self.make = (f"LLVM={chosen}",)
         clang, self.ld, self.strip = (f"{before}{tool}{after}" for tool in ("clang", "ld.lld", "llvm-strip"))
         self.quiet, self.reads = [], (Path(before).resolve().parent,) if before else ()
+        if before and not Path(clang).is_file():
+            raise InputError(f"compiler: LLVM={chosen} names no directory with clang in it")
         packages = {clang: f"clang{after}", self.ld: f"lld{after}", self.strip: f"llvm{after}"}
         _need(packages, f"{family.name} with LLVM={chosen}")
         self.version, self.linker = _version(clang), _version(self.ld)

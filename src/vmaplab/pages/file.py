@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from vmaplab.errors import InputError
 from vmaplab.pages.array import MAX_PAGES, page_array
+from vmaplab.pfn import NULL_PFN
 
 SUFFIXES = (".txt", ".csv", ".npy", ".parquet")
 _PAGE_SIZE_KEY = b"vmaplab.page_size"
@@ -152,16 +154,21 @@ def _number(text: str, where: str) -> int:
 def _block(cells: dict[str, str], where: str) -> tuple[int, int]:
     """First PFN and number of pages of a line."""
     word, plus, count = cells["pfn"].partition("+")
-    first, pages = _number(word, where), 1
+    first, pages = NULL_PFN if word == "null" else _number(word, where), 1
     if plus or "order" in cells:
         given = count if plus else cells["order"]
         if (plus and "order" in cells) or not (given.isascii() and given.isdigit()) or len(given) > 9:
-            raise InputError(f"{where}: '{given[:40]}' is no {'number of pages' if plus else 'order'}")
+            what = (
+                f"number of pages, which goes to {MAX_PAGES}"
+                if plus
+                else f"order of pages, which goes to {_MOST_ORDER}"
+            )
+            raise InputError(f"{where}: '{given[:40]}' is no {what}")
         if not plus and int(given) > _MOST_ORDER:
             raise InputError(f"{where}: {given} is no order of pages, which goes to {_MOST_ORDER}")
         pages = int(given) if plus else 1 << int(given)
     if not 0 < pages <= MAX_PAGES or first + pages > 1 << 64:
-        raise InputError(f"{where}: {pages} pages from PFN {first:#x} on are no pages that a file can have")
+        raise InputError(f"{where}: a line has from 1 to {MAX_PAGES} pages, none beyond PFN 2**64 - 1")
     return first, pages
 
 
@@ -211,7 +218,8 @@ def _numbers(stream: IO[bytes], name: str) -> NDArray[np.uint64]:
             columns = columns or ["pfn"]
         except (ValueError, OverflowError):  # columns, runs, comments, empty lines; or no page frame number
             blocks = []
-            for number, line in enumerate(lines, first):
+            for number, raw in enumerate(lines, first):
+                line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
                 text = line.partition(b"#")[0].decode("ascii", "replace")
                 cells = [cell.strip("\"'") for cell in re.split(r"\s*,\s*|\s+", text.strip())]
                 if cells == [""]:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def word_of(found: Booted) -> str:
-    """``same`` or ``DIFFERENT``; ``nothing compared`` where no scenario could be asked."""
-    return "DIFFERENT" if found.difference else "same" if found.scenarios else "nothing compared"
+    """``same`` or ``DIFFERENT``; ``nothing compared`` where no scenario could be asked for."""
+    if found.difference or not found.scenarios:
+        return "DIFFERENT" if found.difference else "nothing compared"
+    return "same" if found.pages else "same, and nothing was mapped at the end"
 
 
 def booted(found: list[Booted], commands: list[str], seed: int) -> None:
