@@ -140,6 +140,18 @@ class TestJudging:
         verdict = check(self.plan(base=None, sample=3), 4, jobs=1)
         assert verdict.word == "DIFFERENT" and verdict.also is not None and verdict.also.by_judge
 
+    def test_the_scenario_that_differs_is_judged_itself(self, monkeypatch):
+        """Of few scenarios the judges saw one, which had nothing of it: "nothing wrong" was said of a wrong mapping."""
+        several = campaign._campaigns
+
+        def only_compared(plans, *others):
+            assert not any(plan.judge for plan in plans)
+            return several(plans, *others)
+
+        monkeypatch.setattr(campaign, "_campaigns", only_compared)
+        verdict = check(self.plan(base=None, sample=1000), 4, jobs=1)
+        assert verdict.also is not None and verdict.also.by_judge and verdict.also.scenario == verdict.scenario
+
     def test_two_trees_that_differ_are_changed_and_wrong_only_if_a_judge_says_so(self):
         arm64, smp = targets.get("arm64-4k"), targets.smp()
         base = build.build(arm64, None, smp)
