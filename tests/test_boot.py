@@ -187,6 +187,19 @@ class TestBooted:
         finally:
             kernel.close()
 
+    @pytest.mark.parametrize(
+        ("what", "told"),
+        [
+            ("reset", "when all is ended\n  booted: kernel BUG at mm/vmalloc.c:1"),
+            ("complaint", "what the kernel says\n  the model: nothing\n  booted:    kernel BUG at mm/vmalloc.c:1"),
+        ],
+    )
+    def test_what_a_kernel_says_or_dies_of_where_all_else_is_the_same_is_a_difference(self, monkeypatch, what, told):
+        kernel, built = bootable(), objects.build(targets.get("arm64-4k"))
+        assert check_booted(kernel, built, 1, scenario=parse("vmap 0x1")).difference == ""
+        monkeypatch.setattr(BootedKernel, what, lambda self: "kernel BUG at mm/vmalloc.c:1")
+        assert check_booted(kernel, built, 1, scenario=parse("vmap 0x1")).difference == told
+
     def test_frames_of_an_area_in_the_place_of_another_are_compared(self):
         model = Kernel("arm64-4k", "linux-6.12")
         scenario = parse("vmalloc 4; vfree @0; aliases; vmap 0x100+4; vmap_put 3; ioremap 0x80000+2")

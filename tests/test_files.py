@@ -74,6 +74,13 @@ def test_lines_are_runs_or_blocks_of_an_order(tmp_path):
     assert pages.load(str(tmp_path / "p.parquet"), "x86_64").tolist() == [8, 9, 2]
 
 
+def test_a_file_of_too_many_pages_is_named_once(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text(f"0x0+{array.MAX_PAGES}\n0x0+1\n")
+    with pytest.raises(InputError, match=rf"^'{path}' has more than {array.MAX_PAGES} pages"):
+        pages.load(str(path), "x86_64")
+
+
 def test_hexadecimal_without_0x_is_not_guessed(tmp_path):
     path = tmp_path / "p.txt"
     path.write_text("1f\n")

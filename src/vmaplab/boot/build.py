@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,13 +19,12 @@ from vmaplab.boot.board import board_of
 from vmaplab.boot.boards.base import Board
 from vmaplab.errors import InputError
 from vmaplab.object import seed, targets
-from vmaplab.object.build import check_tree, find, parse_config, tree_of
+from vmaplab.object.build import check_tree, code_of, find, in_the_cache, parse_config, tree_of
 from vmaplab.object.family import Target
-from vmaplab.object.kbuild import CONFIG, SUPPORT, VMALLOC, VMALLOC_O, KernelBuild, Wrapper
-from vmaplab.object.tools import Tools, digest, forget, tools_for
+from vmaplab.object.kbuild import CONFIG, SUPPORT, VMALLOC_O, KernelBuild, Wrapper
+from vmaplab.object.tools import Tools, digest, tools_for
 
 _SYMBOLS = "symbols.json"
-_KEPT_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,12 @@ class Bootable:
     call: str
     compiler: str
     symbols: dict[str, int]
-    probed: tuple[str, ...]
     seconds: float
 
     @property
     def code(self) -> str:
         """Whose code this is, e.g. ``Linux 6.12.117``."""
-        return f"Linux {self.version}" + (f" with {self.call}()" if self.call != "vmap" else "")
+        return code_of(self.version, self.call)
 
 
 class BootBuild(KernelBuild):
@@ -77,10 +74,8 @@ class BootBuild(KernelBuild):
         told, made = self._told(VMALLOC_O), self.dir / VMALLOC_O
         if not self._saved.exists():
             self._make(VMALLOC_O)
-            shutil.copy(told, own / "half")
-            (own / "half").rename(self._saved)
-        probed = self._probed()
-        (one,) = self._wrappers(probed)
+            self._save_command()
+        (one,) = self._wrappers(self._probed())
         shutil.copy(self._compile(one), made)  # newer than all that it is made of: kbuild takes it for its own
         rest = self._saved.read_text().partition("\n")[0].partition(" ; ")[2]
         if rest:  # objtool, as for its own
@@ -95,28 +90,13 @@ class BootBuild(KernelBuild):
         files = self._inputs(used, started)
         ours = {self._in_tree(name) for name in self._wrapped()}
         seed.finish(self.dir, self.recipe, self.tree, files, ours)
-        images.mkdir(parents=True, exist_ok=True)
-        os.utime(images)
-        room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
-        shutil.copy(self.dir / self._board.image, room / "kernel")
-        (room / _SYMBOLS).write_text(json.dumps(_functions(self.dir / "vmlinux")))
-        (room / "manifest.json").write_text(json.dumps({"files": files, "probed": probed}))
-        final = images / digest([json.dumps(files, sort_keys=True)])
-        try:
-            room.rename(final)
-        except OSError:  # another process was faster
-            shutil.rmtree(room)
-        return final
+        symbols = own / _SYMBOLS
+        symbols.write_text(json.dumps(_functions(self.dir / "vmlinux")))
+        return self._publish(images, {"files": files}, {"kernel": self.dir / self._board.image, _SYMBOLS: symbols})
 
     def _wrappers(self, probed: list[str]) -> Iterator[Wrapper]:
         """mm/vmalloc.c with the server behind it."""
-        tree = self._own / "tree.h"
-        tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
-        parts = ["#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/{VMALLOC}"', f'#include "{tree}"']
-        parts += [f'#include "{SUPPORT}/inside.h"', f'#include "{SUPPORT}/entries.h"', f'#include "{SUPPORT}/agent.h"']
-        if self._snippet:
-            parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
-        yield Wrapper(VMALLOC_O, "vmalloc.c", parts, VMALLOC_O)
+        yield self._vmalloc(probed, [], ["inside.h", "entries.h", "agent.h"])
 
 
 def _functions(vmlinux: Path) -> dict[str, int]:
@@ -143,11 +123,8 @@ def build(
         raise InputError(f"snippet: there is no file {snippet}")
     if shutil.which(board.command[0]) is None:
         raise InputError(f"{board.command[0]} is missing to boot {arch}; apt-get install {board.package}")
-    try:
+    with in_the_cache():
         return _build(arch, tree, version, config, snippet, call)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise InputError(f"cannot build in {cache_root()}: {where}{error.strerror}") from None
 
 
 def _build(arch: str, tree: Path, version: str, config: Iterable[str], snippet: Path | None, call: str) -> Bootable:
@@ -161,14 +138,10 @@ def _build(arch: str, tree: Path, version: str, config: Iterable[str], snippet: 
     started, found = time.monotonic(), find(images, tree)
     fresh = found is None
     if found is None:
-        with work.locked():
+        with work.locked(images):
             found = find(images, tree) or work.image(images, snippet)
-        forget(images.parent, _KEPT_IMAGES)
     symbols = json.loads((found / _SYMBOLS).read_text())
     if call not in symbols:
         raise InputError(f"there is no function {call}() in {snippet or tree}")
-    told = json.loads((found / "manifest.json").read_text())
     seconds = time.monotonic() - started if fresh else 0.0
-    return Bootable(
-        found / "kernel", target, board, tree, version, call, tools.version, symbols, tuple(told["probed"]), seconds
-    )
+    return Bootable(found / "kernel", target, board, tree, version, call, tools.version, symbols, seconds)

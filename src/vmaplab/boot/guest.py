@@ -30,6 +30,20 @@ _SAID = 1 << 16
 _PANIC = b"Kernel panic"
 
 
+SLOT = np.dtype(
+    [
+        ("request", "<u8"),
+        ("done", "<u8"),
+        ("function", "<u8"),
+        ("arguments", "<u8", 8),
+        ("result", "<u8"),
+        ("told", "<u8"),
+    ]
+)
+"""A call, as agent.h has it: it is to be made when ``request`` changes, and was when ``done`` is the same; and how many
+bytes the kernel has printed."""
+
+
 class Head(NamedTuple):
     """What the kernel says of itself: see agent.h."""
 
@@ -79,10 +93,10 @@ class Guest:
         self.seconds = time.monotonic() - started
         known = self.ram[box + 16 : box + 16 + 8 * len(Head._fields)].view("<u8")
         self.head = head = Head(*map(int, known))
-        slot = self.ram[box + head.request_at : box + head.request_at + 8 * 13].view("<u8")
-        self._request, self._slot = 0, slot
+        slot = self.ram[box + head.request_at : box + head.request_at + SLOT.itemsize].view(SLOT)
+        self._request, self._slot, self._told = 0, slot, slot["told"]
         self._said = self.ram[box + head.said_at : box + head.said_at + _SAID]
-        self._heard = int(slot[12])
+        self._heard = int(self._told[0])
         self.words = self.ram[box + head.words_at :][: 8 << 20].view("<u8")
         self._slide = head.vmap - kernel.symbols["vmap"]
 
@@ -133,13 +147,13 @@ class Guest:
         """
         if function not in self.kernel.symbols:
             raise InputError(f"{self.kernel.code} has no function {function}()")
-        slot = self._slot
-        slot[2] = (self.kernel.symbols[function] + self._slide) % (1 << 64)
-        slot[3 : 3 + len(arguments)] = [one % (1 << 64) for one in arguments]
+        slot, done = self._slot, self._slot["done"]
+        slot["function"] = (self.kernel.symbols[function] + self._slide) % (1 << 64)
+        slot["arguments"][0, : len(arguments)] = [one % (1 << 64) for one in arguments]
         self._request += 1
-        slot[0] = self._request
+        slot["request"] = self._request
         turns, started = 0, 0.0
-        while slot[1] != self._request:
+        while done[0] != self._request:
             turns += 1
             if turns % 4096 == 0:
                 started = started or time.monotonic()
@@ -153,17 +167,17 @@ class Guest:
                     why = _cause(said) or f"{function}() does not return in {CALL_SECONDS} s"
                     self.close()
                     raise KernelFault(why)
-        return int(slot[11])
+        return int(slot["result"][0])
 
     def _tail(self) -> bytes:
         """What was printed last, as far as it is kept."""
-        total = int(self._slot[12])
+        total = int(self._told[0])
         turned = np.roll(self._said, -(total % _SAID)) if total > _SAID else self._said[:total]
         return turned.tobytes()
 
     def said(self) -> str:
         """What the kernel has printed since the last call of this."""
-        total = int(self._slot[12])
+        total = int(self._told[0])
         new, self._heard = min(total - self._heard, _SAID), total
         return self._tail()[-new:].decode(errors="replace") if new else ""
 

@@ -34,12 +34,10 @@ MOST_PAGES = (1 << 20) - _USED_WORDS
 """Of an array."""
 _MOST_LOOKS, _ALIKE, _MOST_LEFT = 200, 5, 64
 
-CALLS = frozenset(
-    """vmap vmalloc vmap_put vrealloc ioremap map_ram vmap_pfn area map_pages unmap_pages vunmap vfree vfree_atomic
-    iounmap unmap_ram aliases shrink map range unrange""".split()  # noqa: SIM905
-)
+_NOT_ASKED = frozenset(["dump", "info", "lookup", "percpu", "percpu_free", "ptdump", "remap", "vread"])
+"""What answers with text or frames of the kernel's own, or wants a process or more than one CPU."""
+CALLS = frozenset(word for word, one in STEPS.items() if isinstance(one, Call) and one.binding) - _NOT_ASKED
 """First words of the steps whose calls can be made."""
-
 
 _VUNMAP = cast(Call, STEPS["vunmap"])
 
@@ -66,6 +64,7 @@ class BootedKernel(Lowered):
         self._row = of_version(kernel.version)
         self._log = EventLog()
         self._warnings: list[str] = []
+        self._complaint = ""
         self._mappings = weakref.WeakValueDictionary()
         self._live: dict[int, tuple[Call, int]] = {}  # what there is to end: by which call, and how large it is
         self._guest: Guest | None = None
@@ -146,7 +145,7 @@ class BootedKernel(Lowered):
             fault = str(fell)
         if self._guest is None or len(self.reserved) > self._first + _MOST_LEFT:
             self.boot()
-        self._log, self._warnings = EventLog(), []
+        self._log, self._warnings, self._complaint = EventLog(), [], ""
         self._mappings.clear()
         if self._guest:
             self._guest.said()
@@ -160,7 +159,9 @@ class BootedKernel(Lowered):
 
         :raises InputError: if others take areas at the same time, time and again.
         """
-        for _ in range(_MOST_LOOKS if len(self.reserved) else 0):
+        if not len(self.reserved):
+            return
+        for _ in range(_MOST_LOOKS):
             end, whole = self.values["vmalloc_start"], True
             areas = self.areas()
             above = max([int(after) for _, after in self.reserved.tolist()]) + _MARGIN
@@ -175,8 +176,7 @@ class BootedKernel(Lowered):
                 self.reserved = self.areas()
                 return
             self.reserved = areas
-        if len(self.reserved):
-            raise InputError(f"{self.code} takes areas all the time: no scenario can be compared")
+        raise InputError(f"{self.code} takes areas all the time: no scenario can be compared")
 
     # -- calls --------------------------------------------------------------------------------------
 
@@ -283,16 +283,21 @@ class BootedKernel(Lowered):
     @property
     def warnings(self) -> list[str]:
         """Which WARN() fired since :meth:`reset`, in the kernel's words; a WARN_ONCE() fires once a boot."""
-        if self._guest:
-            said = self._guest.said().splitlines()
-            self._warnings += [line.partition("WARNING: ")[2] for line in said if "WARNING: " in line]
+        self._hear()
         return self._warnings
 
     def complaint(self) -> str:
         """What the kernel has printed since :meth:`reset` that begins with ``BUG:``; "" if nothing."""
-        said = self._guest.said().splitlines() if self._guest else []
-        self._warnings += [line.partition("WARNING: ")[2] for line in said if "WARNING: " in line]
-        return next((line[line.index("BUG: ") :].strip() for line in said if "BUG: " in line), "")
+        self._hear()
+        return self._complaint
+
+    def _hear(self) -> None:
+        """Take in what the kernel has printed."""
+        for line in self._guest.said().splitlines() if self._guest else ():
+            if "WARNING: " in line:
+                self._warnings.append(line.partition("WARNING: ")[2])
+            elif "BUG: " in line and not self._complaint:
+                self._complaint = line[line.index("BUG: ") :].strip()
 
     @property
     def code(self) -> str:

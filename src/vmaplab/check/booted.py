@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from vmaplab.arch import Arch
 from vmaplab.boot.build import Bootable
 from vmaplab.boot.machine import CALLS, MOST_PAGES, BootedKernel, lines_of
-from vmaplab.calls.effects import Changes, Maps, Moves
+from vmaplab.calls.effects import Changes, Maps, Moves, physical_until
 from vmaplab.calls.flags import VM_ALLOC, VM_IOREMAP, VM_MAP_PUT_PAGES
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.operation import Operation
@@ -61,7 +60,6 @@ class Booted:
     :param calls: steps in them; ``pages``: base pages that their page tables mapped at their ends.
     :param unsure: scenarios that differed once, and not on a kernel that had just booted.
     :param boots: of the kernel; ``boot_seconds``: how long one took; ``areas``: in use since then.
-    :param seconds: of all scenarios, model and object included; ``booted_seconds``: of the booted kernel alone.
     :param difference: in words, "" if there is none; ``scenario``: the smallest found that shows it; ``number``: which
         of the seed's it was, None for one that was given.
     """
@@ -76,8 +74,6 @@ class Booted:
     boots: int = 0
     areas: int = 0
     boot_seconds: float = 0.0
-    seconds: float = 0.0
-    booted_seconds: float = 0.0
     difference: str = ""
     scenario: Scenario | None = None
     number: int | None = None
@@ -121,7 +117,6 @@ class Trio:
         self._object = ObjectKernel(built, total_pages=self._pages, log_lines=1 << 20)
         self._form = FORMATS[kernel.target.arch]
         self._base = np.uint64(kernel.board.ram_base)
-        self._reserved = self.booted.reserved
         self._kinds = Kinds([], [])
         self._is_clean = True
         self.left_out = _NEVER | lacked_by(built, self.release)
@@ -162,8 +157,8 @@ class Trio:
         down = np.uint64(int(real.min()) // self._pages * self._pages)
         return step._replace(pfns=np.where(step.pfns == np.uint64(NULL_PFN), step.pfns, step.pfns - down))
 
-    def compare(self, scenario: Scenario) -> tuple[str, Came | None, float]:
-        """How the three differ, in words, "" if they do not; what came of the model; seconds of the booted kernel.
+    def compare(self, scenario: Scenario) -> tuple[str, Came | None]:
+        """How the three differ, in words, "" if they do not; and what came of the model.
 
         What no kernel survives is not asked of one that runs: nothing came of it then.
         """
@@ -172,25 +167,22 @@ class Trio:
             booted.reset()
         self._is_clean = False
         booted.fill()
-        self._reserved = booted.reserved
-        areas = [(int(start), int(end)) for start, end in self._reserved]
+        areas = [(int(start), int(end)) for start, end in booted.reserved]
         model = Kernel(self.arch, self.release, total_pages=self._pages, config=self._config)
         model.reserve(areas)
         ours = self._came(model, scenario)
         if {BUG, UNDEFINED} & set(ours.results) or ours.fault:
-            return "", None, 0.0
+            return "", None
         self._kinds = _kinds_of(model, scenario, ours.results)
         self._object.reset()
         self._object.reserve(areas)
         theirs = self._came(self._object, scenario)
-        started = time.perf_counter()
         real = self._real(scenario)
-        took = time.perf_counter() - started
         told = self._differ(scenario, ("the model", ours), ("booted", real))
         told = told or self._differ(scenario, ("the object", theirs), ("booted", real))
         fell = "" if told else booted.reset()
         self._is_clean = not told
-        return told or (f"when all is ended\n  booted: {fell}" if fell else ""), ours, took
+        return told or (f"when all is ended\n  booted: {fell}" if fell else ""), ours
 
     def again(self, scenario: Scenario) -> str:
         """As :meth:`compare`, on a kernel that has just booted; only how they differ."""
@@ -205,7 +197,7 @@ class Trio:
         memory, root = kernel.live_tables(), kernel.table_root
         start, end = self.arch.vmalloc_start, self.arch.vmalloc_end
         entries = walker.walk(memory, root, root, self._form, start, end).entries
-        return Came(results, entries, lines_of(kernel.vmalloc_info(), self._reserved), "")
+        return Came(results, entries, lines_of(kernel.vmalloc_info(), self.booted.reserved), "")
 
     def _real(self, scenario: Scenario) -> Came:
         booted = self.booted
@@ -213,8 +205,8 @@ class Trio:
         if fault:
             return Came(results, np.empty(0, dtype=walker.ENTRY), [], fault)
         try:
-            info = lines_of(booted.vmalloc_info(), self._reserved)
-            return Came(results, booted.since(self._reserved), info, booted.complaint())
+            info = lines_of(booted.vmalloc_info(), booted.reserved)
+            return Came(results, booted.since(booted.reserved), info, booted.complaint())
         except KernelFault as fell:  # what the steps have broken shows now
             return Came(results[:-1], np.empty(0, dtype=walker.ENTRY), [], str(fell))
 
@@ -286,7 +278,8 @@ def _kinds_of(model: Kernel, scenario: Scenario, results: list[int | str]) -> Ki
     given = [(start, end) for start, end, flags in bounds if flags & VM_IOREMAP]
     for step in scenario.steps:
         at = results[step.ref] if 0 <= step.ref < len(results) else step.addr
-        if step.call == "range" and isinstance(at, int):  # physical addresses
+        effect = effect_of(step.call)
+        if isinstance(effect, Changes) and effect.frames is physical_until and isinstance(at, int):
             start = at + step.offset * page
             given.append((start, start + (step.length + 1) * page))
     return Kinds(own, given)
@@ -326,7 +319,6 @@ def check_booted(
         raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
     trio = Trio(kernel, built, release)
     found = Booted(kernel, trio.release.name, areas=len(trio.booted.reserved), boot_seconds=trio.booted.boot_seconds)
-    started = time.perf_counter()
     try:
         generator = trio.generator(seed, pages)
         for number in range(1 if scenario else _DRAWN * cases):
@@ -335,15 +327,10 @@ def check_booted(
             one = trio.placed(scenario or generator.scenario(number))
             came = None
             if one is not None:
-                found.difference, came, took = trio.compare(one)
-                found.booted_seconds += took
+                found.difference, came = trio.compare(one)
             if one is None or came is None:
                 if scenario:
-                    odd = next((step.call for step in scenario.steps if step.call not in CALLS), "")
-                    why = (
-                        f"a running kernel is not asked for the step '{odd}'" if odd else "it takes more than there is"
-                    )
-                    why = why if one is None else "no kernel survives it"
+                    why = _why_not(scenario) if one is None else "no kernel survives it"
                     raise InputError(f"'{scenario}' cannot be compared: {why}")
                 found.skipped += 1
                 continue
@@ -363,5 +350,10 @@ def check_booted(
     finally:
         found.boots = trio.booted.boots
         trio.close()
-    found.seconds = time.perf_counter() - started
     return found
+
+
+def _why_not(scenario: Scenario) -> str:
+    """Why :meth:`Trio.placed` has no place for a scenario."""
+    odd = next((step.call for step in scenario.steps if step.call not in CALLS), "")
+    return f"a running kernel is not asked for the step '{odd}'" if odd else "it takes more than there is"

@@ -11,7 +11,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Built:
     @property
     def code(self) -> str:
         """Whose code this is, e.g. ``Linux 6.12.117``."""
-        return f"Linux {self.version}" + (f" with {self.call}()" if self.call != "vmap" else "")
+        return code_of(self.version, self.call)
 
 
 def archive_of(package: str = DEFAULT_PACKAGE) -> Path:
@@ -157,11 +158,26 @@ def build(
     :param call: a function with the arguments of ``vmap()``, called in its place.
     :raises InputError: with the kernel's own error if its build fails, or the tools are missing.
     """
-    try:
+    with in_the_cache():
         return _build(target, tree, config, snippet, call)
+
+
+@contextmanager
+def in_the_cache() -> Iterator[None]:
+    """What is built or unpacked there meanwhile.
+
+    :raises InputError: if there is no room, or no right to.
+    """
+    try:
+        yield
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise InputError(f"cannot build in {cache_root()}: {where}{error.strerror}") from None
+
+
+def code_of(version: str, call: str) -> str:
+    """Whose code it is, e.g. ``Linux 6.12.117``; with what is called in place of ``vmap()``."""
+    return f"Linux {version}" + (f" with {call}()" if call != "vmap" else "")
 
 
 def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Path | None, call: str) -> Built:
@@ -176,7 +192,7 @@ def _build(target: Target, tree: Path | None, config: Iterable[str], snippet: Pa
     found = find(images, tree)
     fresh = found is None
     if found is None:
-        with kernel_build.locked():
+        with kernel_build.locked(images):
             found = find(images, tree)  # another process may have been faster
             if found is None:
                 found = kernel_build.image(images, snippet)

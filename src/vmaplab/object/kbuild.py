@@ -111,13 +111,13 @@ class KernelBuild:
         self._warnings: dict[str, None] = {}
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one process builds here."""
+    def locked(self, images: Path) -> Iterator[None]:
+        """Only one process builds here, for the folder ``images``; the oldest of those beside it are removed."""
         self.dir.mkdir(parents=True, exist_ok=True)
         with lock(self.dir.with_suffix(".lock")):
             yield
         forget(self.dir.parent, _KEPT_BUILDS)
-        forget(cache_root() / "object" / "images", _KEPT_IMAGES)
+        forget(images.parent, _KEPT_IMAGES)
 
     def image(self, images: Path, snippet: Path | None) -> Path:
         """Compile and link; returns the new entry of ``images``.
@@ -139,8 +139,7 @@ class KernelBuild:
         if not there:
             self._make(*once)
         if not self._saved.exists():  # its own object is of no use: once the command is known, it is not made again
-            shutil.copy(self._told(VMALLOC_O), own / "half")
-            (own / "half").rename(self._saved)
+            self._save_command()
         probed = self._probed()
         wrappers = list(self._wrappers(probed))
         stems = {Path(one.file).stem for one in wrappers}
@@ -167,11 +166,21 @@ class KernelBuild:
         said["warnings"] = list(self._warnings)
         manifest = {"files": self._inputs(sources, started), **said}
         seed.finish(self.dir, self.recipe, self.tree, manifest["files"], {self._in_tree(name) for name in ours})
+        return self._publish(images, manifest, {name: own / name for name in ("image.elf", LINES)})
+
+    def _save_command(self) -> None:
+        """Keep how kbuild compiles mm/vmalloc.o."""
+        half = self._own / "half"
+        shutil.copy(self._told(VMALLOC_O), half)
+        half.rename(self._saved)
+
+    def _publish(self, images: Path, manifest: dict[str, Any], made: dict[str, Path]) -> Path:
+        """A new entry of ``images``, whole or not at all, with copies of what was ``made``, by their names there."""
         images.mkdir(parents=True, exist_ok=True)
         os.utime(images)  # the oldest are removed, by whoever builds beside us
-        room = Path(tempfile.mkdtemp(prefix="new-", dir=own))
-        shutil.copy(own / "image.elf", room)
-        shutil.copy(own / LINES, room)
+        room = Path(tempfile.mkdtemp(prefix="new-", dir=self._own))
+        for name, path in made.items():
+            shutil.copy(path, room / name)
         (room / "manifest.json").write_text(json.dumps(manifest))
         final = images / digest([json.dumps(manifest, sort_keys=True)])
         try:
@@ -179,6 +188,16 @@ class KernelBuild:
         except OSError:  # another process was faster
             shutil.rmtree(room)
         return final
+
+    def _vmalloc(self, probed: list[str], before: list[str], behind: list[str]) -> Wrapper:
+        """mm/vmalloc.c of a tree with those of PROBES: lines before it, behind it files of ours and the snippet."""
+        tree = self._own / "tree.h"
+        tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
+        parts = [*before, "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/{VMALLOC}"', f'#include "{tree}"']
+        parts += [f'#include "{SUPPORT}/{name}"' for name in behind]
+        if self._snippet:
+            parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
+        return Wrapper(VMALLOC_O, "vmalloc.c", parts, VMALLOC_O)
 
     def _wrappers(self, probed: list[str]) -> Iterator[Wrapper]:
         """What is compiled here, in a tree that has those of PROBES."""
@@ -189,12 +208,7 @@ class KernelBuild:
         locked = f"#ifdef CONFIG_PREEMPTION\n{_marks(dict.fromkeys(lazy, 0))}#endif\n"
         told = _marks({**MARKS, **self.family.marks}) + locked
         marks.write_text(told + _INSTEAD + ("" if "VMAP_NODES" in probed else _TELL_AREAS))
-        tree.write_text("".join(f"#define TREE_HAS_{name} 1\n" for name in probed))
-        parts = [f'#include "{marks}"', "#define CONFIG_VMAP_PFN 1", f'#include "{self.tree}/{VMALLOC}"']
-        parts += [f'#include "{tree}"', f'#include "{SUPPORT}/inside.h"']
-        if self._snippet:
-            parts += [f'#include "{SUPPORT}/snippet.h"', f'#include "{self._snippet}"']
-        yield Wrapper(VMALLOC_O, "vmalloc.c", parts, VMALLOC_O)
+        yield self._vmalloc(probed, [f'#include "{marks}"'], ["inside.h"])
         for source in filter(self._has_source, self.family.marked):
             name = str(Path(source).with_suffix(".o"))
             parts = [f'#include "{marks}"', _KEYS_ARE_READ, f'#include "{self.tree}/{source}"']

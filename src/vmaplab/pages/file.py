@@ -107,8 +107,8 @@ def save(path: Path, pfns: NDArray[np.uint64], page_size: int) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _too_many(path: object) -> InputError:
-    return InputError(f"'{path}' has more than {MAX_PAGES} pages, the most that a file may have")
+def _too_many(name: str) -> InputError:
+    return InputError(f"{name} has more than {MAX_PAGES} pages, the most that a file may have")
 
 
 def _count_lines(path: Path) -> None:
@@ -118,7 +118,7 @@ def _count_lines(path: Path) -> None:
         while block := stream.read(1 << 24):
             lines += block.count(b"\n")
             if lines > MAX_PAGES:
-                raise _too_many(path)
+                raise _too_many(f"'{path}'")
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, list[bytes]]]:
@@ -151,28 +151,29 @@ def _number(text: str, where: str) -> int:
     return value
 
 
+def _natural(text: str, most: int, what: str, where: str) -> int:
+    """The number from 0 to ``most`` that ``text`` spells."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) > most:
+        raise InputError(f"{where}: '{text[:40]}' is no {what}, which goes to {most}")
+    return int(text)
+
+
 def _block(cells: dict[str, str], where: str) -> tuple[int, int]:
     """First PFN and number of pages of a line."""
     word, plus, count = cells["pfn"].partition("+")
     first, pages = NULL_PFN if word == "null" else _number(word, where), 1
-    if plus or "order" in cells:
-        given = count if plus else cells["order"]
-        if (plus and "order" in cells) or not (given.isascii() and given.isdigit()) or len(given) > 9:
-            what = (
-                f"number of pages, which goes to {MAX_PAGES}"
-                if plus
-                else f"order of pages, which goes to {_MOST_ORDER}"
-            )
-            raise InputError(f"{where}: '{given[:40]}' is no {what}")
-        if not plus and int(given) > _MOST_ORDER:
-            raise InputError(f"{where}: {given} is no order of pages, which goes to {_MOST_ORDER}")
-        pages = int(given) if plus else 1 << int(given)
+    if plus and "order" in cells:
+        raise InputError(f"{where}: '{cells['pfn'][:40]}' is a run, which has no order")
+    if plus:
+        pages = _natural(count, MAX_PAGES, "number of pages", where)
+    elif "order" in cells:
+        pages = 1 << _natural(cells["order"], _MOST_ORDER, "order of pages", where)
     if not 0 < pages <= MAX_PAGES or first + pages > 1 << 64:
         raise InputError(f"{where}: a line has from 1 to {MAX_PAGES} pages, none beyond PFN 2**64 - 1")
     return first, pages
 
 
-def _expanded(blocks: list[tuple[int, int]], name: object) -> NDArray[np.uint64]:
+def _expanded(blocks: list[tuple[int, int]], name: str) -> NDArray[np.uint64]:
     """A page array of blocks: first PFN and number of pages of each."""
     if sum(pages for _, pages in blocks) > MAX_PAGES:
         raise _too_many(name)
@@ -184,7 +185,7 @@ def _expanded(blocks: list[tuple[int, int]], name: object) -> NDArray[np.uint64]
     return found
 
 
-def _columns(names: list[str], name: object) -> list[str]:
+def _columns(names: list[str], name: str) -> list[str]:
     """The columns that a first line names.
 
     :raises InputError: for one that is not known, or if there are no page frame numbers.
@@ -257,7 +258,7 @@ def _read_npy(path: Path) -> NDArray[np.uint64]:
     if not isinstance(array, np.ndarray) or array.dtype == object:
         raise InputError(f"'{path}' is no NumPy array of numbers")
     if array.size > MAX_PAGES:
-        raise _too_many(path)
+        raise _too_many(f"'{path}'")
     return page_array(np.array(array))
 
 
@@ -270,7 +271,7 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
             names = parquet.schema_arrow.names
             _columns(names, f"'{path}'")
             if parquet.metadata.num_rows > MAX_PAGES:
-                raise _too_many(path)
+                raise _too_many(f"'{path}'")
             metadata = parquet.schema_arrow.metadata or {}
             table = parquet.read()
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -294,7 +295,7 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
         blocks = list(zip(pfns.tolist(), (1 << orders.astype(np.int64)).tolist(), strict=True))
         if any(first + pages > 1 << 64 for first, pages in blocks):
             raise InputError(f"'{path}' has blocks that go beyond PFN 2**64 - 1")
-        pfns = _expanded(blocks, path)
+        pfns = _expanded(blocks, f"'{path}'")
     return pfns, int(text) if text is not None else None
 
 

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 def word_of(found: Booted) -> str:
     """``same`` or ``DIFFERENT``; ``nothing compared`` where no scenario could be asked for."""
-    if found.difference or not found.scenarios:
-        return "DIFFERENT" if found.difference else "nothing compared"
-    return "same" if found.pages else "same, and nothing was mapped at the end"
+    return "DIFFERENT" if found.difference else "same" if found.scenarios else "nothing compared"
 
 
 def booted(found: list[Booted], commands: list[str], seed: int) -> None:
@@ -31,6 +29,8 @@ def booted(found: list[Booted], commands: list[str], seed: int) -> None:
         name = one.kernel.target.arch
         if one.skipped:
             print(f"{name}: {one.skipped} more were drawn and left out: no running kernel is asked for such steps")
+        if one.scenarios and not one.pages:
+            print(f"{name}: nothing was mapped at the end of any: no page table had an entry to compare")
         if one.unsure:
             print(f"{name}: {one.unsure} scenarios differed once, and not on a kernel that had just booted")
     for one, command in zip(found, commands, strict=True):
