@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.judge.format import CANNOT, EVERYTHING, U64, Format
+from vmaplab.judge.format import CANNOT, EVERYTHING, U64, Bools, Format
 
 ENTRY = np.dtype(
     [
@@ -59,8 +59,44 @@ class Walk:
         return cls(np.zeros(0, dtype=ENTRY), {}, [])
 
 
+class Holder(Protocol):
+    """What holds tables."""
+
+    words: NDArray[Any]
+
+    def find(self, tables: U64, count: int) -> tuple[U64, Bools]:
+        """Where in :attr:`words` the tables of ``count`` entries at these addresses begin, and which are there."""
+
+
+class Memory:
+    """Physical memory that can hold tables: one stretch of it.
+
+    :param memory: its bytes; ``base``: physical address of the first.
+    :param entry: dtype of a stored entry.
+    :ivar words: as entries.
+    """
+
+    def __init__(self, memory: NDArray[np.uint8], base: int, entry: str) -> None:
+        self.words: NDArray[Any] = memory[: len(memory) // np.dtype(entry).itemsize * np.dtype(entry).itemsize].view(
+            entry
+        )
+        self._base = np.uint64(base)
+
+    def find(self, tables: U64, count: int) -> tuple[U64, Bools]:
+        """Where in :attr:`words` the tables of ``count`` entries at these addresses begin, and which are there."""
+        size = self.words.itemsize
+        first = (tables - self._base) // np.uint64(size)
+        there = (tables >= self._base) & (first + np.uint64(count) <= np.uint64(len(self.words)))
+        return first, there & (tables % np.uint64(count * size) == 0)
+
+
 def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format, start: int = 0, end: int = 1 << 64) -> Walk:
-    """Walk the tables in ``memory``, whose first byte lies at physical address ``base``.
+    """Walk the tables in ``memory``, whose first byte lies at physical address ``base``: see :func:`walk_in`."""
+    return walk_in(Memory(memory, base, form.entry), root, form, start, end)
+
+
+def walk_in(memory: Holder, root: int, form: Format, start: int = 0, end: int = 1 << 64) -> Walk:
+    """Walk the tables in ``memory``.
 
     A table that two entries point to must be empty (LoongArch's invalid tables are).
 
@@ -68,8 +104,6 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format, start: i
     """
     first_va = np.uint64(start & ~form.kernel_half)
     last_va = np.uint64((end - 1) & ~form.kernel_half if end < 1 << 64 else (1 << 64) - 1)
-    itemsize = np.dtype(form.entry).itemsize
-    words = memory[: len(memory) // itemsize * itemsize].view(form.entry)
     found: list[NDArray[Any]] = []
     tables: dict[int, int] = {}
     complaints: list[str] = []
@@ -79,16 +113,14 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format, start: i
     for level in range(len(form.levels) - 1, -1, -1):
         shift, bits = form.levels[level]
         count = 1 << bits
-        first = (phys - np.uint64(base)) // np.uint64(itemsize)
-        inside = (phys >= np.uint64(base)) & (first + np.uint64(count) <= np.uint64(len(words)))
-        inside &= phys % np.uint64(count * itemsize) == 0
+        first, inside = memory.find(phys, count)
         for where, offset in zip(phys[~inside].tolist(), offsets[~inside].tolist(), strict=True):
             complaints.append(
                 f"the table for {form.kernel_half | offset:#x} is said to be at {where:#x}: no table is there"
             )
         phys, first, offsets, allowed = phys[inside], first[inside], offsets[inside], allowed[inside]
         if level < len(form.levels) - 1:
-            phys, first, offsets, allowed = _once(words, base, form, level, (phys, first, offsets, allowed), complaints)
+            phys, first, offsets, allowed = _once(memory, form, level, (phys, first, offsets, allowed), complaints)
             tables.update(dict.fromkeys(phys.tolist(), level))
         # Which words of each table lie in the range.
         lowest = np.maximum(first_va, offsets) - offsets >> np.uint64(shift)
@@ -98,7 +130,7 @@ def walk(memory: NDArray[np.uint8], base: int, root: int, form: Format, start: i
         index = np.repeat(lowest, spans) + (np.arange(len(table)) - np.repeat(np.cumsum(spans) - spans, spans)).astype(
             np.uint64
         )
-        entries = words[first[table] + index].astype(np.uint64)
+        entries = memory.words[first[table] + index].astype(np.uint64)
         if not form.zero_counts:
             there = np.flatnonzero(entries)
             table, index, entries = table[there], index[there], entries[there]
@@ -142,7 +174,7 @@ def look_up(memory: NDArray[np.uint8], base: int, root: int, form: Format, addr:
 Tables = tuple[U64, U64, U64, NDArray[np.uint8]]
 
 
-def _once(words: NDArray[Any], base: int, form: Format, level: int, tables: Tables, complaints: list[str]) -> Tables:
+def _once(memory: Holder, form: Format, level: int, tables: Tables, complaints: list[str]) -> Tables:
     """``tables`` without those that several entries point to, which must be empty."""
     phys, _, offsets, _ = tables
     if len(phys) < 2:
@@ -151,7 +183,7 @@ def _once(words: NDArray[Any], base: int, form: Format, level: int, tables: Tabl
     if len(at) == len(phys):
         return tables
     for shared in at[times > 1].tolist():
-        if _empty(words, base, form, level, int(phys[shared])):
+        if _empty(memory, form, level, int(phys[shared])):
             continue
         va = form.kernel_half | int(offsets[shared])
         complaints.append(f"the table at {int(phys[shared]):#x} is reached twice, for {va:#x} and elsewhere")
@@ -160,11 +192,12 @@ def _once(words: NDArray[Any], base: int, form: Format, level: int, tables: Tabl
     return first_, second, third, fourth
 
 
-def _empty(words: NDArray[Any], base: int, form: Format, level: int, table: int) -> bool:
+def _empty(memory: Holder, form: Format, level: int, table: int) -> bool:
     """Whether nothing is mapped below the table at physical address ``table``."""
     while True:
-        first = (table - base) // words.itemsize
-        raw = words[first : first + (1 << form.levels[level][1])].astype(np.uint64)
+        count = 1 << form.levels[level][1]
+        first, there = memory.find(np.array([table], dtype=np.uint64), count)
+        raw = memory.words[int(first[0]) :][:count].astype(np.uint64) if there[0] else memory.words[:0]
         it = form.decode(level, raw[raw != 0])
         if (it.valid & it.leaf).any():
             return False

@@ -12,10 +12,13 @@ from vmaplab.release import DEFAULT, get
 
 SOURCES = (
     "heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
-    "pfns:0x1000+256,0x7, FILE.{txt,csv,npy,parquet}, or - for text on standard input"
+    "pfns:0x1000+256,0x7, FILE.{txt,csv,npy,parquet}, - for text on standard input, or an area of another kernel, "
+    "{vmcore:FILE,kcore:,qemu:SOCKET,ram:FILE},area=ADDRESS (or caller=FUNCTION)"
 )
 
 
+_KERNELS = ("vmcore", "kcore", "qemu", "ram")
+"""Sources that are the memory of another kernel."""
 _USUAL = 4096
 """Bytes of a page where a file does not say so."""
 
@@ -24,7 +27,8 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     """The page array that ``source`` names.
 
     :param source: ``heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N]``, ``pid:PID[,start-end]``,
-        ``pfns:RUNS``, a file, or ``-``, standard input.
+        ``pfns:RUNS``, a file, ``-``, standard input, or an area of another kernel,
+        ``vmcore:FILE,area=ADDR|caller=NAME`` (``kcore:``, ``qemu:SOCKET``, ``ram:FILE``).
     :param arch: the architecture whose page size a heap is counted in.
     :param page_size: bytes of a page in a file that does not tell; without it they have 4096.
     :return: PFNs, uint64, shape (n,), in mapping order; it knows its page size.
@@ -34,7 +38,7 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     if page_size is not None and (page_size < 4096 or page_size & (page_size - 1)):
         raise InputError(f"page size {page_size} is no power of two from 4096 on")
     kind, _, rest = source.partition(":")
-    if page_size is not None and kind in ("heap", "pid", "pfns"):
+    if page_size is not None and kind in ("heap", "pid", "pfns", *_KERNELS):
         raise InputError(f"a page size is for plain files; a {kind} source has its own")
     if kind == "heap":
         return with_page_size(_heap(rest, target), target.page_size)
@@ -46,6 +50,10 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
         from vmaplab.pages import pid
 
         array = with_page_size(pid.load(*_pid(rest)), pid.page_size())
+    elif kind in _KERNELS:
+        from vmaplab.vmcore.source import pages_of
+
+        array = with_page_size(*pages_of(source))
     elif source == "-" or source.endswith((".txt", ".csv", ".npy", ".parquet")):
         from vmaplab.pages import file
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""VMSAv8-64 stage 1 of the kernel's half: Arm ARM (DDI 0487) D8.2 to D8.4, 48-bit addresses, no FEAT_LPA2."""
+"""VMSAv8-64 stage 1 of the kernel's half: Arm ARM (DDI 0487) D8.2 to D8.4; output addresses of 48 bits, or of 52."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from vmaplab.judge.format import (
 _GRANULE = {12: 0b10, 14: 0b01, 16: 0b11}  # TCR_EL1.TG1
 _CONTIGUOUS = {12: {12: 16, 21: 16, 30: 16}, 14: {14: 128, 25: 32}, 16: {16: 32, 29: 32}}  # Table D8-107
 _BLOCKS = {12: {21, 30}, 14: {25}, 16: {29}}
+_WIDE_BLOCKS = {12: {39}, 14: {36}, 16: {42}}
+"""More of them where output addresses have 52 bits."""
 
 
 def vmsav8(
@@ -35,6 +37,7 @@ def vmsav8(
     machine: bool = True,
     private: bool = False,
     boot: Mapping[str, Format] | None = None,
+    high: tuple[int, int] | None = None,
 ) -> Format:
     """A format with these levels, last first.
 
@@ -42,8 +45,19 @@ def vmsav8(
     :param contiguous: shift -> entries of a contiguous group.
     :param private: nG is set in the kernel's leaves: with KPTI, or KASLR, the user's half has other tables.
     :param boot: the same with boot arguments.
+    :param high: ``(bit of an entry, bit of the output address)`` from which on the entry has the address's top bits, up
+        to 51, where it is wider than 48 bits; no emulated CPU has these.
     """
     page_shift = levels[0][0]
+    va_bits = sum(levels[-1])
+    top = high[1] - 1 if high else 47
+
+    def output(entries: U64, low: int) -> U64:
+        address = field(entries, top, low)
+        if high is not None:
+            count = 52 - high[1]
+            address = address | (field(entries, high[0] + count - 1, high[0]) << np.uint64(high[1] - high[0]))
+        return address
 
     def decode(level: int, entries: U64) -> Decoded:
         shift = levels[level][0]
@@ -52,9 +66,11 @@ def vmsav8(
         leaf = valid & (second if level == 0 else ~second)
         table = valid & ~leaf
         below = levels[level - 1][1] + 3 if level else page_shift  # log2 of the bytes of the next table
-        address = np.where(leaf, field(entries, 47, page_shift), field(entries, 47, below))
+        address = np.where(leaf, output(entries, page_shift), output(entries, below))
         wrong = table if level == 0 else leaf & (shift not in blocks)
-        pointer = field(entries, max(below, 13) - 1, 12)  # bits of a table's address that a larger table has not
+        pointer = (
+            field(entries, max(below, 13) - 1, 12) if high is None else np.zeros_like(entries)
+        )  # bits of a table's address that a larger table has not
         bad = first_bad(
             entries.shape,
             (RESERVED, wrong),
@@ -86,7 +102,7 @@ def vmsav8(
         system(3, 6, 1, 1, 0, 1 << 10 | 1)  # SCR_EL3: RW, NS: EL2 and below are 64-bit and non-secure
         system(3, 4, 1, 1, 0, 1 << 31)  # HCR_EL2: RW: EL1 is 64-bit
         system(3, 0, 2, 0, 1, root)  # TTBR1_EL1
-        no_ttbr0, size, ips = 1 << 7, 64 - 48, 0b101  # EPD0; T1SZ; 48-bit physical addresses
+        no_ttbr0, size, ips = 1 << 7, 64 - va_bits, 0b101  # EPD0; T1SZ; 48-bit physical addresses
         tcr = size | no_ttbr0 | size << 16 | 1 << 24 | 1 << 26 | 3 << 28 | _GRANULE[page_shift] << 30 | ips << 32
         system(3, 0, 2, 0, 2, tcr)
         system(3, 0, 10, 2, 0, 0xFF)  # MAIR_EL1: attribute 0 is normal memory
@@ -98,7 +114,7 @@ def vmsav8(
         levels=levels,
         entry="<u8",
         decode=decode,
-        kernel_half=0xFFFF << 48,
+        kernel_half=(1 << 64) - (1 << va_bits),
         cpu="Unicorn's arm64 CPU",
         machine=start if machine else None,
         machine_bits=48,
@@ -106,11 +122,18 @@ def vmsav8(
     )
 
 
-def _granule(page_shift: int) -> Format:
+def granule(page_shift: int, va_bits: int = 48, wide: bool = False) -> Format:
+    """The format of a page size and a size of the kernel's half.
+
+    :param wide: output addresses of 52 bits: FEAT_LPA with 64K pages, FEAT_LPA2 (TCR_EL1.DS) with others.
+    """
     bits = page_shift - 3
-    levels = tuple((shift, min(bits, 48 - shift)) for shift in range(page_shift, 48, bits))
+    levels = tuple((shift, min(bits, va_bits - shift)) for shift in range(page_shift, va_bits, bits))
     blocks, contiguous = _BLOCKS[page_shift], _CONTIGUOUS[page_shift]
+    if wide:
+        high = (12, 48) if page_shift == 16 else (8, 50)
+        return vmsav8(levels, blocks | _WIDE_BLOCKS[page_shift], contiguous, machine=False, high=high)
     return vmsav8(levels, blocks, contiguous, boot={"kpti=1": vmsav8(levels, blocks, contiguous, private=True)})
 
 
-FORMATS = {"arm64-4k": _granule(12), "arm64-16k": _granule(14), "arm64-64k": _granule(16)}
+FORMATS = {"arm64-4k": granule(12), "arm64-16k": granule(14), "arm64-64k": granule(16)}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``vmaplab areas``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vmaplab.cli.app import app
+from vmaplab.cli.options import Json, names_of, print_json
+from vmaplab.release import DEFAULT, RELEASES
+from vmaplab.report.progress import progress
+
+
+@app.command("areas")
+def areas_command(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="vmcore:FILE, kcore:, qemu:QMP-SOCKET or ram:FILE; ,vmlinux=FILE.")
+    ],
+    release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Areas to show, those with most TLB entries.")] = 24,
+    as_json: Json = False,
+) -> None:
+    """List the vmalloc areas of another kernel: what its tables have, and what each release would build."""
+    releases = names_of(release, RELEASES, "release")
+    with progress("reading the kernel's memory", total=len(releases)) as advance:
+        from vmaplab.vmcore.source import areas_of
+        from vmaplab.vmcore.would import would
+
+        found = areas_of(source)
+        now, then = would(found, releases, advance)
+    from vmaplab.report import areas
+
+    if as_json:
+        print_json(areas.as_json(found, now, then))
+    else:
+        areas.areas(found, now, then, DEFAULT if DEFAULT in then else releases[-1], rows)
+    if found.damaged:
+        raise typer.Exit(1)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the areas of another kernel are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vmaplab.pages.array import size_text
+from vmaplab.report.text import Output, new_table, pages_text, print_table
+
+if TYPE_CHECKING:
+    from vmaplab.vmcore.areas import Area, Areas
+    from vmaplab.vmcore.would import Built
+
+_SHOWN = 20
+"""Damaged areas that are named."""
+
+
+def _by_size(area: Area) -> Counter[int]:
+    sizes, counts = np.unique(area.leaves["size"], return_counts=True)
+    return Counter(dict(zip(sizes.tolist(), counts.tolist(), strict=True)))
+
+
+def _leaves(sizes: Counter[int]) -> str:
+    """``2 x 2M, 36 x 4K``; largest first."""
+    return ", ".join(f"{count} x {size_text(size)}" for size, count in sorted(sizes.items(), reverse=True)) or "-"
+
+
+def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: int) -> None:
+    """Print the areas with most TLB entries, what is wrong, and the sums.
+
+    :param chosen: the release whose column stands beside each area.
+    """
+    console, page = Output(), found.kernel.page_size
+    mapped = sum(len(area.va) for area in found.areas)
+    live = ", read while it ran" if found.kernel.memory.live else ""
+    console.print(
+        f"{found.kernel.release} ({found.kernel.arch}{live}): {len(found.areas)} vmalloc areas, "
+        f"{pages_text(mapped)} of {size_text(page)} mapped"
+    )
+    table = new_table("address", "size", "kind", "leaves", "TLB entries", chosen, "caller", left=0)
+    for column in (0, 2, 3, 6):
+        table.columns[column].justify = "left"
+    ordered = sorted(found.areas, key=lambda area: (-len(area.leaves), area.start))
+    for area in ordered[:rows]:
+        built = then[chosen].tlb.get(area.start) if chosen in then else None
+        table.add_row(
+            f"{area.start:#x}",
+            size_text(area.size(page)),
+            area.kind,
+            _leaves(_by_size(area)),
+            str(len(area.leaves)),
+            str(built) if built is not None else "-",
+            area.caller or "-",
+        )
+    if rows and ordered:
+        console.print()
+        print_table(console, table)
+    if len(ordered) > rows:
+        console.print(f"... and {len(ordered) - rows} more (--rows {len(ordered)} shows all)")
+    _sums(console, found, now, then)
+    _looked_at(console, found)
+    _problems(console, found)
+
+
+def _sums(console: Output, found: Areas, now: Built, then: dict[str, Built]) -> None:
+    if not now.tlb:
+        console.print("\nNone of them is ordinary memory that is wholly mapped: there is nothing for vmap() to map.")
+        return
+    console.print(
+        f"\nvmap() of the pages of {len(now.tlb)} of them (vmap and vmalloc, wholly mapped), each in an empty space:"
+    )
+    sizes = sorted({size for built in (now, *then.values()) for size in built.leaves})
+    table = new_table("", *(f"{size_text(size)} leaves" for size in sizes), "TLB entries", "fewer TLB")
+    for name, built in {"as they are": now, **then}.items():
+        counts = (str(built.leaves.get(size, 0)) for size in sizes)
+        refused = sum(one is None for one in built.tlb.values())
+        ratio = f"{now.entries / built.entries:.1f}x" if built.entries and not refused else "-"
+        table.add_row(name, *counts, str(built.entries), ratio)
+    print_table(console, table)
+
+
+def _looked_at(console: Output, found: Areas) -> None:
+    """What the verdict is worth."""
+    mapped = sum(len(area.va) for area in found.areas)
+    pages = sum(len(area.pages) for area in found.areas if area.pages is not None)
+    proved = f"{found.cpu} translates {pages_text(found.translated)} of {mapped} alike" if found.cpu else "no MMU"
+    console.print(
+        f"\nlooked at: {found.tables} page tables, walked as in {found.kernel.form.manual}; {proved}; "
+        f"{pages_text(pages)} of vm_struct.pages {'is' if pages == 1 else 'are'} held against them"
+    )
+
+
+def _problems(console: Output, found: Areas) -> None:
+    lines = [*found.problems]
+    damaged = [area for area in found.areas if area.problems]
+    lines += [f"{area.start:#x} ({area.caller or area.kind}): {one}" for area in damaged for one in area.problems]
+    if not lines:
+        console.print("nothing is wrong with any of them")
+        return
+    says = "says" if len(damaged) == 1 else "say"
+    console.print(f"\n{_are(len(damaged))} {says}:" if damaged else "\nnot all could be read:")
+    for line in lines[:_SHOWN]:
+        console.print(f"  {line}")
+    if len(lines) > _SHOWN:
+        console.print(f"  ... and {len(lines) - _SHOWN} more (--json has all)")
+    if found.kernel.memory.live:
+        console.print("The kernel ran while it was read: what changes meanwhile looks like damage. Read it again.")
+
+
+def _are(count: int) -> str:
+    return "1 area is not what it" if count == 1 else f"{count} areas are not what they"
+
+
+def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
+    """The same as plain data; sizes in bytes, addresses as hexadecimal text."""
+    page = found.kernel.page_size
+    return {
+        "kernel": found.kernel.release,
+        "arch": found.kernel.arch,
+        "page_size": page,
+        "live": found.kernel.memory.live,
+        "tables": found.tables,
+        "translated": found.translated,
+        "cpu": found.cpu,
+        "problems": found.problems,
+        "areas": [
+            {
+                "address": f"{area.start:#x}",
+                "end": f"{area.end:#x}",
+                "size": area.size(page),
+                "kind": area.kind,
+                "flags": area.flags,
+                "caller": area.caller,
+                "phys": f"{area.phys:#x}" if area.phys else None,
+                "pages": len(area.pages) if area.pages is not None else 0,
+                "mapped": len(area.va),
+                "leaves": {str(size): count for size, count in sorted(_by_size(area).items())},
+                "tlb_entries": len(area.leaves),
+                "vmap": {name: built.tlb[area.start] for name, built in then.items()}
+                if area.start in now.tlb
+                else None,
+                "problems": area.problems,
+            }
+            for area in found.areas
+        ],
+        "sums": {
+            name: {
+                "areas": len(built.tlb),
+                "leaves": {str(size): count for size, count in sorted(built.leaves.items())},
+                "tlb_entries": built.entries,
+            }
+            for name, built in {"now": now, **then}.items()
+        },
+    }

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where kernel memory comes from, as it is named on the command line."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.errors import InputError
+from vmaplab.vmcore import elf, kdump
+from vmaplab.vmcore.areas import Area, Areas, read_areas
+from vmaplab.vmcore.bytesource import PlainFile, open_bytes
+from vmaplab.vmcore.image import KernelMemory, info_of
+from vmaplab.vmcore.layouts import layout_of
+from vmaplab.vmcore.memory import PhysicalMemory
+from vmaplab.vmcore.qemu import QemuMemory, RamFile, ram_layouts
+
+KINDS = ("vmcore", "kcore", "qemu", "ram")
+SOURCES = "vmcore:FILE, kcore:, qemu:QMP-SOCKET or ram:FILE, each with ,vmlinux=FILE where the kernel has no BTF"
+_OPTIONS = ("area", "caller", "vmlinux")
+_SHOWN = 6
+
+
+class Source(NamedTuple):
+    """A source of kernel memory.
+
+    :param kind: of :data:`KINDS`.
+    :param options: ``area``, ``caller``, ``vmlinux`` -> what was said.
+    """
+
+    kind: str
+    path: Path
+    options: dict[str, str]
+
+
+def parse(text: str) -> Source:
+    """What ``text`` names: ``vmcore:FILE[,vmlinux=FILE][,area=ADDR|caller=NAME]``; a file alone is a vmcore.
+
+    :raises InputError: for what is none.
+    """
+    kind, colon, rest = text.partition(":")
+    if kind not in KINDS or not colon:
+        kind, rest = "vmcore", text
+    options: dict[str, str] = {}
+    while True:
+        head, comma, word = rest.rpartition(",")
+        name, equals, value = word.partition("=")
+        if not comma or not equals or name not in _OPTIONS:
+            break
+        if name in options:
+            raise InputError(f"'{name}=' is given twice in '{text}'")
+        options[name], rest = value, head
+    if "area" in options and "caller" in options:
+        raise InputError("say area= or caller=, not both")
+    path = Path(rest or ("/proc/kcore" if kind == "kcore" else ""))
+    if not rest and kind != "kcore":
+        raise InputError(f"'{text}' names no file; write {SOURCES}")
+    return Source(kind, path, options)
+
+
+def open_kernel(source: Source) -> KernelMemory:
+    """The kernel in that memory.
+
+    :raises InputError: if there is none that can be read; one line that says why.
+    """
+    vmlinux = Path(source.options["vmlinux"]) if "vmlinux" in source.options else None
+    if source.kind == "qemu":
+        return KernelMemory(QemuMemory(source.path), vmlinux)
+    if source.kind == "ram":
+        return _in_ram(source.path, vmlinux)
+    return KernelMemory(_core(source), vmlinux)
+
+
+def _core(source: Source) -> PhysicalMemory:
+    """A file that says itself where its memory belongs."""
+    file = open_bytes(source.path)
+    magic = file.pread(0, 8)
+    if magic.startswith(elf.MAGIC):
+        memory = elf.ElfMemory(file)
+        memory.live = source.kind == "kcore"
+        return memory
+    if magic == kdump.MAGIC:
+        return kdump.KdumpMemory(file)
+    if not magic.strip(b"\0"):
+        what = "is empty" if not magic else "begins with zeros"
+    elif magic.startswith(b"PAGEDU"):
+        what = "is a dump of Windows"
+    else:
+        what = "begins as neither does"
+    raise InputError(f"{file.name} is no vmcore, which is ELF or kdump-compressed: it {what}")
+
+
+def _in_ram(path: Path, vmlinux: Path | None) -> KernelMemory:
+    """A file that is RAM and nothing else: where it belongs follows from what is in it."""
+    file = PlainFile(path)
+    if not file.size:
+        raise InputError(f"{file.name} is empty")
+    plain = RamFile(file, ram_layouts(file.size, None)[0])
+    why = InputError(f"{file.name} has no VMCOREINFO: it is no memory of a kernel that can be read")
+    for note in plain.notes():
+        layout = layout_of(info_of(note), "")
+        for ranges in ram_layouts(file.size, layout) if layout else []:
+            memory = RamFile(file, ranges)
+            memory.note = note
+            try:
+                return KernelMemory(memory, vmlinux)
+            except InputError as error:
+                why = error
+    raise why
+
+
+def areas_of(text: str) -> Areas:
+    """Every area of the kernel in the memory that ``text`` names.
+
+    :raises InputError: if it cannot be read.
+    """
+    source = parse(text)
+    if "area" in source.options or "caller" in source.options:
+        raise InputError("area= and caller= choose one area to map or capture; here all are listed")
+    return _read(source)
+
+
+def _read(source: Source) -> Areas:
+    """The areas of a source.
+
+    :raises InputError: if it cannot be read, whatever is in it.
+    """
+    try:
+        return read_areas(open_kernel(source))
+    except InputError:
+        raise
+    except (ArithmeticError, LookupError, ValueError, struct.error) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise InputError(f"'{source.path}' is broken where that was not expected ({what}): please report it") from None
+
+
+def pages_of(text: str) -> tuple[NDArray[np.uint64], int]:
+    """The pages that one area maps, in order, and their size in bytes.
+
+    :raises InputError: if no area, or more than one, is meant, or it has holes.
+    """
+    source = parse(text)
+    if not source.options.keys() & {"area", "caller"}:
+        raise InputError(f"say which area of '{text}': area=ADDRESS or caller=FUNCTION; 'vmaplab areas' lists them")
+    found = _read(source)
+    kernel, area = found.kernel, _chosen(found.areas, source)
+    count = area.size(kernel.page_size) // kernel.page_size
+    if not area.whole(kernel.page_size):
+        raise InputError(f"the area at {area.start:#x} maps {len(area.va)} of its {count} pages: no array has holes")
+    return area.pfn, kernel.page_size
+
+
+def _chosen(areas: list[Area], source: Source) -> Area:
+    """The one that is meant."""
+    if word := source.options.get("area"):
+        try:
+            address = int(word, 16)
+        except ValueError:
+            raise InputError(f"'{word}' is no address; write area=0xffff...") from None
+        for area in areas:
+            if area.start <= address < area.end:
+                return area
+        raise InputError(f"no area has {address:#x}; 'vmaplab areas' lists them")
+    name = source.options["caller"]
+    found = [area for area in areas if area.caller.partition("+")[0] == name]
+    if not found:
+        raise InputError(f"no area was made by {name}(); 'vmaplab areas' lists them with their callers")
+    if len(found) > 1:
+        some = ", ".join(f"{area.start:#x}" for area in found[:_SHOWN])
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise InputError(f"{name}() made {len(found)} areas: say area=, one of {some}{more}")
+    return found[0]
+
+
+__all__ = ["KINDS", "SOURCES", "areas_of", "open_kernel", "pages_of", "parse"]
