@@ -388,3 +388,29 @@ def flattened(content: bytes, piece: int = 3000) -> bytes:
         part = content[start : start + piece]
         out += struct.pack(">qq", start, len(part)) + part
     return bytes(out + struct.pack(">qq", -1, -1))
+
+
+def example(broken: bool = False) -> bytes:
+    """What examples/vmcore holds, and examples/vmcore-broken: kdump-compressed, zlib."""
+    kernel = Kernel("arm64-4k")
+    start = 0x48000
+    kernel.area(0, [start + 0x400 * block + page for block in range(4) for page in range(256)])
+    kernel.area(1032, list(range(start + 0x2003, start + 0x2003 + 96)), caller=0x24)
+    kernel.area(1136, [start + 0x3000 + 7 * page for page in range(64)], VM_ALLOC, listed=True, caller=0x38)
+    for number in range(3):
+        first = start + 0x4000 + 64 * number
+        kernel.area(1208 + 8 * number, list(range(first, first + 4)), VM_ALLOC, listed=True, caller=0x4C)
+    kernel.area(1240, [0x9000 + page for page in range(16)], VM_IOREMAP, caller=0x60)
+    kernel.finish()
+    if broken:
+        kernel.word(kernel.at["pte 2.5"], kernel.machine.leaf((start + 0x3000) << 12, 0))
+        kernel.word(kernel.at["vm_struct 4"] + STRUCTS["vm_struct"][1]["nr_pages"], 400, 4)
+        kernel.word(kernel.at["vmap_area 6"] + STRUCTS["vmap_area"][1]["vm"], 0xDEAD_BEEF_0000)
+    return kernel.kdump(lambda page: zlib.compress(page, 9))
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    for name, broken in (("vmcore", False), ("vmcore-broken", True)):
+        (Path(__file__).parent.parent / "examples" / name).write_bytes(example(broken))

@@ -18,12 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dumps import MACHINES, VM_ALLOC, VM_IOREMAP, Kernel, flattened
+from dumps import MACHINES, VM_ALLOC, VM_IOREMAP, Kernel, example, flattened
 from vmaplab import InputError, pages
 from vmaplab.cli.app import app
 from vmaplab.vmcore.areas import Areas, read_areas
 from vmaplab.vmcore.source import areas_of, open_kernel, parse
 from vmaplab.vmcore.would import would
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def of(kernel: Kernel, *offsets: int) -> list[int]:
@@ -411,6 +413,10 @@ class TestPages:
 
 
 class TestOutput:
+    @pytest.mark.parametrize(("name", "broken"), [("vmcore", False), ("vmcore-broken", True)])
+    def test_the_example_is_what_it_says(self, name: str, broken: bool) -> None:
+        assert (EXAMPLES / name).read_bytes() == example(broken)
+
     def test_json_has_every_area(self, tmp_path: Path) -> None:
         (tmp_path / "vmcore").write_bytes(sound(name="arm64-4k").finish().elf())
         status, said = run("areas", str(tmp_path / "vmcore"), "--json", "-r", "linux-6.12,mm-unstable")
@@ -425,7 +431,7 @@ class TestOutput:
     def test_the_table_says_what_was_looked_at(self, tmp_path: Path) -> None:
         (tmp_path / "vmcore").write_bytes(sound().finish().elf())
         said = run("areas", str(tmp_path / "vmcore"), "--rows", "1")[1]
-        assert "6.99-made-by-hand (x86_64): 4 vmalloc areas, 27 pages of 4K mapped" in said
+        assert "6.99-made-by-hand (x86_64): 4 vmalloc areas, 27 pages of 4K mapped by 27 TLB entries" in said
         assert "... and 3 more (--rows 4 shows all)" in said
         assert "translates 27 pages of 27 alike; 2 pages of vm_struct.pages are held against them" in said
         assert "nothing is wrong with any of them" in said

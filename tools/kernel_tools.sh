@@ -6,7 +6,7 @@ set -euo pipefail
 
 declare -A needed=(
     [aarch64-linux-gnu-gcc]=gcc-aarch64-linux-gnu [riscv64-linux-gnu-gcc]=gcc-riscv64-linux-gnu
-    [qemu-system-aarch64]=qemu-system-arm [setpriv]=util-linux
+    [qemu-system-aarch64]=qemu-system-arm [qemu-system-x86_64]=qemu-system-x86 [setpriv]=util-linux
     [clang]=clang [ld.lld]=lld [llvm-strip]=llvm
     [git]=git [bwrap]=bubblewrap [chromium]=chromium
     [gcc]=gcc [ld]=binutils [make]=make [flex]=flex [bison]=bison [bc]=bc [xz]=xz-utils
@@ -16,7 +16,7 @@ case "$(uname -m)" in
     *) needed[x86_64-linux-gnu-gcc]=gcc-x86-64-linux-gnu ;;
 esac
 if [ "${1:-}" = all ]; then # what the long campaigns boot, too
-    needed+=([qemu-system-x86_64]=qemu-system-x86 [qemu-system-riscv64]=qemu-system-misc)
+    needed+=([qemu-system-riscv64]=qemu-system-misc)
 fi
 packages=()
 for tool in "${!needed[@]}"; do

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,10 +37,11 @@ def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: i
     """
     console, page = Output(), found.kernel.page_size
     mapped = sum(len(area.va) for area in found.areas)
+    entries = sum(len(area.leaves) for area in found.areas)
     live = ", read while it ran" if found.kernel.memory.live else ""
     console.print(
         f"{found.kernel.release} ({found.kernel.arch}{live}): {len(found.areas)} vmalloc areas, "
-        f"{pages_text(mapped)} of {size_text(page)} mapped"
+        f"{pages_text(mapped)} of {size_text(page)} mapped by {entries} TLB entries"
     )
     table = new_table("address", "size", "kind", "leaves", "TLB entries", chosen, "caller", left=0)
     for column in (0, 2, 3, 6):
@@ -88,10 +90,9 @@ def _looked_at(console: Output, found: Areas) -> None:
     mapped = sum(len(area.va) for area in found.areas)
     pages = sum(len(area.pages) for area in found.areas if area.pages is not None)
     proved = f"{found.cpu} translates {pages_text(found.translated)} of {mapped} alike" if found.cpu else "no MMU"
-    console.print(
-        f"\nlooked at: {found.tables} page tables, walked as in {found.kernel.form.manual}; {proved}; "
-        f"{pages_text(pages)} of vm_struct.pages {'is' if pages == 1 else 'are'} held against them"
-    )
+    listed = f"{pages_text(pages)} of vm_struct.pages {'is' if pages == 1 else 'are'} held against them"
+    looked = f"looked at: {found.tables} page tables, walked as in {found.kernel.form.manual}; {proved}; {listed}"
+    console.print("\n" + fill(looked, 105))
 
 
 def _problems(console: Output, found: Areas) -> None:

@@ -85,7 +85,9 @@ class Area:
         """What it is for, in the words of /proc/vmallocinfo."""
         if self.ram:
             return "vm_map_ram"
-        return " ".join(word for flag, word in _WORDS if self.flags & flag) or f"flags {self.flags:#x}"
+        return " ".join(word for flag, word in _WORDS if self.flags & flag) or (
+            f"flags {self.flags:#x}" if self.flags else "-"
+        )
 
     def size(self, page: int) -> int:
         """Bytes without the guard page, ``get_vm_area_size()``."""

@@ -83,10 +83,11 @@ def _addresses(
     if "SYMBOL(kallsyms_relative_base)" not in info:  # from 7.0 on: relative to the place of the offset itself
         place = where + 4 * np.arange(len(offsets), dtype=np.int64).astype(np.uint64)
         return [place + offsets.astype(np.uint64)]
-    start = np.uint64(int.from_bytes(read(symbol(info, "kallsyms_relative_base"), 8), "little"))
-    unsigned = start + (offsets & 0xFFFFFFFF).astype(np.uint64)
+    start = int.from_bytes(read(symbol(info, "kallsyms_relative_base"), 8), "little")
+    unsigned = np.uint64(start) + (offsets & 0xFFFFFFFF).astype(np.uint64)
     # CONFIG_KALLSYMS_ABSOLUTE_PERCPU: what is not negative is the address itself.
-    percpu = np.where(offsets >= 0, offsets.astype(np.uint64), start - np.uint64(1) - offsets.astype(np.uint64))
+    below = np.uint64((start - 1) % (1 << 64)) - offsets.astype(np.uint64)
+    percpu = np.where(offsets >= 0, offsets.astype(np.uint64), below)
     return [unsigned, percpu]
 
 

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from vmaplab.errors import InputError
+from vmaplab.vmcore.btf import Types
 from vmaplab.vmcore.kallsyms import Symbols
-
-if TYPE_CHECKING:
-    from vmaplab.vmcore.image import KernelMemory
 
 _MOST_MODULES = 1 << 12
 _MOST_SYMBOLS = 1 << 18
@@ -19,6 +17,24 @@ _MOST_NAMES = 1 << 23
 _SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
+
+
+class Readable(Protocol):
+    """A kernel, as far as it is needed here."""
+
+    @property
+    def symbols(self) -> Symbols:
+        """Its own symbols."""
+
+    @property
+    def types(self) -> Types:
+        """Its types."""
+
+    def read(self, va: int, size: int) -> bytes:
+        """Bytes of its virtual memory."""
+
+    def word(self, va: int, size: int = 8) -> int:
+        """A number there."""
 
 
 class Module(NamedTuple):
@@ -34,7 +50,7 @@ class Module(NamedTuple):
     at: int
 
 
-def modules(kernel: KernelMemory) -> list[Module]:
+def modules(kernel: Readable) -> list[Module]:
     """The modules of a kernel, as far as they can be read."""
     types = kernel.types
     head, link, name = kernel.symbols.get("modules"), types.offset("module", "list"), types.offset("module", "name")
@@ -56,7 +72,7 @@ def modules(kernel: KernelMemory) -> list[Module]:
     return found
 
 
-def symbols_of(kernel: KernelMemory, module: Module) -> Symbols:
+def symbols_of(kernel: Readable, module: Module) -> Symbols:
     """The symbols of a module; none where they cannot be read."""
     types = kernel.types
     where = types.offset("module", "kallsyms")
@@ -86,7 +102,7 @@ def symbols_of(kernel: KernelMemory, module: Module) -> Symbols:
     return Symbols([*(value for value, _ in named), end], [*(name.decode("ascii", "replace") for _, name in named), ""])
 
 
-def _rest(kernel: KernelMemory, at: int) -> bytes:
+def _rest(kernel: Readable, at: int) -> bytes:
     """The rest of the last name."""
     for size in (256, 64, 16, 4, 1):
         try:
