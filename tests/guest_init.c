@@ -5,7 +5,7 @@
  */
 #if defined(__x86_64__)
 enum { READ = 0, WRITE = 1, MMAP = 9, NANOSLEEP = 35, MOUNT = 165, OPENAT = 257, MKDIRAT = 258, FINIT = 313, BPF = 321, RING = 425,
-       MADVISE = 28 };
+       MADVISE = 28, IOCTL = 16 };
 static long call(long n, long a, long b, long c, long d, long e, long f)
 {
 	register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
@@ -17,7 +17,7 @@ static long call(long n, long a, long b, long c, long d, long e, long f)
 }
 #elif defined(__aarch64__)
 enum { READ = 63, WRITE = 64, MMAP = 222, NANOSLEEP = 101, MOUNT = 40, OPENAT = 56, MKDIRAT = 34, FINIT = 273, BPF = 280, RING = 425,
-       MADVISE = 233 };
+       MADVISE = 233, IOCTL = 29 };
 static long call(long n, long a, long b, long c, long d, long e, long f)
 {
 	register long x8 __asm__("x8") = n, x0 __asm__("x0") = a, x1 __asm__("x1") = b, x2 __asm__("x2") = c;
@@ -39,20 +39,30 @@ static void say(const char *text)
 	call(WRITE, 1, (long)text, length, 0, 0, 0);
 }
 
-static void number(const char *what, long value)
+static void number_in(const char *what, long value, int base)
 {
 	char text[24] = { 0 };
 	int at = 20;
-	unsigned long left = value < 0 ? -value : value;
+	unsigned long left = value < 0 && base == 10 ? -value : value;
 
 	text[at] = '\n';
 	do
-		text[--at] = '0' + left % 10;
-	while (left /= 10);
-	if (value < 0)
+		text[--at] = "0123456789abcdef"[left % base];
+	while (left /= base);
+	if (value < 0 && base == 10)
 		text[--at] = '-';
 	say(what);
 	say(text + at);
+}
+
+static void number(const char *what, long value)
+{
+	number_in(what, value, 10);
+}
+
+static void put(const char *path, const char *text, long length)
+{
+	call(WRITE, call(OPENAT, HERE, (long)path, 1, 0, 0, 0), (long)text, length, 0, 0, 0);
 }
 
 static void show(const char *path)
@@ -91,6 +101,19 @@ static void ring(const char *what, unsigned int entries, int huge)
 	number(what, call(RING, entries, (long)params, 0, 0, 0, 0));
 }
 
+/* A buffer of the system heap, mapped. */
+static void dma_buf(long size)
+{
+	struct { unsigned long size; unsigned int fd, flags; unsigned long heap_flags; } wanted = { size, 0, 2, 0 };
+	long heap = call(OPENAT, HERE, (long)"/dev/dma_heap/system", 2, 0, 0, 0);
+
+	if (heap < 0 || call(IOCTL, heap, 0xc0184800, (long)&wanted, 0, 0, 0) < 0)
+		return;
+	number_in("dmabuf ", call(MMAP, 0, size, 3, 1, wanted.fd, 0), 16);
+}
+
+static char events[1 << 16];
+
 void _start(void)
 {
 	struct { unsigned int type, key, value, entries, rest[28]; } map = { 27, 0, 0, 1 << 16 };
@@ -101,11 +124,16 @@ void _start(void)
 	call(MKDIRAT, HERE, (long)"/sys", 0755, 0, 0, 0);
 	call(MOUNT, (long)"proc", (long)"/proc", (long)"proc", 0, 0, 0);
 	call(MOUNT, (long)"sys", (long)"/sys", (long)"sysfs", 0, 0, 0);
-	file = call(OPENAT, HERE, (long)"/proc/sys/kernel/kptr_restrict", 1, 0, 0, 0);
-	call(WRITE, file, (long)"1", 1, 0, 0, 0);
+	call(MOUNT, (long)"dev", (long)"/dev", (long)"devtmpfs", 0, 0, 0);
+	call(MOUNT, (long)"trace", (long)"/sys/kernel/tracing", (long)"tracefs", 0, 0, 0);
+	put("/proc/sys/kernel/kptr_restrict", "1", 1);
 	/* Machines of less than 512 MB have no huge pages unless they are told to. */
-	file = call(OPENAT, HERE, (long)"/sys/kernel/mm/transparent_hugepage/enabled", 1, 0, 0, 0);
-	call(WRITE, file, (long)"always", 6, 0, 0, 0);
+	put("/sys/kernel/mm/transparent_hugepage/enabled", "always", 6);
+	file = call(OPENAT, HERE, (long)"/events", 0, 0, 0, 0);
+	if (file >= 0) {
+		put("/sys/kernel/tracing/kprobe_events", events, call(READ, file, (long)events, sizeof(events), 0, 0, 0));
+		put("/sys/kernel/tracing/events/kprobes/enable", "1", 1);
+	}
 	for (module[2] = '0'; module[2] <= '9'; module[2]++) {
 		file = call(OPENAT, HERE, (long)module, 0, 0, 0, 0);
 		if (file >= 0)
@@ -115,6 +143,9 @@ void _start(void)
 	ring("ring ", 4096, 0);
 	ring("ring ", 64, 0);
 	number("bpf ", call(BPF, 0, (long)&map, 72, 0, 0, 0));
+	dma_buf(8 << 20);
+	show("/sys/kernel/tracing/trace");
+	put("/sys/kernel/tracing/events/kprobes/enable", "0", 1);
 	show("/proc/buddyinfo");
 	show("/proc/vmallocinfo");
 	say("is ready\n");

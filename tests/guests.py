@@ -113,6 +113,7 @@ class Guest:
     :param append: boot arguments; ``cpu``: QEMU's name of it.
     :param modules: what to load, as under kernel/; with the module for QEMU's vmcoreinfo device a dump says what kernel
         it is of.
+    :param events: kprobe events that are traced while it makes its vmap()s.
     :ivar ram: the file that is its memory; ``monitor``: QEMU's QMP socket.
     :ivar said: what it printed; ``seconds``: until it was ready.
     :raises Missing: if there is no QEMU or compiler for it.
@@ -126,6 +127,7 @@ class Guest:
         cpu: str = "",
         modules: Sequence[str] = NOTED,
         megabytes: int = 256,
+        events: str = "",
     ) -> None:
         words = [*QEMU[arch]]
         if shutil.which(words[0]) is None:
@@ -147,6 +149,8 @@ class Guest:
             module = next(kernel.glob(f"lib/modules/*/kernel/{name}.ko*"))
             raw = module.read_bytes()
             files[f"m{number}.ko"] = lzma.decompress(raw) if module.suffix == ".xz" else raw
+        if events:
+            files["events"] = events.encode()
         (self.room / "initrd").write_bytes(archive(files))
         size = megabytes << 20
         backend = f"memory-backend-file,id=ram,size={size},mem-path={self.ram},share=on"

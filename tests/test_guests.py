@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from documents import blocks
 from effort import LONG
 from guests import Guest, Missing, package
+from test_capture import kprobe_events
+from vmaplab import InputError, pages
 from vmaplab.vmcore.areas import Areas
 from vmaplab.vmcore.source import areas_of, pages_of
 
@@ -28,6 +32,7 @@ GUESTS = [
     pytest.param(("6.12", "arm64", "kpti=1", ""), id="6.12-arm64-kpti", marks=nightly),
     pytest.param(("6.12", "arm64", "", "max"), id="6.12-arm64-lpa2", marks=nightly),
 ]
+RINGS = ("__io_uaddr_map", "io_region", "io_create_region", "ringbuf_map_alloc")
 WORDS = {"ioremap", "vmalloc", "vmap", "user", "dma-coherent", "sparse", "vm_map_ram"}
 
 
@@ -39,11 +44,14 @@ def kernel_of(series: str, arch: str, suffix: str = "") -> Path:
 
 
 @pytest.fixture(scope="module", params=GUESTS)
-def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+def guest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     series, arch, append, cpu = request.param
     kernel = kernel_of(series, arch)
+    events = kprobe_events(tmp_path_factory.mktemp("tracing"))
+    if arch == "arm64":  # which has no vmemmap_base, as the document says
+        events = [line.replace(" vmemmap=@vmemmap_base:x64", "") for line in events]
     try:
-        one = Guest(kernel, arch, append, cpu)
+        one = Guest(kernel, arch, append, cpu, events="\n".join(events) + "\n")
     except Missing as error:
         pytest.skip(str(error))
     with one:
@@ -107,6 +115,47 @@ def test_what_a_program_had_mapped_is_there(guest: Guest) -> None:
     assert np.array_equal(array, largest)
 
 
+def test_kprobe_events_trace_the_arrays_that_are_mapped(guest: Guest, tmp_path: Path) -> None:
+    """docs/capture.md: every call of vmap() while the program ran, and the area that came of it."""
+    lines = guest.shown("/sys/kernel/tracing/trace").splitlines()
+    (tmp_path / "trace.txt").write_text("\n".join(line for line in lines if "vmaplab_map" not in line))
+    found = areas_of(f"ram:{guest.ram}")
+    base = found.kernel.vmemmap
+    assert base is not None
+    areas = sorted((area.pfn.tolist() for area in found.areas if area.caller.startswith(RINGS)), key=len)
+    arch = found.kernel.arch
+    number = 0
+    traced = []
+    while True:
+        try:
+            words = f"trace:{tmp_path}/trace.txt,call={number},vmemmap={base[0]:#x}"
+            traced.append(pages.load(words, arch).tolist())
+        except InputError as error:
+            assert "has no call" in str(error)
+            break
+        number += 1
+    assert sorted(traced, key=len) == areas
+    assert len(areas) == (1 if "6.1." in found.kernel.release else 7)
+    if "vmemmap=" in (tmp_path / "trace.txt").read_text():
+        assert pages.load(f"trace:{tmp_path}/trace.txt,call=0", arch).tolist() in areas
+
+
+def test_a_dma_buf_is_traced_when_it_is_mapped(guest: Guest, tmp_path: Path) -> None:
+    """The system heap's buffers begin with blocks of order 8, as heap: has them."""
+    address = guest.said.partition("dmabuf ")[2].partition("\n")[0]
+    if not address:
+        pytest.skip("the kernel has no dma-heap")
+    lines = guest.shown("/sys/kernel/tracing/trace").splitlines()
+    first = next(number for number, line in enumerate(lines) if "vmaplab_map: (remap_pfn_range" in line)
+    (tmp_path / "trace.txt").write_text("\n".join(lines[first:]))
+    assert f"at=0x{address}" in lines[first]
+    found = pages.load(f"trace:{tmp_path}/trace.txt", "x86_64").astype(np.int64)
+    assert len(found) == 2048
+    starts = found.reshape(-1, 256)
+    assert (np.diff(starts, axis=1) == 1).all()
+    assert (starts[:, 0] % 256 == 0).all()
+
+
 @pytest.mark.skipif(not LONG, reason="make nightly: debug information of 318 MB")
 def test_drgn_has_the_same_areas_pages_and_tables(tmp_path: Path) -> None:
     drgn = pytest.importorskip("drgn")
@@ -115,10 +164,16 @@ def test_drgn_has_the_same_areas_pages_and_tables(tmp_path: Path) -> None:
     debug = next(kernel_of("6.12", "amd64", "-dbg").glob("usr/lib/debug/boot/vmlinux-*"))
     with Guest(kernel_of("6.12", "amd64"), "amd64") as guest:
         dump = guest.dump(tmp_path / "vmcore")
+    found = areas_of(f"vmcore:{dump}").areas
+    largest = next(area for area in found if area.caller.startswith(RINGS) and len(area.pfn) == 512)
+    (tmp_path / "pages.py").write_text(blocks("capture.md", "python")[0].replace("ADDRESS", hex(largest.start)))
+    words = ["drgn", "-q", "-c", dump, "-s", debug, tmp_path / "pages.py"]
+    printed = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, check=True).stdout
+    assert [int(line, 16) for line in printed.split()] == largest.pfn.tolist()
     program = drgn.Program()
     program.set_core_dump(dump)
     program.load_debug_info([debug])
-    areas = {area.start: area for area in areas_of(f"vmcore:{dump}").areas}
+    areas = {area.start: area for area in found}
     memory, seen = program["init_mm"].address_of_(), 0
     for va in for_each_vmap_area(program):
         area = areas.pop(va.va_start.value_())

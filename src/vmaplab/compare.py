@@ -28,6 +28,7 @@ class Row:
     :param release: "" if the architecture cannot take the source at all.
     :param tlb_ratio: TLB entries of linux-6.12 for the same pages, divided by this release's; None if either refused.
     :param refused: why there is nothing to show, or "".
+    :param note: what the source says of itself, or "".
     """
 
     arch: str
@@ -36,6 +37,7 @@ class Row:
     cost: Cost | None
     tlb_ratio: float | None
     refused: str = ""
+    note: str = ""
 
 
 def compare(
@@ -100,14 +102,14 @@ def _compare_on(
         try:
             mapping = kernel.vmap(pfns)
         except VmapError as error:
-            rows[release] = Row(kernel.arch.name, release, {}, None, None, refused=str(error))
+            rows[release] = Row(kernel.arch.name, release, {}, None, None, refused=str(error), note=pfns.note)
         else:
             if release == BASELINE:
                 base_entries = mapping.cost.tlb_entries
             sizes, counts = np.unique(mapping.leaves["size"], return_counts=True)
             by_size = {int(size): int(count) for size, count in zip(sizes, counts, strict=True)}
             ratio = base_entries / mapping.cost.tlb_entries if base_entries else None
-            rows[release] = Row(kernel.arch.name, release, by_size, mapping.cost, ratio)
+            rows[release] = Row(kernel.arch.name, release, by_size, mapping.cost, ratio, note=pfns.note)
         if release in releases:
             advance()
     return [rows[release] for release in releases]

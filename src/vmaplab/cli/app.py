@@ -16,7 +16,8 @@ app = typer.Typer(
     help="What will vmap() build, is it right, and what does it cost? "
     "For any page array, any architecture and any kernel release or patch.",
     epilog="SOURCE: heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
-    "pfns:0x1000+256,0x7, or FILE.{txt,csv,npy,parquet}",
+    "pfns:0x1000+256,0x7, FILE.{txt,csv,npy,parquet}, - (standard input), trace:FILE, pagemap:FILE, "
+    "vmcore:FILE,area=ADDRESS (kcore:, qemu:SOCKET, ram:FILE); a directory or a pattern is several files",
 )
 
 

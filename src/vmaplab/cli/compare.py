@@ -53,7 +53,10 @@ def compare_command(
     call: Call = None,
     as_json: Json = False,
 ) -> None:
-    """Map SOURCE on several releases and architectures, and on kernel trees, beside linux-6.12."""
+    """Map SOURCE on several releases and architectures, and on kernel trees, beside linux-6.12.
+
+    A directory or a pattern is several page arrays, each mapped on its own.
+    """
     arches, releases = names_of(arch, NAMES, "architecture"), names_of(release, RELEASES, "release")
     objects: list[tuple[str, Built]] = []
     if tree or base or snippet or call:
@@ -64,29 +67,40 @@ def compare_command(
         for one, *patch in trees:
             made = build_all(run, one, None, *patch)
             objects += [(f"{built.code} ({built.tree.name})" if one else built.code, built) for built in made]
-    else:
-        stay_small(source, len(arches) * len(releases))
-    with progress("comparing", total=len(arches) * len(releases) + len(objects)) as advance:
+    from vmaplab.pages import expand
+
+    sources = expand(source)
+    if not objects:
+        stay_small(sources[0], len(arches) * len(releases) * len(sources))
+    each = len(arches) * len(releases) + len(objects)
+    with progress("comparing", total=each * len(sources)) as advance:
         from vmaplab.compare import compare
 
-        found = compare(
-            source,
-            arches,
-            releases,
-            boot_args=boot_args,
-            config=config_of(config),
-            total_pages=number_of(total_pages),
-            page_size=number_of(page_size),
-            objects=objects,
-            advance=advance,
-        )
+        found = {
+            one: compare(
+                one,
+                arches,
+                releases,
+                boot_args=boot_args,
+                config=config_of(config),
+                total_pages=number_of(total_pages),
+                page_size=number_of(page_size),
+                objects=objects,
+                advance=advance,
+            )
+            for one in sources
+        }
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json(to_json.comparison(found))
+        rows = [{"source": one, **row} for one, block in found.items() for row in to_json.comparison(block)]
+        print_json(rows)
     else:
         from vmaplab.report import tables
 
-        tables.comparison(source, found, boot_args, config_of(config))
-    if not any(row.cost for row in found):
+        if len(sources) > 1:
+            tables.several(source, found, boot_args, config_of(config))
+        else:
+            tables.comparison(sources[0], found[sources[0]], boot_args, config_of(config))
+    if not any(row.cost for block in found.values() for row in block):
         raise typer.Exit(1)

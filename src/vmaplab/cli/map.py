@@ -75,7 +75,7 @@ def map_command(
             ram = number_of(total_pages)
             machine = ObjectKernel(built, boot_args, total_pages=ram, count=True, log_lines=lines)
             mapping, proof = _vmap(machine, pfns, verify, as_json)
-        _show_mapping(machine, mapping, switches(config), proof, rows, events, as_json)
+        _show_mapping(machine, mapping, switches(config), pfns.note, proof, rows, events, as_json)
         return
     stay_small(source)
     with progress("mapping (the first run compiles, once)"):
@@ -85,7 +85,7 @@ def map_command(
         kernel = new_kernel(arch, name, boot_args, config, total_pages=ram, record=events or verify)
         pfns = pages.load(source, arch, number_of(page_size))
         mapping, proof = _vmap(kernel, pfns, verify, as_json)
-    _show_mapping(kernel, mapping, config_of(config), proof, rows, events, as_json)
+    _show_mapping(kernel, mapping, config_of(config), pfns.note, proof, rows, events, as_json)
 
 
 def _vmap(kernel: Machine, pfns: NDArray[np.uint64], verify: bool, as_json: bool) -> tuple[Mapping, Proof | None]:
@@ -114,6 +114,7 @@ def _show_mapping(
     kernel: Machine,
     mapping: Mapping,
     config: dict[str, bool],
+    note: str,
     proof: Proof | None,
     rows: int,
     events: bool,
@@ -126,4 +127,4 @@ def _show_mapping(
     else:
         from vmaplab.report import tables
 
-        tables.mapping(kernel, mapping, config, proof, rows, events)
+        tables.mapping(kernel, mapping, config, note, proof, rows, events)

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
@@ -12,13 +16,15 @@ from vmaplab.release import DEFAULT, get
 
 SOURCES = (
     "heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N], pid:PID[,start-end], "
-    "pfns:0x1000+256,0x7, FILE.{txt,csv,npy,parquet}, - for text on standard input, or an area of another kernel, "
-    "{vmcore:FILE,kcore:,qemu:SOCKET,ram:FILE},area=ADDRESS (or caller=FUNCTION)"
+    "pfns:0x1000+256,0x7, FILE.{txt,csv,npy,parquet}, - (standard input), trace:FILE, pagemap:FILE, "
+    "or vmcore:FILE,area=ADDRESS (kcore:, qemu:SOCKET, ram:FILE)"
 )
 
 
 _KERNELS = ("vmcore", "kcore", "qemu", "ram")
 """Sources that are the memory of another kernel."""
+_HEAP = ("fragmentation", "buddyinfo", "node", "zone", "seed", "orders", "clients")
+_ENDINGS = (".txt", ".csv", ".npy", ".parquet")
 _USUAL = 4096
 """Bytes of a page where a file does not say so."""
 
@@ -26,7 +32,8 @@ _USUAL = 4096
 def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     """The page array that ``source`` names.
 
-    :param source: ``heap:SIZE[,fragmentation=F][,seed=N][,orders=8/4/0][,clients=N]``, ``pid:PID[,start-end]``,
+    :param source: ``heap:SIZE[,fragmentation=F|buddyinfo=FILE][,seed=N][,orders=8/4/0][,clients=N]``,
+        ``pid:PID[,start-end]``, ``trace:FILE[,call=N]``, ``pagemap:FILE``,
         ``pfns:RUNS``, a file, ``-``, standard input, or an area of another kernel,
         ``vmcore:FILE,area=ADDR|caller=NAME`` (``kcore:``, ``qemu:SOCKET``, ``ram:FILE``).
     :param arch: the architecture whose page size a heap is counted in.
@@ -41,7 +48,7 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     if page_size is not None and kind in ("heap", "pid", "pfns", *_KERNELS):
         raise InputError(f"a page size is for plain files; a {kind} source has its own")
     if kind == "heap":
-        return with_page_size(_heap(rest, target), target.page_size)
+        return _heap(rest, target)
     if kind == "pfns":
         from vmaplab.pages import runs
 
@@ -54,10 +61,12 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
         from vmaplab.vmcore.source import pages_of
 
         array = with_page_size(*pages_of(source))
-    elif source == "-" or source.endswith((".txt", ".csv", ".npy", ".parquet")):
-        from vmaplab.pages import file
-
-        pfns, told = (file.load_stdin(), None) if source == "-" else file.load(Path(source))
+    elif (several := expand(source)) != [source]:
+        if len(several) > 1:
+            raise InputError(f"'{source}' is {len(several)} page arrays: compare takes several, the others one")
+        return load(several[0], arch, page_size)
+    elif kind in ("trace", "pagemap") or source == "-" or source.endswith(_ENDINGS):
+        pfns, told = _from_file(source, kind, rest, page_size or target.page_size)
         if not told and not page_size and target.page_size != _USUAL:
             raise InputError(
                 f"'{source}' does not say how large its pages are, and {arch} has pages of "
@@ -68,6 +77,43 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
         raise InputError(f"unknown source '{source}'; write {SOURCES}")
     check_page_size(array, target)
     return array
+
+
+def _from_file(source: str, kind: str, rest: str, page: int) -> tuple[NDArray[np.uint64], int | None]:
+    """The pages in a file, and the page size if it tells that."""
+    if kind == "trace":
+        from vmaplab.pages import trace
+
+        path, options = _options(rest, ("call", "vmemmap"))
+        call, base = options.get("call"), options.get("vmemmap")
+        number = None if call is None else _natural(call)
+        return trace.load(path, page, number, None if base is None else _address(base)), None
+    if kind == "pagemap":
+        from vmaplab.pages import pagemap
+
+        return pagemap.load(Path(rest)), None
+    from vmaplab.pages import file
+
+    return (file.load_stdin(), None) if source == "-" else file.load(Path(source))
+
+
+def expand(source: str) -> list[str]:
+    """The sources that ``source`` names: a directory's page files, what a pattern matches, or itself.
+
+    :raises InputError: if it is a directory or a pattern, and there are none.
+    """
+    path = Path(source)
+    if source == "-" or path.is_file():
+        return [source]
+    if path.is_dir():
+        found = sorted(str(one) for one in path.iterdir() if one.name.endswith(_ENDINGS))
+    elif any(letter in source for letter in "*?[") and ":" not in source:
+        found = sorted(glob.glob(source))  # noqa: PTH207 - an absolute pattern is none of Path's
+    else:
+        return [source]
+    if not found:
+        raise InputError(f"'{source}' has no page file; known endings: {', '.join(_ENDINGS)}")
+    return found
 
 
 def small(source: str, limit: int) -> bool:
@@ -106,8 +152,8 @@ def _heap(text: str, arch: Arch) -> PageArray:
     options: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if name not in ("fragmentation", "seed", "orders", "clients") or not equals:
-            raise InputError(f"unknown heap option '{word}'; known: fragmentation=, seed=, orders=, clients=")
+        if name not in _HEAP or not equals:
+            raise InputError(f"unknown heap option '{word}'; known: {', '.join(f'{one}=' for one in _HEAP)}")
         if name in options:
             raise InputError(f"heap option '{name}' is given twice")
         options[name] = value
@@ -115,15 +161,28 @@ def _heap(text: str, arch: Arch) -> PageArray:
         fragmentation = float(options.get("fragmentation", "0"))
     except ValueError:
         raise InputError(f"'{options['fragmentation']}' is no fragmentation; it goes from 0 to 1") from None
-    pfns = heap.allocate(
+    blocks, where = None, "a zone"
+    if "buddyinfo" in options:
+        from vmaplab.pages import buddyinfo
+
+        if "fragmentation" in options:
+            raise InputError("say fragmentation= or buddyinfo=, not both")
+        node = _natural(options["node"]) if "node" in options else None
+        blocks, where = buddyinfo.load(Path(options["buddyinfo"]), node, options.get("zone"))
+    elif "node" in options or "zone" in options:
+        raise InputError("node= and zone= choose a zone of buddyinfo=FILE")
+    taken = heap.allocate(
         pages,
         arch.ram_base >> arch.page_shift,
         fragmentation=fragmentation,
         seed=_natural(options.get("seed", "0")),
         orders=tuple(_natural(word) for word in options.get("orders", "8/4/0").split("/")),
         clients=_natural(options.get("clients", "2")),
+        blocks=blocks,
     )
-    return with_page_size(pfns, arch.page_size)
+    counts = " ".join(map(str, taken.blocks)) if taken.blocks else ""
+    note = f"from {where} with free blocks of order 0 to {heap.MAX_PAGE_ORDER}: {counts}" if counts else ""
+    return with_page_size(taken.pfns, arch.page_size, note)
 
 
 def _pid(text: str) -> tuple[int, int, int]:
@@ -142,10 +201,31 @@ def _pid(text: str) -> tuple[int, int, int]:
     return int(number), start, end
 
 
+def _options(text: str, known: tuple[str, ...]) -> tuple[Path, dict[str, str]]:
+    """A path, and the options behind it."""
+    found: dict[str, str] = {}
+    while True:
+        head, comma, word = text.rpartition(",")
+        name, equals, value = word.partition("=")
+        if not comma or not equals or name not in known or name in found:
+            return Path(text), found
+        found[name], text = value, head
+
+
+def _address(text: str) -> int:
+    try:
+        value = int(text, 16)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise InputError(f"'{text}' is no address; write 0xffff...")
+    return value
+
+
 def _natural(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise InputError(f"'{text}' is no natural number below 10^18")
     return int(text)
 
 
-__all__ = ["MAX_PAGES", "SOURCES", "PageArray", "load", "save"]
+__all__ = ["MAX_PAGES", "SOURCES", "PageArray", "expand", "load", "save"]

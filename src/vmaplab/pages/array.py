@@ -22,18 +22,21 @@ class PageArray(np.ndarray[Any, np.dtype[np.uint64]]):
     """A uint64 array of shape (n,), one PFN per page in mapping order.
 
     :ivar page_size: bytes of one page, or None if the array does not know.
+    :ivar note: what there is to say of where it comes from, one line, or "".
     """
 
     page_size: int | None
+    note: str
 
     def __array_finalize__(self, source: object) -> None:
         self.page_size = getattr(source, "page_size", None)
+        self.note = getattr(source, "note", "")
 
 
-def with_page_size(pfns: NDArray[np.uint64], page_size: int) -> PageArray:
+def with_page_size(pfns: NDArray[np.uint64], page_size: int, note: str = "") -> PageArray:
     """``pfns`` as an array that knows its page size (no copy)."""
     array = pfns.view(PageArray)
-    array.page_size = page_size
+    array.page_size, array.note = page_size, note
     return array
 
 

@@ -13,13 +13,14 @@ from an unfragmented zone follow each other and make longer runs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab._jit import allocating, jit
+from vmaplab._jit import jit
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import i64
@@ -29,8 +30,9 @@ MAX_PAGE_ORDER = 10
 ORDERS = (8, 4, 0)
 NONE = -1
 DEFAULT_ZONE_PAGES = 1 << 18  # what vmalloc() takes its pages from, if total_pages does not say
+_MANY = 16  # of the largest blocks, for a zone to have those
+_SPARE = 4096  # pages that are kept beyond what is needed
 MAX_ZONE_PAGES = 1 << 22  # a page costs the simulated allocator 9 bytes of ours
-FREED_SHARE = 0.32  # measured: of a pageblock whose first allocation stays and of whose others every second one does
 
 
 class Zone(NamedTuple):
@@ -162,36 +164,19 @@ def system_heap(zone: Zone, orders: Ints, clients: int, start: int, out: Ints, s
     return filled
 
 
-@allocating
-def age_zone(zone: Zone, pageblock: int, orders: Ints, keep: NDArray[np.bool_], whole: NDArray[np.bool_]) -> None:
-    """Allocate all of ``zone`` in blocks of the given orders, in turn, then free part of them again.
-
-    :param pageblock: log2 of the pages of a pageblock; a multiple of it is the zone's size.
-    :param keep: whether the allocation at a page stays, if its pageblock is not ``whole``; the first one of such
-        a pageblock always does, so that it never becomes one free block again.
-    :param whole: per pageblock, whether everything in it is freed.
-    """
-    pages = len(zone.order)
-    taken = np.full(pages, NONE, dtype=np.int8)
-    index = 0
-    while zone.free[0] > 0:
-        order = orders[index % len(orders)]
-        page = alloc_block(zone, order)
-        while page == NONE:
-            order -= 1
-            page = alloc_block(zone, order)
-        taken[page] = order
-        index += 1
-    for page in range(pages):
-        kept = keep[page % len(keep)] or page & ((1 << pageblock) - 1) == 0
-        if taken[page] != NONE and (whole[page >> pageblock] or not kept):
-            free_block(zone, page, i64(taken[page]))
+@jit
+def free_blocks(zone: Zone, starts: Ints, orders: NDArray[np.int8]) -> None:
+    """Put blocks, none of which has a free buddy, on the lists of a zone; the last ones come first."""
+    for index in range(len(starts)):
+        order = i64(orders[index])
+        _push(zone, starts[index], order)
+        zone.free[0] += 1 << order
 
 
 class Buddy:
     """A zone of the page allocator, all free at first.
 
-    :param first: PFN of the first page.
+    :param first: PFN of the first page; ``filled``: False, if nothing is free yet.
     :param pages: how many pages the zone has.
     :param max_order: MAX_PAGE_ORDER, the largest block.
     :ivar handed: what :meth:`alloc_pages` gave, if somebody put a list here.
@@ -202,7 +187,7 @@ class Buddy:
     most = 1 << 62
     largest: int | None = None
 
-    def __init__(self, first: int, pages: int, max_order: int = MAX_PAGE_ORDER) -> None:
+    def __init__(self, first: int, pages: int, max_order: int = MAX_PAGE_ORDER, filled: bool = True) -> None:
         self.zone = Zone(
             first=first,
             next=np.full(pages, NONE, dtype=np.int32),
@@ -211,7 +196,8 @@ class Buddy:
             head=np.full(max_order + 1, NONE, dtype=np.int64),
             free=np.zeros(1, dtype=np.int64),
         )
-        fill_zone(self.zone)
+        if filled:
+            fill_zone(self.zone)
 
     def copy(self) -> Buddy:
         """Another zone in the same state."""
@@ -275,30 +261,60 @@ class Buddy:
         return 1 - usable / self.free if self.free else 0.0
 
 
-def make_zone(ram_base_pfn: int, pages: int, fragmentation: float, seed: int, pageblock: int = ORDERS[0]) -> Buddy:
-    """A zone with at least ``pages`` free, of which the share ``fragmentation`` lies in blocks below ``pageblock``.
+def zone_of_blocks(first: int, counts: Sequence[int], seed: int) -> Buddy:
+    """A zone with so many free blocks of each order, as /proc/buddyinfo counts them; all else is in use.
 
-    With 0 the zone is fresh. Otherwise it is filled with blocks of mixed orders and freed again in
-    part: some pageblocks wholly, of the others about one allocation in two.
+    Where they lie, and which is taken first, is drawn: no file tells. Each has its buddy in use beside it, the largest
+    ones, too.
+
+    :param first: PFN of the first page, a multiple of the pages of two of the largest blocks.
     """
-    block = 1 << pageblock
-    if fragmentation == 0:
-        return Buddy(ram_base_pfn, -(-pages // 1024) * 1024)
-    whole_blocks = round((1 - fragmentation) * pages / block)
-    half_blocks = math.ceil((pages - whole_blocks * block) / (FREED_SHARE * block))
-    while True:
-        rng = np.random.Generator(np.random.PCG64(seed))
-        blocks = whole_blocks + half_blocks
-        buddy = Buddy(ram_base_pfn, blocks * block)
-        whole = np.zeros(blocks, dtype=np.bool_)
-        whole[rng.permutation(blocks)[:whole_blocks]] = True
-        sample = min(blocks * block, 1 << 20)
-        orders = rng.integers(0, pageblock, size=sample, dtype=np.int64)
-        keep = rng.random(sample) < 0.5
-        age_zone(buddy.zone, pageblock, orders, keep, whole)
-        if buddy.free >= pages:
-            return buddy
-        half_blocks += half_blocks // 20 + 1  # chance freed less than expected: a slightly larger zone
+    rng = np.random.Generator(np.random.PCG64(seed))
+    order = np.repeat(np.arange(len(counts) - 1, -1, -1), list(reversed(counts)))
+    slots = np.int64(2) << order  # the largest first, so that each is aligned
+    starts = np.cumsum(slots) - slots + (rng.integers(0, 2, len(order)) << order)
+    buddy = Buddy(first, int(slots.sum()), len(counts) - 1, filled=False)
+    taken = rng.permutation(len(order))
+    free_blocks(buddy.zone, starts[taken], order[taken].astype(np.int8))
+    return buddy
+
+
+def fragmented(pages: int, fragmentation: float, pageblock: int = ORDERS[0]) -> list[int]:
+    """Free blocks of each order in a zone with ``pages`` free, a share of which lies in blocks below ``pageblock``.
+
+    The rest lies in blocks of MAX_PAGE_ORDER, or of ``pageblock`` in a small zone. The larger the share, the smaller
+    its blocks: where one page of every 2^(n+1) stays in use, there is one free block of each order up to n, and n goes
+    from ``pageblock`` - 1 down to 0: single pages, which is all that there is with 1.
+    """
+    counts = [0] * (MAX_PAGE_ORDER + 1)
+    largest = min(math.floor((1 - fragmentation) * pageblock), pageblock - 1)
+    block = MAX_PAGE_ORDER if pages >= _MANY << MAX_PAGE_ORDER else pageblock
+    counts[block] = round((1 - fragmentation) * pages / (1 << block))
+    units, rest = divmod(max(pages - (counts[block] << block), 0), (2 << largest) - 1)
+    for order in range(largest + 1):
+        counts[order] += units + (rest >> order & 1)
+    return counts
+
+
+def enough(counts: Sequence[int], pages: int, orders: Sequence[int]) -> list[int]:
+    """As many of the free blocks as ``pages`` can need, if ``orders`` are tried: a machine has more than can matter."""
+    kept, need = [0] * len(counts), pages + _SPARE
+    for order, above in zip(orders, (len(counts), *orders), strict=False):
+        for size in range(order, above):
+            kept[size] = min(counts[size], -(-need >> size))
+            need = max(need - (kept[size] << size), _SPARE)
+    return kept
+
+
+class Taken(NamedTuple):
+    """A buffer.
+
+    :param pfns: its pages.
+    :param blocks: the free blocks of each order that there were; None in a fresh zone.
+    """
+
+    pfns: NDArray[np.uint64]
+    blocks: Sequence[int] | None
 
 
 def allocate(
@@ -308,10 +324,13 @@ def allocate(
     seed: int = 0,
     orders: tuple[int, ...] = ORDERS,
     clients: int = 2,
-) -> NDArray[np.uint64]:
+    blocks: Sequence[int] | None = None,
+) -> Taken:
     """The pages of one system-heap buffer, in the order of its scatterlist: PFNs, shape (``pages``,).
 
-    :param fragmentation: share of the zone's free memory in blocks smaller than order 8, 0 to 1.
+    :param fragmentation: share of the zone's free memory in blocks smaller than order 8, 0 to 1: see
+        :func:`fragmented`; 0: the zone is fresh.
+    :param blocks: free blocks of each order that the zone has, instead.
     :param orders: what the heap tries, largest first.
     :param clients: how many clients allocate in turn, each a buffer of the same size.
     :raises InputError: if a value is out of range.
@@ -324,7 +343,15 @@ def allocate(
         raise InputError(f"{pages} pages cannot be made of blocks of order {orders[-1]}; end the orders with 0")
     if not 1 <= clients <= 64:
         raise InputError(f"clients is {clients}; it goes from 1 to 64")
-    buddy = make_zone(ram_base_pfn, clients * pages, fragmentation, seed, max(orders[0], ORDERS[0]))
+    most = clients * pages
+    if blocks is not None and (free := sum(count << order for order, count in enumerate(blocks))) < most:
+        raise InputError(f"the zone has {free} free pages, and {clients} clients want {pages} each")
+    if blocks is None and fragmentation:
+        blocks = fragmented(most, fragmentation, max(orders[0], ORDERS[0]))
+    if blocks is None:
+        buddy = Buddy(ram_base_pfn, -(-most // 1024) * 1024)
+    else:
+        buddy = zone_of_blocks(ram_base_pfn, enough(blocks, most, orders), seed)
     out = np.zeros(pages, dtype=np.int64)
     state = np.array([0, pages] * clients, dtype=np.int64)
     levels = np.array(orders, dtype=np.int64)
@@ -334,7 +361,7 @@ def allocate(
             f"the zone is too fragmented for orders {'/'.join(map(str, orders))}: {filled} of {pages} pages; "
             "end the orders with 0 or lower the fragmentation"
         )
-    return out.view(np.uint64)
+    return Taken(out.view(np.uint64), blocks)
 
 
 def zone_of(arch: Arch, total_pages: int | None) -> Buddy:

@@ -28,12 +28,23 @@ if TYPE_CHECKING:
 
 
 def mapping(
-    kernel: Machine, made: Mapping, config: Dict[str, bool], proof: Proof | None, rows: int, events: bool
+    kernel: Machine,
+    made: Mapping,
+    config: Dict[str, bool],
+    note: str,
+    proof: Proof | None,
+    rows: int,
+    events: bool,
 ) -> None:
-    """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and its events if wanted."""
+    """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and its events if wanted.
+
+    :param note: what the source says of itself, or "".
+    """
     console = Output()
     where = ", ".join([kernel.arch.name, kernel.code, *settings(kernel.boot_args, config)])
     console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {where}")
+    if note:
+        console.print(note)
     console.print()
     table = new_table("address", "leaf", "leaves", "bytes", "first PFN", left=1)
     lines = _leaf_lines(made)
@@ -114,6 +125,8 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
         page = get(DEFAULT).on(arch).page_size
         where = ", ".join([arch, *settings(boot_args.split(), config)])
         console.print(f"{where}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
+        if block[0].note:
+            console.print(block[0].note)
         sizes = sorted({size for row in block for size in row.leaves_by_size})
         table = new_table("release", *(f"{size_text(size)} leaves" for size in sizes), *COLUMNS.values(), "fewer TLB")
         for row in block:
@@ -134,6 +147,45 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
     legend = " ".join(f"{head}: {TEXTS[name]}." for name, head in COLUMNS.items())
     console.print(fill(legend, 105))
     console.print(f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's.")
+
+
+def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict[str, bool]) -> None:
+    """Print the TLB entries of several page arrays, one line each, one block per architecture, and their sums.
+
+    :param found: source -> its rows.
+    """
+    console = Output()
+    rows = [row for block in found.values() for row in block]
+    for arch in dict.fromkeys(row.arch for row in rows):
+        releases = list(dict.fromkeys(row.release for row in rows if row.arch == arch and row.release))
+        where = ", ".join([arch, *settings(boot_args.split(), config)])
+        console.print(f"{where}: TLB entries of {len(found)} page arrays, {name}")
+        table = new_table("source", "pages", *releases)
+        sums, refusals = dict.fromkeys(releases, 0), []
+        base = total = 0
+        for source, block in found.items():
+            mine = {row.release: row for row in block if row.arch == arch}
+            pages = next((row.cost.pages for row in mine.values() if row.cost), 0)
+            cells = [str(row.cost.tlb_entries) if (row := mine.get(one)) and row.cost else "-" for one in releases]
+            table.add_row(source, str(pages) if pages else "-", *cells)
+            refusals += [
+                f"{source}{f' on {one}' if one else ''}: {row.refused}" for one, row in mine.items() if row.refused
+            ]
+            if all(one in mine and mine[one].cost for one in releases):
+                total += pages
+                for one in releases:
+                    cost = mine[one].cost
+                    sums[one] += cost.tlb_entries if cost else 0
+                first = mine[releases[0]]
+                base += round(first.cost.tlb_entries * (first.tlb_ratio or 1)) if first.cost else 0
+        if releases:
+            table.add_row("sum", str(total), *(str(sums[one]) for one in releases))
+            table.add_row("fewer TLB", "", *(f"{base / sums[one]:.1f}x" if sums[one] else "-" for one in releases))
+            print_table(console, table)
+        for line in refusals:
+            console.print(line)
+        console.print()
+    console.print(f"sum: of the arrays that all take. fewer TLB: TLB entries of {BASELINE} for them, divided by these.")
 
 
 def arches() -> None:

@@ -161,7 +161,7 @@ def arrays_of(kernel: ObjectKernel) -> dict[str, Pfns]:
     base = target.ram_base >> target.page_shift
     found = {"one run": shapes.run(pages)}
     for share in (0.0, 0.5, 1.0):
-        found[f"heap 8/4/0, fragmentation {share:g}"] = heap.allocate(pages, base, share, seed=1)
+        found[f"heap 8/4/0, fragmentation {share:g}"] = heap.allocate(pages, base, share, seed=1).pfns
     found["blocks of order 8, apart"] = shapes.pieces(pages, 256)
     found["blocks of order 4, apart"] = shapes.pieces(pages, 16)
     found["single pages"] = shapes.scattered(pages)
