@@ -17,6 +17,7 @@ from effort import LONG, some
 from object_support import EXAMPLE, needs_kernel
 from vmaplab.boot.board import BOARDS, board_of
 from vmaplab.boot.build import Bootable, build
+from vmaplab.boot.checks import CHECKS, checks_of, report_in
 from vmaplab.boot.guest import _cause
 from vmaplab.boot.machine import CALLS, BootedKernel, lines_of
 from vmaplab.calls.scenario import parse
@@ -105,6 +106,23 @@ def test_lines_of_vmallocinfo_lose_their_callers_and_what_was_there_since_boot()
 )
 def test_why_a_kernel_has_stopped_is_said_in_its_words(said, why):
     assert _cause(said.encode()) == why
+
+
+def test_reports_of_the_kernels_checks_are_told_from_warnings():
+    assert report_in("[    1.0] BUG: KASAN: vmalloc-out-of-bounds in vmap+0x1/0x2") == (
+        "BUG: KASAN: vmalloc-out-of-bounds in vmap+0x1/0x2"
+    )
+    assert report_in("[ BUG: Invalid wait context ]") == "BUG: Invalid wait context"
+    for line in ("WARNING: possible recursive locking detected", "WARNING: inconsistent lock state"):
+        assert report_in(line) == line
+    for line in (
+        "WARNING: CPU: 0 PID: 1 at mm/vmalloc.c:1 vmap+0x1",
+        "WARNING: mm/vmalloc.c:1 at vmap+0x1, CPU#0: init/1",
+    ):
+        assert report_in(line) == ""
+    assert checks_of("all") == tuple(CHECKS) and checks_of("lockdep, kasan") == ("kasan", "lockdep")
+    with pytest.raises(InputError, match="unknown check 'x'"):
+        checks_of("kasan,x")
 
 
 def test_a_page_that_two_entries_map_is_found():
@@ -214,6 +232,50 @@ class TestBooted:
         built = objects.build(targets.get("arm64-4k"))
         for pages in (7994, 7995):
             assert check_booted(bootable(), built, 1, scenario=parse(steps.format(pages))).difference == ""
+
+    @pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
+    def test_the_kernels_own_checks_find_nothing_in_the_kernel(self):
+        kernel = bootable(checks=tuple(CHECKS))
+        found = check_booted(kernel, objects.build(targets.get("arm64-4k")), 500)
+        assert (found.difference, found.scenarios, found.unsure) == ("", 500, 0)
+
+    @pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
+    @pytest.mark.parametrize(
+        ("call", "report"),
+        [
+            ("reads_behind_the_array", "BUG: KASAN: slab-out-of-bounds in reads_behind_the_array"),
+            ("takes_locks_in_both_orders", "WARNING: possible circular locking dependency detected"),
+            ("frees_a_mapped_page", "kernel BUG at mm/page_table_check.c"),
+            ("holds_a_free_page", "kernel BUG at include/linux/mm.h"),
+        ],
+    )
+    def test_the_kernels_own_checks_report_what_was_put_in(self, call, report):
+        given = {"snippet": Path(__file__).parent / "snippets" / "reports.c", "call": call}
+        kernel = bootable(checks=tuple(CHECKS), **given)
+        found = check_booted(kernel, objects.build(targets.get("arm64-4k"), **given), 200)
+        assert report in found.difference and found.scenario is not None
+
+    def test_boot_arguments_are_given_to_all_three(self):
+        kernel, built = (
+            bootable(snippet=EXAMPLE, call="batched_vmap"),
+            objects.build(targets.get("arm64-4k"), snippet=EXAMPLE, call="batched_vmap"),
+        )
+        for boot_args in ("nohugevmalloc", "nohugeiomap"):
+            assert check_booted(kernel, built, 40, boot_args=boot_args).difference == ""
+        done = vmaplab("boot", "--boot-args", "nosuchthing")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "unknown boot argument" in done.stderr
+
+    def test_what_the_emulator_does_not_have_is_held_against_the_model_alone(self, tmp_path):
+        file = tmp_path / "copies.c"
+        head = "void *copies(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)"
+        file.write_text(
+            f"#include <linux/slab.h>\n{head};\n{head}\n{{\n"
+            "\tstruct page **copy = kmemdup(pages, count * 8, GFP_KERNEL);\n\tvoid *addr = copy ? vmap(copy, count, flags, prot) : NULL;\n\n\tkfree(copy);\n\treturn addr;\n}\n"
+        )
+        given = {"snippet": file, "call": "copies"}
+        found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 30)
+        assert found.difference == "" and found.scenarios == 30
+        assert found.without.startswith("copies() calls kmemdup")
 
     def test_what_cannot_be_asked_for_is_refused_in_one_line(self):
         for steps in (

@@ -17,6 +17,7 @@ from elftools.elf.elffile import ELFFile
 from vmaplab._cache import cache_root
 from vmaplab.boot.board import board_of
 from vmaplab.boot.boards.base import Board
+from vmaplab.boot.checks import CHECKS
 from vmaplab.errors import InputError
 from vmaplab.object import seed, targets
 from vmaplab.object.build import check_tree, code_of, find, in_the_cache, parse_config, tree_of
@@ -34,6 +35,7 @@ class Bootable:
     :param image: what QEMU takes.
     :param symbols: function -> address.
     :param seconds: that it took to build; 0 if it was there.
+    :param checks: the kernel's own that are built in, see :data:`vmaplab.boot.checks.CHECKS`.
     """
 
     image: Path
@@ -45,11 +47,12 @@ class Bootable:
     compiler: str
     symbols: dict[str, int]
     seconds: float
+    checks: tuple[str, ...] = ()
 
     @property
     def code(self) -> str:
-        """Whose code this is, e.g. ``Linux 6.12.117``."""
-        return code_of(self.version, self.call)
+        """Whose code this is, e.g. ``Linux 6.12.117``, and what checks it has."""
+        return code_of(self.version, self.call) + (f", {', '.join(self.checks)}" if self.checks else "")
 
 
 class BootBuild(KernelBuild):
@@ -107,13 +110,19 @@ def _functions(vmlinux: Path) -> dict[str, int]:
 
 
 def build(
-    arch: str, tree: Path | None = None, config: Iterable[str] = (), snippet: Path | None = None, call: str = "vmap"
+    arch: str,
+    tree: Path | None = None,
+    config: Iterable[str] = (),
+    snippet: Path | None = None,
+    call: str = "vmap",
+    checks: tuple[str, ...] = (),
 ) -> Bootable:
     """Build a kernel of ``tree`` that boots, or take it from the cache.
 
     :param tree: a kernel tree with no configuration in it; Debian's linux-source-6.12 if None.
     :param config: options beyond the smallest configuration, ``KEY=value``.
     :param snippet: a C file to compile at the end of mm/vmalloc.c; ``call``: its function in place of ``vmap()``.
+    :param checks: the kernel's own that are built in.
     :raises InputError: with the kernel's own error if its build fails, or tools are missing.
     """
     board = board_of(arch)
@@ -124,14 +133,23 @@ def build(
     if shutil.which(board.command[0]) is None:
         raise InputError(f"{board.command[0]} is missing to boot {arch}; apt-get install {board.package}")
     with in_the_cache():
-        return _build(arch, tree, version, config, snippet, call)
+        return _build(arch, tree, version, config, snippet, call, checks)
 
 
-def _build(arch: str, tree: Path, version: str, config: Iterable[str], snippet: Path | None, call: str) -> Bootable:
+def _build(
+    arch: str,
+    tree: Path,
+    version: str,
+    config: Iterable[str],
+    snippet: Path | None,
+    call: str,
+    checks: tuple[str, ...],
+) -> Bootable:
     board, target = board_of(arch), targets.get(arch)
     tools = tools_for(target.family)
     wanted = target.options + CONFIG + ("PANIC_ON_OOPS=y", "VMAP_STACK=n", *board.config)
-    work = BootBuild(tree, target, board, tools, wanted, parse_config(config))
+    options = (option for name in checks for option in CHECKS[name])
+    work = BootBuild(tree, target, board, tools, wanted, parse_config([*config, *options]))
     ours = [Path(__file__), *(SUPPORT / name for name in ("agent.h", "inside.h", "entries.h", "snippet.h"))]
     state = [path.read_bytes() for path in (*ours, SUPPORT.parent / "kbuild.py", SUPPORT.parent / "compat.py")]
     images = cache_root() / "boot" / "images" / digest([work.recipe, *state, snippet.read_bytes() if snippet else b""])
@@ -144,4 +162,4 @@ def _build(arch: str, tree: Path, version: str, config: Iterable[str], snippet: 
     if call not in symbols:
         raise InputError(f"there is no function {call}() in {snippet or tree}")
     seconds = time.monotonic() - started if fresh else 0.0
-    return Bootable(found / "kernel", target, board, tree, version, call, tools.version, symbols, seconds)
+    return Bootable(found / "kernel", target, board, tree, version, call, tools.version, symbols, seconds, checks)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.boot.build import Bootable
+from vmaplab.boot.checks import report_in
 from vmaplab.boot.guest import RAM_BYTES, Guest
 from vmaplab.calls.effects import Ends, Maps, Moves
 from vmaplab.calls.entry import Call
@@ -287,17 +288,17 @@ class BootedKernel(Lowered):
         return self._warnings
 
     def complaint(self) -> str:
-        """What the kernel has printed since :meth:`reset` that begins with ``BUG:``; "" if nothing."""
+        """What the kernel has reported since :meth:`reset`, BUG: and what its checks find; "" if nothing."""
         self._hear()
         return self._complaint
 
     def _hear(self) -> None:
         """Take in what the kernel has printed."""
         for line in self._guest.said().splitlines() if self._guest else ():
-            if "WARNING: " in line:
+            if report := report_in(line):
+                self._complaint = self._complaint or report
+            elif "WARNING: " in line:
                 self._warnings.append(line.partition("WARNING: ")[2])
-            elif "BUG: " in line and not self._complaint:
-                self._complaint = line[line.index("BUG: ") :].strip()
 
     @property
     def code(self) -> str:

@@ -23,7 +23,8 @@ from vmaplab.calls.table import STEPS, effect_of
 from vmaplab.check.plan import lacked_by
 from vmaplab.check.sides import BUG, UNDEFINED, play
 from vmaplab.check.tree import TreeFacts, facts_of, model_config
-from vmaplab.errors import InputError, KernelFault
+from vmaplab.config import parse_boot_args
+from vmaplab.errors import InputError, KernelFault, Unprovided
 from vmaplab.judge import FORMATS, walker
 from vmaplab.kernel import Kernel
 from vmaplab.object.build import Built
@@ -60,6 +61,7 @@ class Booted:
     :param calls: steps in them; ``pages``: base pages that their page tables mapped at their ends.
     :param unsure: scenarios that differed once, and not on a kernel that had just booted.
     :param boots: of the kernel; ``boot_seconds``: how long one took; ``areas``: in use since then.
+    :param without: why the emulator was not asked, "" if it was.
     :param difference: in words, "" if there is none; ``scenario``: the smallest found that shows it; ``number``: which
         of the seed's it was, None for one that was given.
     """
@@ -73,6 +75,7 @@ class Booted:
     pages: int = 0
     boots: int = 0
     areas: int = 0
+    without: str = ""
     boot_seconds: float = 0.0
     difference: str = ""
     scenario: Scenario | None = None
@@ -93,19 +96,28 @@ class Kinds(NamedTuple):
 class Trio:
     """A booted kernel, the same code in the emulator, and the model, which all have the areas of its boot."""
 
-    def __init__(self, kernel: Bootable, built: Built, release: Release | None = None) -> None:
+    def __init__(self, kernel: Bootable, built: Built, release: Release | None = None, boot_args: str = "") -> None:
         if not built.has_nodes:
             raise InputError(
                 f"{built.code} has another allocator than the model; kernels from 6.9 on can be compared booted"
             )
-        facts: TreeFacts = facts_of(built)
-        self.release = release or facts.release
-        self.booted = BootedKernel(kernel)
+        self.without = ""  # why the emulator is not asked
+        self.release = release or self._facts(built).release
+        model = self.release.on(kernel.target.arch)
+        self._boot_args = parse_boot_args(model, boot_args)  # refused before anything boots
+        self.booted = BootedKernel(kernel, " ".join(self._boot_args))
         try:
             self._set_up(kernel, built)
         except BaseException:
             self.close()
             raise
+
+    def _facts(self, built: Built) -> TreeFacts:
+        try:
+            return facts_of(built)
+        except Unprovided as error:
+            self.without = str(error).removeprefix("vmaplab: ")
+            return facts_of(replace(built, call="vmap"))  # what is beside the function that was given
 
     def _set_up(self, kernel: Bootable, built: Built) -> None:
         told, arch = self.booted.arch, self.release.on(kernel.target.arch)
@@ -114,8 +126,8 @@ class Trio:
         )
         self._config = model_config(built)
         self._pages = self.booted.total_pages or 0
-        self._object = ObjectKernel(built, total_pages=self._pages, log_lines=1 << 20)
-        self._form = FORMATS[kernel.target.arch]
+        self._object = ObjectKernel(built, self._boot_args, total_pages=self._pages, log_lines=1 << 20)
+        self._form = FORMATS[kernel.target.arch].booted(self._boot_args)
         self._base = np.uint64(kernel.board.ram_base)
         self._kinds = Kinds([], [])
         self._is_clean = True
@@ -168,21 +180,32 @@ class Trio:
         self._is_clean = False
         booted.fill()
         areas = [(int(start), int(end)) for start, end in booted.reserved]
-        model = Kernel(self.arch, self.release, total_pages=self._pages, config=self._config)
+        model = Kernel(self.arch, self.release, self._boot_args, total_pages=self._pages, config=self._config)
         model.reserve(areas)
         ours = self._came(model, scenario)
         if {BUG, UNDEFINED} & set(ours.results) or ours.fault:
             return "", None
         self._kinds = _kinds_of(model, scenario, ours.results)
-        self._object.reset()
-        self._object.reserve(areas)
-        theirs = self._came(self._object, scenario)
+        theirs = self._emulated(scenario, areas)
         real = self._real(scenario)
         told = self._differ(scenario, ("the model", ours), ("booted", real))
-        told = told or self._differ(scenario, ("the object", theirs), ("booted", real))
+        if theirs and not told:
+            told = self._differ(scenario, ("the object", theirs), ("booted", real))
         fell = "" if told else booted.reset()
         self._is_clean = not told
         return told or (f"when all is ended\n  booted: {fell}" if fell else ""), ours
+
+    def _emulated(self, scenario: Scenario, areas: list[tuple[int, int]]) -> Came | None:
+        """What it comes to in the emulator; None if that does not have what the code calls."""
+        if self.without:
+            return None
+        try:
+            self._object.reset()
+            self._object.reserve(areas)
+            return self._came(self._object, scenario)
+        except Unprovided as error:
+            self.without = str(error).removeprefix("vmaplab: ")
+            return None
 
     def again(self, scenario: Scenario) -> str:
         """As :meth:`compare`, on a kernel that has just booted; only how they differ."""
@@ -303,6 +326,7 @@ def check_booted(
     built: Built,
     cases: int,
     seed: int = 1,
+    boot_args: str = "",
     pages: int = 256,
     release: Release | None = None,
     scenario: Scenario | None = None,
@@ -311,13 +335,13 @@ def check_booted(
     """Run scenarios on a kernel that boots, on its code in the emulator and on the model; stops at a difference.
 
     :param kernel: what is booted; ``built``: the object of the same tree.
-    :param release: of the model, if not what the tree is.
+    :param boot_args: that all three have; ``release``: of the model, if not what the tree is.
     :param cases: how many to compare; ``scenario``: the only one to run.
     :param told: called for each scenario.
     """
     if scenario and (scenario.boot_args or scenario.total_pages):
         raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
-    trio = Trio(kernel, built, release)
+    trio = Trio(kernel, built, release, boot_args)
     found = Booted(kernel, trio.release.name, areas=len(trio.booted.reserved), boot_seconds=trio.booted.boot_seconds)
     try:
         generator = trio.generator(seed, pages)
@@ -348,7 +372,7 @@ def check_booted(
                 found.difference, found.scenario = told_of or found.difference, smaller if told_of else one
                 break
     finally:
-        found.boots = trio.booted.boots
+        found.boots, found.without = trio.booted.boots, trio.without
         trio.close()
     return found
 

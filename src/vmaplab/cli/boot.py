@@ -14,7 +14,9 @@ from vmaplab.cli.app import app
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
     ArchesOption,
+    BootArgs,
     Call,
+    Checks,
     Json,
     KernelConfig,
     Snippet,
@@ -46,10 +48,12 @@ def boot_command(
         str | None, typer.Option("--scenario", metavar="STEPS", help="Run this one, e.g. 'vmap 0x100+16; vunmap @0'.")
     ] = None,
     config: KernelConfig = None,
+    checks: Checks = "",
+    boot_args: BootArgs = "",
     as_json: Json = False,
 ) -> None:
     """Boot a kernel in QEMU; hold the model and its code in the emulator against it."""
-    booted(arch, tree, snippet, call, release, cases, seed, scenario, config, as_json)
+    booted(arch, tree, snippet, call, release, cases, seed, scenario, config, checks, boot_args, as_json)
 
 
 def booted(
@@ -62,10 +66,13 @@ def booted(
     seed: int,
     scenario: str | None,
     config: list[str] | None,
+    checks: str,
+    boot_args: str,
     as_json: bool,
 ) -> None:
     """Build, boot, compare and print; exit status 1 if they differ."""
     from vmaplab.boot.build import build
+    from vmaplab.boot.checks import checks_of
     from vmaplab.calls.scenario import parse
     from vmaplab.check.booted import check_booted
     from vmaplab.check.tree import facts_of
@@ -76,19 +83,21 @@ def booted(
         raise InputError("--snippet FILE.c and --call SYMBOL go together")
     one = None if scenario is None else parse(scenario)
     wanted = None if release is None else get(release)
-    names = targets_of(arch)
+    names, with_checks = targets_of(arch), checks_of(checks)
     with progress("building kernels (the first takes minutes, the next seconds)", len(names)) as step:
         kernels = []
         for name in names:
-            kernels.append(build(name, tree, config or (), snippet, call or "vmap"))
+            kernels.append(build(name, tree, config or (), snippet, call or "vmap", with_checks))
             step()
     objects = build_all(names, tree, config, snippet, call)
     found: list[Booted] = []
     with progress("comparing", total=cases * len(names)) as advance:
         for kernel, built in zip(kernels, objects, strict=True):
             row = facts_of(built).under(wanted) if wanted else None
-            found.append(check_booted(kernel, built, cases, seed, release=row, scenario=one, told=advance))
+            found.append(check_booted(kernel, built, cases, seed, boot_args, release=row, scenario=one, told=advance))
     options = again(tree, None, release, config, snippet, call)
+    options += ["--boot-args", boot_args] if boot_args else []
+    options += ["--with", ",".join(with_checks)] if with_checks else []
     commands = [
         shlex.join(["vmaplab", "boot", *options, "--arch", it.kernel.target.arch, "--scenario", str(it.scenario)])
         if it.difference

@@ -15,6 +15,7 @@ from vmaplab.cli.app import app
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
     Call,
+    Checks,
     Json,
     KernelConfig,
     Snippet,
@@ -109,6 +110,7 @@ def check_command(
     on_booted: Annotated[
         bool, typer.Option("--booted", help="Compare with a kernel that boots in QEMU, too: as `vmaplab boot` does.")
     ] = False,
+    with_checks: Checks = "",
     show_coverage: Annotated[
         bool, typer.Option("--coverage", help="Say which lines of mm/vmalloc.c ran, per function, and which did not.")
     ] = False,
@@ -143,10 +145,11 @@ def check_command(
         from vmaplab.cli.boot import booted
 
         where = arch or (",".join(MAIN) if tree else DEFAULT_ARCH)
-        booted(
-            where, tree, snippet, call, release, cases or 2000, 1 if seed is None else seed, scenario, config, as_json
-        )
+        number = 1 if seed is None else seed
+        booted(where, tree, snippet, call, release, cases or 2000, number, scenario, config, with_checks, "", as_json)
         return
+    if with_checks:
+        raise InputError("--with is for a kernel that boots: say --booted, or vmaplab boot")
     names = targets_of(arch or (",".join(MAIN) if tree else DEFAULT_ARCH))
     given = config
     config = [*smp(cpus), *(config or [])]

@@ -55,6 +55,10 @@ Call = Annotated[str | None, typer.Option("--call", metavar="SYMBOL", help="Its 
 KernelConfig = Annotated[
     list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="Kernel configuration, e.g. KASAN=y.")
 ]
+Checks = Annotated[
+    str,
+    typer.Option("--with", metavar="CHECKS", help="Built into it: kasan, lockdep, page-table-check, debug-vm, or all."),
+]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Judge it: an emulated MMU, and invariants of tables, flushes and areas.")
 ]

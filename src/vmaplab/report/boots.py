@@ -31,6 +31,8 @@ def booted(found: list[Booted], commands: list[str], seed: int) -> None:
             print(f"{name}: {one.skipped} more were drawn and left out: no running kernel is asked for such steps")
         if one.scenarios and not one.pages and not one.difference:
             print(f"{name}: nothing was mapped at the end of any: no page table had an entry to compare")
+        if one.without:
+            print(f"{name}: held against the model alone: {one.without}")
         if one.unsure:
             print(f"{name}: {one.unsure} scenarios differed once, and not on a kernel that had just booted")
     for one, command in zip(found, commands, strict=True):
@@ -55,6 +57,7 @@ def as_json(found: list[Booted], commands: list[str], seed: int) -> list[dict[st
             "seed": seed,
             "scenarios": one.scenarios,
             "left_out": one.skipped,
+            "without_object": one.without,
             "unsure": one.unsure,
             "calls": one.calls,
             "pages": one.pages,
