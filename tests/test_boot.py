@@ -270,7 +270,8 @@ class TestBooted:
         head = "void *copies(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)"
         file.write_text(
             f"#include <linux/slab.h>\n{head};\n{head}\n{{\n"
-            "\tstruct page **copy = kmemdup(pages, count * 8, GFP_KERNEL);\n\tvoid *addr = copy ? vmap(copy, count, flags, prot) : NULL;\n\n\tkfree(copy);\n\treturn addr;\n}\n"
+            "\tstruct page **copy = kmemdup(pages, count * 8, GFP_KERNEL);\n"
+            "\tvoid *addr = copy ? vmap(copy, count, flags, prot) : NULL;\n\n\tkfree(copy);\n\treturn addr;\n}\n"
         )
         given = {"snippet": file, "call": "copies"}
         found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 30)

@@ -18,6 +18,7 @@ from vmaplab.boot.guest import RAM_BYTES, Guest
 from vmaplab.calls.effects import Ends, Maps, Moves
 from vmaplab.calls.entry import Call
 from vmaplab.calls.table import STEPS
+from vmaplab.config import booted
 from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
 from vmaplab.judge import FORMATS, invariants, walker
@@ -61,7 +62,7 @@ class BootedKernel(Lowered):
         self.kernel, self.boot_args = kernel, tuple(boot_args.split())
         self.boots = 0
         self._functions = {"vmap": kernel.call, "ioremap": "vmaplab_ioremap"}
-        self._form = FORMATS[kernel.target.arch]
+        self._form = FORMATS[kernel.target.arch].booted(self.boot_args)
         self._row = of_version(kernel.version)
         self._log = EventLog()
         self._warnings: list[str] = []
@@ -84,7 +85,7 @@ class BootedKernel(Lowered):
         self._guest = guest = Guest(self.kernel, " ".join([_APPEND, *self.boot_args]))
         self.boots += 1
         self.boot_seconds = guest.seconds
-        head, arch = guest.head, self._row.on(self.kernel.target.arch)
+        head, arch = guest.head, booted(self._row.on(self.kernel.target.arch), self.boot_args)
         if 1 << head.page_shift != arch.page_size:
             raise InputError(f"the kernel has pages of {1 << head.page_shift} bytes, {arch.name} has others")
         self.arch = replace(
