@@ -33,7 +33,7 @@ GUESTS = [
     pytest.param(("6.12", "arm64", "", "max"), id="6.12-arm64-lpa2", marks=nightly),
 ]
 RINGS = ("__io_uaddr_map", "io_region", "io_create_region", "ringbuf_map_alloc")
-WORDS = {"ioremap", "vmalloc", "vmap", "user", "dma-coherent", "sparse", "vm_map_ram"}
+WORDS = {"ioremap", "vmalloc", "vmap", "user", "dma-coherent", "sparse", "vm_map_ram", "vpages"}
 
 
 def kernel_of(series: str, arch: str, suffix: str = "") -> Path:
@@ -110,7 +110,7 @@ def test_what_a_program_had_mapped_is_there(guest: Guest) -> None:
     assert np.array_equal(largest, largest[0] + np.arange(512, dtype=np.uint64))
     assert largest[0] % 512 == 0
     start = next(area.start for area in found.areas if len(area.pfn) == 512 and area.pfn[0] == largest[0])
-    array, page_size = pages_of(f"ram:{guest.ram},area={start:#x}")
+    array, page_size, _ = pages_of(f"ram:{guest.ram},area={start:#x}")
     assert page_size == 4096
     assert np.array_equal(array, largest)
 

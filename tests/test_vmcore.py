@@ -148,6 +148,27 @@ class TestAreas:
         assert then["mm-unstable"].tlb == {first: 2, second: 3}
         assert then["mm-unstable"].leaves == {1 << 16: 2, 1 << 12: 3}
 
+    def test_an_area_of_percpu_has_no_guard_page(self, tmp_path: Path) -> None:
+        kernel = Kernel()
+        kernel.area(0, of(kernel, 1, 2), VM_ALLOC)
+        kernel.map(kernel.machine.vmalloc + 2 * 4096, of(kernel, 3)[0] * 4096)
+        found = read(tmp_path / "vmcore", kernel.finish().elf())
+        assert not problems(found)
+        assert found.areas[0].size(4096) == 3 * 4096
+
+    def test_what_is_not_counted_is_told_with_its_reason(self, tmp_path: Path) -> None:
+        kernel = Kernel("arm64-4k")
+        kernel.area(0, of(kernel, *range(8, 24)), 0x10)
+        kernel.area(32, of(kernel, 50), VM_IOREMAP)
+        kernel.area(40, of(kernel, 60, 61), VM_ALLOC)
+        (tmp_path / "vmcore").write_bytes(kernel.finish().elf())
+        said = run("areas", str(tmp_path / "vmcore"), "-r", "mm-unstable")[1]
+        assert "vmap() of the pages of 1 of them, each in an empty space (not: 1 ioremap, 1 not wholly mapped):" in said
+        found = json.loads(run("areas", str(tmp_path / "vmcore"), "-r", "mm-unstable", "--json")[1])
+        assert [area["not_counted"] for area in found["areas"]] == ["", "ioremap", "not wholly mapped"]
+        assert found["areas"][0]["vmap"] == {"mm-unstable": 1}
+        assert found["areas"][0]["address"] == kernel.machine.vmalloc
+
 
 class TestDamage:
     """What is put in is named, with where it is; the rest is shown all the same."""
@@ -321,6 +342,8 @@ class TestBadInput:
                 "vmcore:{tmp}/zeros",
                 "'{tmp}/zeros' is no vmcore, which is ELF or kdump-compressed: it begins with zeros",
             ),
+            ("ram:{tmp}/vmcore", "'{tmp}/vmcore' is a vmcore, no plain RAM: say vmcore:{tmp}/vmcore"),
+            ("/dev/zero", "'/dev/zero' is no file that can be read at offsets: write it to one first"),
             ("vmcore:{tmp}/empty", "'{tmp}/empty' is no vmcore, which is ELF or kdump-compressed: it is empty"),
             ("ram:{tmp}/zeros", "'{tmp}/zeros' has no VMCOREINFO: it is no memory of a kernel that can be read"),
             ("qemu:{tmp}/zeros", "cannot connect to '{tmp}/zeros': Connection refused"),
@@ -392,6 +415,7 @@ class TestPages:
         [
             ("", "say which area of"),
             (",area=zz", "'zz' is no address; write area=0xffff"),
+            (",bogus=1", "unknown option 'bogus=' in"),
             (",area=0x10", "no area has 0x10; 'vmaplab areas' lists them"),
             (",caller=nobody", "no area was made by nobody()"),
             (",caller=driver_map", "driver_map() made 2 areas: say area=, one of 0xffff"),
@@ -406,6 +430,30 @@ class TestPages:
         kernel.area(0, of(kernel, 5, 3))
         (tmp_path / "vmcore").write_bytes(kernel.finish().elf())
         assert pages.load(f"vmcore:{tmp_path}/vmcore,caller=driver_map", "x86_64").tolist() == of(kernel, 5, 3)
+
+    def test_the_architecture_is_that_of_the_kernel(self, tmp_path: Path) -> None:
+        kernel = Kernel("riscv64-sv39")
+        kernel.area(0, of(kernel, 5, 3))
+        (tmp_path / "vmcore").write_bytes(kernel.finish().elf())
+        source = f"vmcore:{tmp_path}/vmcore,caller=driver_map+0x10/0x100"
+        said = run("map", source)[1]
+        assert said.startswith(
+            "vmap() of 2 pages (8K) on riscv64-sv39, mm-unstable\nthe area at 0xffffffc800000000 (vmap, "
+        )
+        assert "on arm64-4k" in run("map", source, "--arch", "arm64-4k")[1]
+
+    def test_what_no_vmap_has_made_is_refused(self, tmp_path: Path) -> None:
+        kernel = sound()
+        at = kernel.machine.vmalloc + 700 * 4096
+        kernel.finish()
+        kernel.word(kernel.at["pte 1.1"], kernel.machine.leaf(of(kernel, 77)[0] * 4096, 0))
+        (tmp_path / "vmcore").write_bytes(kernel.elf())
+        with pytest.raises(InputError, match=r"\(ioremap\) maps physical addresses, and no page array"):
+            pages.load(f"vmcore:{tmp_path}/vmcore,area={at:#x}", "x86_64")
+        with pytest.raises(InputError, match="is damaged: .* differ"):
+            pages.load(f"vmcore:{tmp_path}/vmcore,caller=driver_map+0x20/0x100", "x86_64")
+        with pytest.raises(InputError, match="is of a vmcore:, kcore:, qemu: or ram: source: vmcore:x,area=0x1"):
+            pages.load("x,area=0x1", "x86_64")
 
     def test_pages_of_another_size_are_refused(self, vmcore: Path) -> None:
         with pytest.raises(InputError, match="counts pages of 4K, arm64-64k has pages of 64K"):

@@ -124,3 +124,17 @@ RACING(locks_twice)
 	spin_unlock(&lock);
 	return vmap(pages, count, flags, prot);
 }
+
+static struct page *shared_array[64];
+
+/* Copies the array to one that all callers share. */
+RACING(shares_its_array)
+{
+	unsigned int i;
+
+	if (count > ARRAY_SIZE(shared_array))
+		return vmap(pages, count, flags, prot);
+	for (i = 0; i < count; i++)
+		WRITE_ONCE(shared_array[i], pages[i]);
+	return vmap(shared_array, count, flags, prot);
+}

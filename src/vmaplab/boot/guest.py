@@ -67,19 +67,19 @@ class Head(NamedTuple):
 class Guest:
     """One kernel that runs until :meth:`close`, or until whoever made it ends.
 
-    :param kernel: what to boot; ``append``: its boot arguments.
+    :param kernel: what to boot; ``append``: its boot arguments; ``cpus``: of the machine.
     :ivar ram: all of its memory, from :attr:`base` on.
     :ivar words: memory that nothing else uses, as words, at ``head.words`` there.
     :ivar seconds: from QEMU's start until the kernel answered.
     """
 
-    def __init__(self, kernel: Bootable, append: str = "") -> None:
+    def __init__(self, kernel: Bootable, append: str = "", cpus: int = 1) -> None:
         self.kernel, self.base = kernel, kernel.board.ram_base
         started = time.monotonic()
         room = Path(tempfile.mkdtemp(prefix="vmaplab-", dir=_room()))
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            self._process = self._start(room / "ram", append)
+            self._process = self._start(room / "ram", append, cpus)
             self.ram = self._memory(room / "ram", started)
             box = self._ready(started)
         except OSError as error:
@@ -100,10 +100,11 @@ class Guest:
         self.words = self.ram[box + head.words_at :][: 8 << 20].view("<u8")
         self._slide = head.vmap - kernel.symbols["vmap"]
 
-    def _start(self, ram: Path, append: str) -> subprocess.Popen[bytes]:
+    def _start(self, ram: Path, append: str, cpus: int) -> subprocess.Popen[bytes]:
         board, size = self.kernel.board, RAM_BYTES
         words = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         words += [*board.command, "-cpu", board.cpus[self.kernel.target.arch], "-accel", "tcg", "-m", f"{size >> 20}M"]
+        words += ["-smp", str(cpus)]
         words += ["-object", f"memory-backend-file,id=ram,size={size},mem-path={ram},share=on"]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "none", "-monitor", "none"]
         words += ["-no-reboot", "-kernel", str(self.kernel.image)]
@@ -145,10 +146,8 @@ class Guest:
         :raises KernelFault: if it does not return; the kernel is of no use then.
         :raises InputError: if there is no such function.
         """
-        if function not in self.kernel.symbols:
-            raise InputError(f"{self.kernel.code} has no function {function}()")
         slot, done = self._slot, self._slot["done"]
-        slot["function"] = (self.kernel.symbols[function] + self._slide) % (1 << 64)
+        slot["function"] = self.address_of(function)
         slot["arguments"][0, : len(arguments)] = [one % (1 << 64) for one in arguments]
         self._request += 1
         slot["request"] = self._request
@@ -168,6 +167,15 @@ class Guest:
                     self.close()
                     raise KernelFault(why)
         return int(slot["result"][0])
+
+    def address_of(self, function: str) -> int:
+        """Where a function of the kernel is.
+
+        :raises InputError: if there is no such function.
+        """
+        if function not in self.kernel.symbols:
+            raise InputError(f"{self.kernel.code} has no function {function}()")
+        return (self.kernel.symbols[function] + self._slide) % (1 << 64)
 
     def _tail(self) -> bytes:
         """What was printed last, as far as it is kept."""

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from vmaplab.cost import Cost
 from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
 from vmaplab.judge import FORMATS, invariants, walker
 from vmaplab.mapping import Mapping
-from vmaplab.object.lowered import Lowered
+from vmaplab.object.lowered import Lowered, signed_int
 from vmaplab.release import of_version
 from vmaplab.trace import EventLog
 
@@ -41,6 +41,24 @@ _NOT_ASKED = frozenset(["dump", "info", "lookup", "percpu", "percpu_free", "ptdu
 CALLS = frozenset(word for word, one in STEPS.items() if isinstance(one, Call) and one.binding) - _NOT_ASKED
 """First words of the steps whose calls can be made."""
 
+_OP = np.dtype([("function", "<u8"), ("ref", "<u8"), ("arguments", "<u8", 6), ("result", "<u8")])
+"""A call of a program, as agent.h has it."""
+
+
+class Step(NamedTuple):
+    """A call of a program.
+
+    :param function: of the kernel; ``arguments``: in registers, up to six.
+    :param pfns: of which the first argument is the array of struct pages.
+    :param ref: number of the call of the same program whose result is the first argument, or -1.
+    """
+
+    function: str
+    arguments: tuple[int, ...] = ()
+    pfns: NDArray[np.uint64] | None = None
+    ref: int = -1
+
+
 _VUNMAP = cast(Call, STEPS["vunmap"])
 
 
@@ -51,15 +69,15 @@ class BootedKernel(Lowered):
     and :meth:`reset` boots it anew.
 
     :param kernel: what :func:`vmaplab.boot.build.build` gave.
+    :param cpus: of the machine; calls are made on the first, but for :meth:`together`.
     :ivar reserved: the areas of others, first and last address + 1, ascending: in use since boot, or of threads.
     :ivar boots: how many times it was booted; ``boot_seconds``: how long that took the last time.
     """
 
-    cpus = 1
     _most_pages = MOST_PAGES
 
-    def __init__(self, kernel: Bootable, boot_args: str = "") -> None:
-        self.kernel, self.boot_args = kernel, tuple(boot_args.split())
+    def __init__(self, kernel: Bootable, boot_args: str = "", cpus: int = 1) -> None:
+        self.kernel, self.boot_args, self.cpus = kernel, tuple(boot_args.split()), cpus
         self.boots = 0
         self._functions = {"vmap": kernel.call, "ioremap": "vmaplab_ioremap"}
         self._form = FORMATS[kernel.target.arch].booted(self.boot_args)
@@ -82,7 +100,7 @@ class BootedKernel(Lowered):
             raise
 
     def _boot(self) -> None:
-        self._guest = guest = Guest(self.kernel, " ".join([_APPEND, *self.boot_args]))
+        self._guest = guest = Guest(self.kernel, " ".join([_APPEND, *self.boot_args]), self.cpus)
         self.boots += 1
         self.boot_seconds = guest.seconds
         head, arch = guest.head, booted(self._row.on(self.kernel.target.arch), self.boot_args)
@@ -237,6 +255,50 @@ class BootedKernel(Lowered):
             return Cost.measured(pages, len(leaves), 0, 0, None)
 
         return Mapping(addr, size, cost, lambda: self.leaves(addr, addr + size), lambda: [])
+
+    def end(self, function: str, addr: int, *arguments: int) -> None:
+        """End what :meth:`together` has mapped: ``vunmap``, ``vfree`` or ``vm_unmap_ram``."""
+        self._call(function, addr, *arguments)
+
+    def left(self) -> str:
+        """What is there beyond :attr:`reserved` when all is purged; "" if nothing."""
+        self._call("vmaplab_forget")
+        known = {int(start) for start, _ in self.reserved}
+        for start, end in self.areas().tolist():
+            if start not in known:
+                return f"the area [{start:#x}, {end:#x}) is left"
+        entries = self.since(self.reserved)
+        return f"{int(entries['va'][0]):#x} is still mapped" if len(entries) else ""
+
+    def together(self, programs: list[list[Step]]) -> list[list[int]]:
+        """Run programs of equal length at the same time, each on a CPU of its own; the result of each call.
+
+        A call that ends what failed is not made: its result is 0.
+        """
+        guest, each = self._guest, len(programs[0])
+        if guest is None:
+            raise KernelFault("the kernel has ended")
+        ops = np.zeros((len(programs), each), dtype=_OP)
+        room, at = self._ram_words, _USED_WORDS + ops.nbytes // 8
+        for cpu, program in enumerate(programs):
+            for number, step in enumerate(program):
+                op = ops[cpu, number]
+                op["function"] = guest.address_of(self._functions.get(step.function, step.function))
+                op["ref"] = step.ref + 1
+                arguments = list(step.arguments)
+                if step.pfns is not None:
+                    room[at : at + len(step.pfns)] = self._page_pointers(step.pfns)
+                    arguments[0] = self._out + 8 * at
+                    at += len(step.pfns)
+                op["arguments"][: len(arguments)] = arguments
+        words = ops.view("<u8").ravel()
+        room[_USED_WORDS : _USED_WORDS + len(words)] = words
+        start = self._out + 8 * _USED_WORDS
+        if err := signed_int(self._call("vmaplab_together", start, each, len(programs))):
+            raise InputError(f"{self.code} cannot run {len(programs)} programs at the same time ({err})")
+        done = room[_USED_WORDS : _USED_WORDS + len(words)].view(_OP).reshape(ops.shape)
+        found: list[list[int]] = done["result"].tolist()
+        return found
 
     # -- what is there ------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ def areas_command(
     ],
     release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
     rows: Annotated[int, typer.Option("--rows", min=0, help="Areas to show, those with most TLB entries.")] = 24,
+    by_caller: Annotated[bool, typer.Option("--by-caller", help="One line for each function that asked.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the vmalloc areas of another kernel: what its tables have, and what each release would build."""
@@ -35,6 +36,6 @@ def areas_command(
     if as_json:
         print_json(areas.as_json(found, now, then))
     else:
-        areas.areas(found, now, then, DEFAULT if DEFAULT in then else releases[-1], rows)
+        areas.areas(found, now, then, DEFAULT if DEFAULT in then else releases[-1], rows, by_caller)
     if found.damaged:
         raise typer.Exit(1)

@@ -50,10 +50,57 @@ def boot_command(
     config: KernelConfig = None,
     checks: Checks = "",
     boot_args: BootArgs = "",
+    cpus: Annotated[
+        int, typer.Option("--cpus", min=1, max=8, help="Several: calls at the same time, judged when all are idle.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Boot a kernel in QEMU; hold the model and its code in the emulator against it."""
+    if cpus > 1:
+        named = {"--release": release, "--scenario": scenario, "--boot-args": boot_args}
+        if given := [option for option, value in named.items() if value]:
+            raise InputError(f"--cpus compares with no model; leave out {' '.join(given)}")
+        _together(arch, tree, snippet, call, cases, seed, config, checks, cpus, as_json)
+        return
     booted(arch, tree, snippet, call, release, cases, seed, scenario, config, checks, boot_args, as_json)
+
+
+def _together(
+    arch: str,
+    tree: Path | None,
+    snippet: Path | None,
+    call: str | None,
+    rounds: int,
+    seed: int,
+    config: list[str] | None,
+    checks: str,
+    cpus: int,
+    as_json: bool,
+) -> None:
+    """Build, boot with several CPUs, run and print; exit status 1 if something is wrong."""
+    from vmaplab.boot.build import build
+    from vmaplab.boot.checks import checks_of
+    from vmaplab.check.together import check_together
+    from vmaplab.object.targets import smp
+    from vmaplab.report import boots
+
+    if (snippet is None) != (call is None):
+        raise InputError("--snippet FILE.c and --call SYMBOL go together")
+    names, with_checks, found = targets_of(arch), checks_of(checks), []
+    with progress("building kernels (the first takes minutes, the next seconds)", len(names)) as step:
+        kernels = []
+        for name in names:
+            given = [*smp(cpus), *(config or [])]
+            kernels.append(build(name, tree, given, snippet, call or "vmap", with_checks))
+            step()
+    with progress("running", total=rounds * len(names)) as advance:
+        found += [check_together(kernel, cpus, rounds, seed, advance) for kernel in kernels]
+    if as_json:
+        print_json(boots.together_as_json(found, seed))
+    else:
+        boots.together(found, seed)
+    if any(one.difference for one in found):
+        raise typer.Exit(1)
 
 
 def booted(

@@ -9,11 +9,11 @@ import typer
 
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
-    DEFAULT_ARCH,
-    ArchOption,
     Json,
     PageSize,
     Source,
+    SourceArch,
+    arch_for,
     number_of,
     print_json,
     stay_small,
@@ -25,11 +25,12 @@ from vmaplab.report.progress import progress
 def capture_command(
     source: Source,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="FILE.{txt,csv,npy,parquet}.")],
-    arch: ArchOption = DEFAULT_ARCH,
+    arch: SourceArch = None,
     page_size: PageSize = None,
     as_json: Json = False,
 ) -> None:
     """Write the pages of SOURCE to a file, whole or not at all."""
+    arch = arch_for(arch, source)
     stay_small(source)
     with progress("capturing"):
         from vmaplab import pages

@@ -11,8 +11,6 @@ import typer
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
-    DEFAULT_ARCH,
-    ArchesOption,
     BootArgs,
     Call,
     Config,
@@ -20,8 +18,10 @@ from vmaplab.cli.options import (
     PageSize,
     Snippet,
     Source,
+    SourceArches,
     TotalPages,
     Tree,
+    arch_for,
     build_all,
     config_of,
     names_of,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @app.command("compare")
 def compare_command(
     source: Source,
-    arch: ArchesOption = DEFAULT_ARCH,
+    arch: SourceArches = None,
     release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
     boot_args: BootArgs = "",
     config: Config = None,
@@ -57,7 +57,7 @@ def compare_command(
 
     A directory or a pattern is several page arrays, each mapped on its own.
     """
-    arches, releases = names_of(arch, NAMES, "architecture"), names_of(release, RELEASES, "release")
+    arches, releases = names_of(arch_for(arch, source), NAMES, "architecture"), names_of(release, RELEASES, "release")
     objects: list[tuple[str, Built]] = []
     if tree or base or snippet or call:
         if config:

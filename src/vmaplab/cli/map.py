@@ -9,8 +9,6 @@ import typer
 
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
-    DEFAULT_ARCH,
-    ArchOption,
     BootArgs,
     Call,
     Config,
@@ -19,9 +17,11 @@ from vmaplab.cli.options import (
     ReleaseOption,
     Snippet,
     Source,
+    SourceArch,
     TotalPages,
     Tree,
     Verify,
+    arch_for,
     build_all,
     config_of,
     new_kernel,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @app.command("map")
 def map_command(
     source: Source,
-    arch: ArchOption = DEFAULT_ARCH,
+    arch: SourceArch = None,
     release: ReleaseOption = None,
     boot_args: BootArgs = "",
     config: Config = None,
@@ -62,6 +62,7 @@ def map_command(
     as_json: Json = False,
 ) -> None:
     """Map SOURCE and show the leaves and the cost."""
+    arch = arch_for(arch, source)
     if own_code or tree or snippet or call:
         if release:
             raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")

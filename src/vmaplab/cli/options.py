@@ -26,9 +26,16 @@ SMALL_PAGES = 1 << 13
 SMALL_STEPS = 200
 
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS, a file, or - (standard input).")
+    str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS, a file, - ..., see 'vmaplab --help'.")
 ]
 ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
+SourceArch = Annotated[
+    str | None,
+    typer.Option("--arch", "-a", help=f"Architecture, see 'vmaplab arches'. Default: a vmcore's, or {DEFAULT_ARCH}."),
+]
+SourceArches = Annotated[
+    str | None, typer.Option("--arch", "-a", help=f"With commas, or all. Default: a vmcore's, or {DEFAULT_ARCH}.")
+]
 ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")]
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", "-r", help=f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")
@@ -89,6 +96,13 @@ def number_of(text: str | None) -> int | None:
     from vmaplab.pages.array import parse_size
 
     return None if text is None else parse_size(text)
+
+
+def arch_for(given: str | None, source: str) -> str:
+    """The architecture that was said, or that of the kernel that the source is of, or the usual one."""
+    from vmaplab.pages import arch_of
+
+    return given or arch_of(source) or DEFAULT_ARCH
 
 
 def names_of(text: str, known: Collection[str], what: str) -> list[str]:

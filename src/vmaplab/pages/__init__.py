@@ -73,6 +73,10 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
                 f"{size_text(target.page_size)}; say --page-size"
             )
         array = with_page_size(pfns, told or page_size or _USUAL)
+    elif ",area=" in source or ",caller=" in source:
+        raise InputError(f"an area is of a vmcore:, kcore:, qemu: or ram: source: vmcore:{source}")
+    elif Path(source).is_file():
+        raise InputError(f"'{source}' has none of the endings {', '.join(_ENDINGS)}; say trace:, pagemap: or vmcore:")
     else:
         raise InputError(f"unknown source '{source}'; write {SOURCES}")
     check_page_size(array, target)
@@ -95,6 +99,18 @@ def _from_file(source: str, kind: str, rest: str, page: int) -> tuple[NDArray[np
     from vmaplab.pages import file
 
     return (file.load_stdin(), None) if source == "-" else file.load(Path(source))
+
+
+def arch_of(source: str) -> str | None:
+    """The architecture that a source is of, where it tells: that of another kernel's memory.
+
+    :raises InputError: if that cannot be read.
+    """
+    if source.partition(":")[0] not in _KERNELS:
+        return None
+    from vmaplab.vmcore.source import arch_of as told
+
+    return told(source)
 
 
 def expand(source: str) -> list[str]:

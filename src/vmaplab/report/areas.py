@@ -11,6 +11,7 @@ import numpy as np
 
 from vmaplab.pages.array import size_text
 from vmaplab.report.text import Output, new_table, pages_text, print_table
+from vmaplab.vmcore.would import why_not
 
 if TYPE_CHECKING:
     from vmaplab.vmcore.areas import Area, Areas
@@ -30,15 +31,16 @@ def _leaves(sizes: Counter[int]) -> str:
     return ", ".join(f"{count} x {size_text(size)}" for size, count in sorted(sizes.items(), reverse=True)) or "-"
 
 
-def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: int) -> None:
+def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: int, by_caller: bool) -> None:
     """Print the areas with most TLB entries, what is wrong, and the sums.
 
     :param chosen: the release whose column stands beside each area.
+    :param by_caller: one line for all areas of a function.
     """
     console, page = Output(), found.kernel.page_size
     mapped = sum(len(area.va) for area in found.areas)
     entries = sum(len(area.leaves) for area in found.areas)
-    live = ", read while it ran" if found.kernel.memory.live else ""
+    live = ", which may have run while it was read" if found.kernel.memory.live else ""
     console.print(
         f"{found.kernel.release} ({found.kernel.arch}{live}): {len(found.areas)} vmalloc areas, "
         f"{pages_text(mapped)} of {size_text(page)} mapped by {entries} TLB entries"
@@ -46,6 +48,12 @@ def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: i
     table = new_table("address", "size", "kind", "leaves", "TLB entries", chosen, "caller", left=0)
     for column in (0, 2, 3, 6):
         table.columns[column].justify = "left"
+    if by_caller:
+        _by_caller(console, found, then, chosen, rows)
+        _sums(console, found, now, then)
+        _looked_at(console, found)
+        _problems(console, found)
+        return
     ordered = sorted(found.areas, key=lambda area: (-len(area.leaves), area.start))
     for area in ordered[:rows]:
         built = then[chosen].tlb.get(area.start) if chosen in then else None
@@ -61,20 +69,38 @@ def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: i
     if rows and ordered:
         console.print()
         print_table(console, table)
-    if len(ordered) > rows:
-        console.print(f"... and {len(ordered) - rows} more (--rows {len(ordered)} shows all)")
+        if len(ordered) > rows:
+            console.print(f"... and {len(ordered) - rows} more (--rows {len(ordered)} shows all)")
     _sums(console, found, now, then)
     _looked_at(console, found)
     _problems(console, found)
+
+
+def _by_caller(console: Output, found: Areas, then: dict[str, Built], chosen: str, rows: int) -> None:
+    """Print one line per function that asked for areas: what gains most first."""
+    table = new_table("caller", "areas", "pages", "TLB entries", "comparable", chosen)
+    sums: dict[str, list[int]] = {}
+    tlb = then[chosen].tlb
+    for area in found.areas:
+        one = sums.setdefault(area.caller.partition("+")[0] or area.kind, [0] * 5)
+        built = tlb.get(area.start)
+        counted = (1, len(area.va), len(area.leaves), len(area.leaves) if built is not None else 0, built or 0)
+        sums[area.caller.partition("+")[0] or area.kind] = [a + b for a, b in zip(one, counted, strict=True)]
+    ordered = sorted(sums.items(), key=lambda one: (one[1][4] - one[1][3], -one[1][2]))
+    for name, counts in ordered[:rows]:
+        cells = [str(count) for count in counts]
+        table.add_row(name, *(cells if counts[3] else [*cells[:3], "-", "-"]))
+    console.print()
+    print_table(console, table)
+    if len(ordered) > rows:
+        console.print(f"... and {len(ordered) - rows} more (--rows {len(ordered)} shows all)")
 
 
 def _sums(console: Output, found: Areas, now: Built, then: dict[str, Built]) -> None:
     if not now.tlb:
         console.print("\nNone of them is ordinary memory that is wholly mapped: there is nothing for vmap() to map.")
         return
-    console.print(
-        f"\nvmap() of the pages of {len(now.tlb)} of them (vmap and vmalloc, wholly mapped), each in an empty space:"
-    )
+    console.print(f"\nvmap() of the pages of {len(now.tlb)} of them, each in an empty space{_left_out(found)}:")
     sizes = sorted({size for built in (now, *then.values()) for size in built.leaves})
     table = new_table("", *(f"{size_text(size)} leaves" for size in sizes), "TLB entries", "fewer TLB")
     for name, built in {"as they are": now, **then}.items():
@@ -83,6 +109,14 @@ def _sums(console: Output, found: Areas, now: Built, then: dict[str, Built]) -> 
         ratio = f"{now.entries / built.entries:.1f}x" if built.entries and not refused else "-"
         table.add_row(name, *counts, str(built.entries), ratio)
     print_table(console, table)
+    console.print("fewer TLB: TLB entries as they are, divided by these; - beside an area: it is not counted here.")
+
+
+def _left_out(found: Areas) -> str:
+    """Which areas are not counted, and why."""
+    page = found.kernel.page_size
+    reasons = Counter(why for area in found.areas if (why := why_not(area, page)))
+    return f" (not: {', '.join(f'{count} {why}' for why, count in reasons.most_common())})" if reasons else ""
 
 
 def _looked_at(console: Output, found: Areas) -> None:
@@ -117,7 +151,7 @@ def _are(count: int) -> str:
 
 
 def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
-    """The same as plain data; sizes in bytes, addresses as hexadecimal text."""
+    """The same as plain data; sizes in bytes."""
     page = found.kernel.page_size
     return {
         "kernel": found.kernel.release,
@@ -130,13 +164,13 @@ def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
         "problems": found.problems,
         "areas": [
             {
-                "address": f"{area.start:#x}",
-                "end": f"{area.end:#x}",
+                "address": area.start,
+                "end": area.end,
                 "size": area.size(page),
                 "kind": area.kind,
                 "flags": area.flags,
                 "caller": area.caller,
-                "phys": f"{area.phys:#x}" if area.phys else None,
+                "phys": area.phys or None,
                 "pages": len(area.pages) if area.pages is not None else 0,
                 "mapped": len(area.va),
                 "leaves": {str(size): count for size, count in sorted(_by_size(area).items())},
@@ -144,6 +178,7 @@ def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
                 "vmap": {name: built.tlb[area.start] for name, built in then.items()}
                 if area.start in now.tlb
                 else None,
+                "not_counted": why_not(area, page),
                 "problems": area.problems,
             }
             for area in found.areas

@@ -9,6 +9,7 @@ from vmaplab.report.text import Output, new_table, print_table
 
 if TYPE_CHECKING:
     from vmaplab.check.booted import Booted
+    from vmaplab.check.together import Together
 
 
 def word_of(found: Booted) -> str:
@@ -40,6 +41,40 @@ def booted(found: list[Booted], commands: list[str], seed: int) -> None:
             where = f" (scenario {one.number} of seed {seed}, shrunk)" if one.number is not None else ""
             head, _, rest = one.difference.partition("\n")
             print(f"\n{one.kernel.target.arch}: {head}{where}\n{rest}\n  {command}")
+
+
+def together(found: list[Together], seed: int) -> None:
+    """Print what came of calls at the same time, one line per architecture."""
+    table = new_table("arch", "booted", "CPUs", "rounds", "calls", "pages", "", left=2)
+    table.columns[-1].justify = "left"
+    for one in found:
+        counts = (one.cpus, one.rounds, one.calls, one.pages)
+        verdict = "WRONG" if one.difference else "holds"
+        table.add_row(one.kernel.target.arch, one.kernel.code, *map(str, counts), verdict)
+    print_table(Output(), table)
+    for one in found:
+        if one.difference:
+            print(f"\n{one.kernel.target.arch}: {one.difference} (round {one.round} of seed {seed})")
+
+
+def together_as_json(found: list[Together], seed: int) -> list[dict[str, Any]]:
+    """The same as plain data."""
+    return [
+        {
+            "arch": one.kernel.target.arch,
+            "booted": one.kernel.code,
+            "compiler": one.kernel.compiler,
+            "cpus": one.cpus,
+            "seed": seed,
+            "rounds": one.rounds,
+            "calls": one.calls,
+            "pages": one.pages,
+            "verdict": "wrong" if one.difference else "holds",
+            "difference": one.difference,
+            "round": one.round if one.difference else None,
+        }
+        for one in found
+    ]
 
 
 def as_json(found: list[Booted], commands: list[str], seed: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,7 +62,7 @@ class Area:
     :ivar start: va_start; ``end``: va_end, the guard page included.
     :ivar flags: of the vm_struct; ``ram``: it is of vm_map_ram() and has none.
     :ivar caller: as ``%pS`` prints it.
-    :ivar phys: phys_addr of the vm_struct.
+    :ivar phys: phys_addr of the vm_struct; ``pages_at``: where its array of pages is.
     :ivar pages: PFN of each entry of vm_struct.pages, in order; None if it has none.
     :ivar leaves: as the MMU sees them, ``LEAF_DTYPE``: a complete group is one.
     :ivar va: address of each page that is mapped, ascending; ``pfn``: where it goes.
@@ -74,6 +75,8 @@ class Area:
     ram: bool = False
     caller: str = ""
     phys: int = 0
+    pages_at: int = 0
+    vpages: bool = False
     pages: U64 | None = None
     leaves: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, dtype=LEAF_DTYPE))
     va: U64 = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
@@ -85,13 +88,13 @@ class Area:
         """What it is for, in the words of /proc/vmallocinfo."""
         if self.ram:
             return "vm_map_ram"
-        return " ".join(word for flag, word in _WORDS if self.flags & flag) or (
-            f"flags {self.flags:#x}" if self.flags else "-"
-        )
+        words = [word for flag, word in _WORDS if self.flags & flag] + ["vpages"] * self.vpages
+        return " ".join(words) or (f"flags {self.flags:#x}" if self.flags else "-")
 
     def size(self, page: int) -> int:
-        """Bytes without the guard page, ``get_vm_area_size()``."""
-        guard = 0 if self.ram or self.flags & VM_NO_GUARD else page
+        """Bytes without the guard page, ``get_vm_area_size()``; areas of pcpu_get_vm_areas() have none."""
+        percpu = self.flags & VM_ALLOC and not self.pages_at
+        guard = 0 if self.ram or percpu or self.flags & VM_NO_GUARD else page
         return max(self.end - self.start - guard, 0)
 
     def whole(self, page: int) -> bool:
@@ -134,6 +137,10 @@ def read_areas(kernel: KernelMemory) -> Areas:
     for one, other in pairwise(areas):
         if other.start < one.end:
             other.problems.append(f"begins inside the area of {one.start:#x}")
+    starts = [area.start for area in areas]
+    for area in areas:
+        number = bisect_right(starts, area.pages_at) - 1
+        area.vpages = number >= 0 and area.pages_at < areas[number].end
     found = Areas(kernel, areas, problems)
     _look(found)
     return found
@@ -244,6 +251,7 @@ def _area(kernel: KernelMemory, at: int, offset: dict[str, int]) -> Area | str:
         if (addr, size) != (start, end - start):
             area.problems.append(f"its vm_struct at {vm:#x} is of {size:#x} bytes at {addr:#x}")
         pages, count = member(vm, "vm_struct.pages"), member(vm, "vm_struct.nr_pages", 4)
+        area.pages_at = pages
         if pages and count:
             area.pages = _pages(kernel, area, pages, count)
     except Unreadable as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_right
 from itertools import pairwise
 from pathlib import Path
@@ -24,8 +25,11 @@ class PlainFile:
     def __init__(self, path: Path) -> None:
         self.name = f"'{path}'"
         try:
-            if path.is_dir():
+            kind = path.stat().st_mode
+            if stat.S_ISDIR(kind):
                 raise InputError(f"{self.name} is a directory")
+            if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
+                raise InputError(f"{self.name} is no file that can be read at offsets: write it to one first")
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise InputError(f"cannot read {self.name}: {error.strerror}") from None

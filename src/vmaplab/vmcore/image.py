@@ -58,7 +58,8 @@ class KernelMemory:
                     return
                 why = "swapper_pg_dir maps _stext elsewhere than VMCOREINFO has it"
             except Unreadable as error:
-                why = f"its page tables do not lead to _stext: {error}"
+                why = str(error).removeprefix(f"{self.name} ").removeprefix(f"{self.name}: ")
+                why = f"its page tables do not lead to _stext: {why}"
         raise InputError(
             f"{memory.name}: {why}"
             if why

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab.calls.flags import VM_IOREMAP
 from vmaplab.errors import InputError
 from vmaplab.vmcore import elf, kdump
 from vmaplab.vmcore.areas import Area, Areas, read_areas
@@ -22,6 +24,7 @@ from vmaplab.vmcore.qemu import QemuMemory, RamFile, ram_layouts
 KINDS = ("vmcore", "kcore", "qemu", "ram")
 SOURCES = "vmcore:FILE, kcore:, qemu:QMP-SOCKET or ram:FILE, each with ,vmlinux=FILE where the kernel has no BTF"
 _OPTIONS = ("area", "caller", "vmlinux")
+_KCORE = Path("/proc/kcore")
 _SHOWN = 6
 
 
@@ -56,7 +59,10 @@ def parse(text: str) -> Source:
         options[name], rest = value, head
     if "area" in options and "caller" in options:
         raise InputError("say area= or caller=, not both")
-    path = Path(rest or ("/proc/kcore" if kind == "kcore" else ""))
+    path = Path(rest) if rest or kind != "kcore" else _KCORE
+    name = rest.rpartition(",")[2].partition("=")[0] if "=" in rest.rpartition(",")[2] and "," in rest else ""
+    if name and not path.exists():
+        raise InputError(f"unknown option '{name}=' in '{text}'; known: {', '.join(f'{one}=' for one in _OPTIONS)}")
     if not rest and kind != "kcore":
         raise InputError(f"'{text}' names no file; write {SOURCES}")
     return Source(kind, path, options)
@@ -81,7 +87,7 @@ def _core(source: Source) -> PhysicalMemory:
     magic = file.pread(0, 8)
     if magic.startswith(elf.MAGIC):
         memory = elf.ElfMemory(file)
-        memory.live = source.kind == "kcore"
+        memory.live = source.path == _KCORE
         return memory
     if magic == kdump.MAGIC:
         return kdump.KdumpMemory(file)
@@ -90,7 +96,7 @@ def _core(source: Source) -> PhysicalMemory:
     elif magic.startswith(b"PAGEDU"):
         what = "is a dump of Windows"
     else:
-        what = "begins as neither does"
+        what = "begins as neither does (RAM of a machine is ram:FILE)"
     raise InputError(f"{file.name} is no vmcore, which is ELF or kdump-compressed: it {what}")
 
 
@@ -99,6 +105,8 @@ def _in_ram(path: Path, vmlinux: Path | None) -> KernelMemory:
     file = PlainFile(path)
     if not file.size:
         raise InputError(f"{file.name} is empty")
+    if file.pread(0, 8).startswith((elf.MAGIC, kdump.MAGIC, b"makedump")):
+        raise InputError(f"{file.name} is a vmcore, no plain RAM: say vmcore:{path}")
     plain = RamFile(file, ram_layouts(file.size, None)[0])
     why = InputError(f"{file.name} has no VMCOREINFO: it is no memory of a kernel that can be read")
     for note in plain.notes():
@@ -130,7 +138,7 @@ def _read(source: Source) -> Areas:
     :raises InputError: if it cannot be read, whatever is in it.
     """
     try:
-        return read_areas(open_kernel(source))
+        return _kept(source.kind, source.path, source.options.get("vmlinux"))
     except InputError:
         raise
     except (ArithmeticError, LookupError, ValueError, struct.error) as error:
@@ -138,8 +146,14 @@ def _read(source: Source) -> Areas:
         raise InputError(f"'{source.path}' is broken where that was not expected ({what}): please report it") from None
 
 
-def pages_of(text: str) -> tuple[NDArray[np.uint64], int]:
-    """The pages that one area maps, in order, and their size in bytes.
+@lru_cache(maxsize=1)
+def _kept(kind: str, path: Path, vmlinux: str | None) -> Areas:
+    """Read once for a command: what asks for the architecture asks for the pages next."""
+    return read_areas(open_kernel(Source(kind, path, {"vmlinux": vmlinux} if vmlinux else {})))
+
+
+def pages_of(text: str) -> tuple[NDArray[np.uint64], int, str]:
+    """The pages that one area maps, in order, their size in bytes, and what area that is.
 
     :raises InputError: if no area, or more than one, is meant, or it has holes.
     """
@@ -149,16 +163,29 @@ def pages_of(text: str) -> tuple[NDArray[np.uint64], int]:
     found = _read(source)
     kernel, area = found.kernel, _chosen(found.areas, source)
     count = area.size(kernel.page_size) // kernel.page_size
+    if area.problems:
+        raise InputError(f"the area at {area.start:#x} is damaged: {area.problems[0]}")
+    if area.flags & VM_IOREMAP or area.phys:
+        raise InputError(f"the area at {area.start:#x} ({area.kind}) maps physical addresses, and no page array")
     if not area.whole(kernel.page_size):
         raise InputError(f"the area at {area.start:#x} maps {len(area.va)} of its {count} pages: no array has holes")
-    return area.pfn, kernel.page_size
+    note = f"the area at {area.start:#x} ({area.kind}, {area.caller or 'no caller'}) of {kernel.release}, {kernel.arch}"
+    return area.pfn, kernel.page_size, note
+
+
+def arch_of(text: str) -> str:
+    """The architecture of the kernel in the memory that ``text`` names.
+
+    :raises InputError: if it cannot be read.
+    """
+    return _read(parse(text)).kernel.arch
 
 
 def _chosen(areas: list[Area], source: Source) -> Area:
     """The one that is meant."""
     if word := source.options.get("area"):
         try:
-            address = int(word, 16)
+            address = int(word, 0) if word.startswith("0x") or word.isdecimal() else int(word, 16)
         except ValueError:
             raise InputError(f"'{word}' is no address; write area=0xffff...") from None
         for area in areas:
@@ -166,9 +193,9 @@ def _chosen(areas: list[Area], source: Source) -> Area:
                 return area
         raise InputError(f"no area has {address:#x}; 'vmaplab areas' lists them")
     name = source.options["caller"]
-    found = [area for area in areas if area.caller.partition("+")[0] == name]
+    found = [area for area in areas if name in (area.caller, area.caller.partition("+")[0])]
     if not found:
-        raise InputError(f"no area was made by {name}(); 'vmaplab areas' lists them with their callers")
+        raise InputError(f"no area was made by {name.partition('+')[0]}(); 'vmaplab areas' lists them with callers")
     if len(found) > 1:
         some = ", ".join(f"{area.start:#x}" for area in found[:_SHOWN])
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -176,4 +203,4 @@ def _chosen(areas: list[Area], source: Source) -> Area:
     return found[0]
 
 
-__all__ = ["KINDS", "SOURCES", "areas_of", "open_kernel", "pages_of", "parse"]
+__all__ = ["KINDS", "SOURCES", "arch_of", "areas_of", "open_kernel", "pages_of", "parse"]

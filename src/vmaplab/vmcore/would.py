@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vmaplab.calls.flags import VM_ALLOC, VM_IOREMAP, VM_MAP
+from vmaplab.calls.flags import VM_ALLOC, VM_DMA_COHERENT, VM_IOREMAP, VM_MAP
 from vmaplab.errors import VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.vmcore.areas import Area, Areas
@@ -41,17 +41,24 @@ class Built:
 
 
 def comparable(found: Areas) -> list[Area]:
-    """The areas that one vmap() could have made: ordinary memory, wholly mapped, and nothing wrong with them."""
-    page = found.kernel.page_size
-    return [
-        area
-        for area in found.areas
-        if area.flags & (VM_ALLOC | VM_MAP)
-        and not area.flags & VM_IOREMAP
-        and not area.phys
-        and not area.problems
-        and area.whole(page)
-    ]
+    """The areas that one vmap() could have made: pages of memory, wholly mapped, and nothing wrong with them."""
+    return [area for area in found.areas if not why_not(area, found.kernel.page_size)]
+
+
+def why_not(area: Area, page: int) -> str:
+    """Why no vmap() could have made an area; "" if one could.
+
+    :param page: bytes of a page.
+    """
+    if area.problems:
+        return "damaged"
+    if area.flags & VM_IOREMAP:
+        return "ioremap"
+    if area.phys:
+        return "with a phys_addr"
+    if not area.flags & (VM_ALLOC | VM_MAP | VM_DMA_COHERENT):
+        return area.kind
+    return "" if area.whole(page) else "not wholly mapped"
 
 
 def boot_args(found: Areas) -> tuple[str, ...]:

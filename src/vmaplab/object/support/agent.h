@@ -3,8 +3,10 @@
  * Compiled at the end of mm/vmalloc.c of a kernel that is booted: when all else is up, calls whatever function the host
  * asks for, with its arguments, and says what came of it. All goes through memory that the host sees as well.
  */
+#include <linux/completion.h>
 #include <linux/console.h>
 #include <linux/init.h>
+#include <linux/kthread.h>
 #include <linux/printk.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
@@ -87,6 +89,74 @@ unsigned long vmaplab_info(char *room, unsigned long size)
 
 	vmaplab_vmallocinfo(&m);
 	return m.count;
+}
+#endif
+
+#ifdef CONFIG_SMP
+/* A call of a program: with the result of call @ref - 1 of it as the first argument, if @ref is not 0. */
+struct vmaplab_op {
+	u64 function, ref, arguments[6], result;
+};
+
+struct vmaplab_program {
+	struct vmaplab_op *ops;
+	unsigned long count, cpus;
+	struct completion done;
+};
+
+static struct vmaplab_program vmaplab_programs[NR_CPUS];
+static atomic_t vmaplab_at_start;
+
+static int vmaplab_run(void *data)
+{
+	struct vmaplab_program *program = data;
+	unsigned long i;
+
+	atomic_inc(&vmaplab_at_start);
+	while (atomic_read(&vmaplab_at_start) < program->cpus)
+		cpu_relax();
+	for (i = 0; i < program->count; i++) {
+		struct vmaplab_op *op = &program->ops[i];
+		u64 *a = op->arguments, first = op->ref ? program->ops[op->ref - 1].result : a[0];
+
+		if (op->ref && !first)
+			continue; /* there is nothing to end */
+		op->result = ((u64 (*)(u64, u64, u64, u64, u64, u64))(unsigned long)op->function)
+			     (first, a[1], a[2], a[3], a[4], a[5]);
+		cond_resched();
+	}
+	complete(&program->done);
+	return 0;
+}
+
+long vmaplab_together(struct vmaplab_op *ops, unsigned long each, unsigned long cpus);
+
+/* @cpus programs of @each calls, one after the other in @ops: all at the same time, each on a CPU of its own. */
+long vmaplab_together(struct vmaplab_op *ops, unsigned long each, unsigned long cpus)
+{
+	struct task_struct *tasks[NR_CPUS];
+	unsigned long cpu;
+
+	if (cpus > num_online_cpus())
+		return -EINVAL;
+	for (cpu = 0; cpu < cpus; cpu++) {
+		struct vmaplab_program *program = &vmaplab_programs[cpu];
+
+		program->ops = ops + cpu * each;
+		program->count = each;
+		program->cpus = cpus;
+		init_completion(&program->done);
+		tasks[cpu] = kthread_create(vmaplab_run, program, "vmaplab/%lu", cpu);
+		if (IS_ERR(tasks[cpu]))
+			return PTR_ERR(tasks[cpu]);
+		kthread_bind(tasks[cpu], cpu);
+	}
+	atomic_set(&vmaplab_at_start, 0);
+	for (cpu = 0; cpu < cpus; cpu++)
+		wake_up_process(tasks[cpu]);
+	for (cpu = 0; cpu < cpus; cpu++)
+		wait_for_completion(&vmaplab_programs[cpu].done);
+	return 0;
 }
 #endif
 
