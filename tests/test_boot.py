@@ -24,12 +24,14 @@ from vmaplab.calls.scenario import parse
 from vmaplab.calls.table import STEPS
 from vmaplab.check.booted import Trio, _kinds_of, _twice, check_booted
 from vmaplab.check.sides import play
+from vmaplab.check.together import EACH, check_together, program
 from vmaplab.check.tree import facts_of
 from vmaplab.errors import InputError, KernelFault, Unprovided
 from vmaplab.judge import walker
 from vmaplab.kernel import Kernel
 from vmaplab.object import build as objects
 from vmaplab.object import targets
+from vmaplab.object.targets import smp
 from vmaplab.release import RELEASES
 
 ARCHES = [
@@ -123,6 +125,26 @@ def test_reports_of_the_kernels_checks_are_told_from_warnings():
     assert checks_of("all") == tuple(CHECKS) and checks_of("lockdep, kasan") == ("kasan", "lockdep")
     with pytest.raises(InputError, match="unknown check 'x'"):
         checks_of("kasan,x")
+
+
+def test_a_program_ends_only_what_it_has_mapped_and_once():
+    for seed in range(20):
+        steps = program(np.random.Generator(np.random.PCG64(seed)), 1 << 16)
+        assert len(steps) == EACH
+        ends = [step.ref for step in steps if step.ref >= 0]
+        assert len(set(ends)) == len(ends) > 20
+        pairs = {"vunmap": "vmap", "vfree": "vmaplab_vmalloc", "vm_unmap_ram": "vm_map_ram"}
+        for number, step in enumerate(steps):
+            if step.ref >= 0:
+                begun = steps[step.ref]
+                assert step.ref < number and pairs[step.function] == begun.function
+                if step.function == "vm_unmap_ram":
+                    assert begun.pfns is not None and step.arguments[1] == len(begun.pfns) == begun.arguments[1]
+
+
+def test_several_cpus_are_compared_with_no_model():
+    done = vmaplab("boot", "--cpus", "2", "--scenario", "vmap 0x1")
+    assert (done.returncode, done.stderr) == (2, "vmaplab: --cpus compares with no model; leave out --scenario\n")
 
 
 def test_a_page_that_two_entries_map_is_found():
@@ -277,6 +299,18 @@ class TestBooted:
         found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 30)
         assert found.difference == "" and found.scenarios == 30
         assert found.without.startswith("copies() calls kmemdup")
+
+    @pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
+    def test_several_cpus_map_at_the_same_time(self):
+        found = check_together(bootable(config=smp(4)), 4, 200)
+        assert (found.difference, found.rounds, found.calls) == ("", 200, 200 * 4 * EACH)
+        assert found.pages > 200 * 100
+
+    @pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
+    def test_an_array_that_callers_share_is_met(self):
+        given = {"snippet": Path(__file__).parent / "snippets" / "races.c", "call": "shares_its_array"}
+        found = check_together(bootable(config=smp(4), **given), 4, 1000)
+        assert "goes to frame" in found.difference and "of CPU" in found.difference
 
     def test_what_cannot_be_asked_for_is_refused_in_one_line(self):
         for steps in (
