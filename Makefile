@@ -50,6 +50,7 @@ booted: .venv/.ready
 	@bash tools/kernel_tools.sh all
 	$(PYTHON) -m vmaplab.cli boot --arch $(BOOTED) --cases 10000 --seed $(SEED)
 	$(PYTHON) -m vmaplab.cli boot --arch $(BOOTED) --cases 10000 --seed $(SEED) --snippet examples/batched_vmap.c --call batched_vmap
+	$(PYTHON) -m vmaplab.cli boot --cpus 4 --with all --cases 1000 --seed $(SEED)
 BOOTED := arm64-4k,x86_64,riscv64-sv39
 
 # Kernel trees on each of the eight formats: one table, put into docs/trees.md. Debian's 6.1 and 6.12, or TREES="DIR DIR".

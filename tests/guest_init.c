@@ -112,6 +112,24 @@ static void dma_buf(long size)
 	number_in("dmabuf ", call(MMAP, 0, size, 3, 1, wanted.fd, 0), 16);
 }
 
+/* The headers and notes of /proc/kcore, in hexadecimal. */
+static void kcore(void)
+{
+	static unsigned char raw[1 << 16];
+	static char text[1 << 17];
+	long length = call(READ, call(OPENAT, HERE, (long)"/proc/kcore", 0, 0, 0, 0), (long)raw, sizeof(raw), 0, 0, 0);
+
+	say("<<< /proc/kcore\n");
+	for (long at = 0; at < length; at++) {
+		text[2 * at] = "0123456789abcdef"[raw[at] >> 4];
+		text[2 * at + 1] = "0123456789abcdef"[raw[at] & 15];
+	}
+	for (long at = 0, done; at < 2 * length; at += done)
+		if ((done = call(WRITE, 1, (long)text + at, 2 * length - at, 0, 0, 0)) <= 0)
+			break;
+	say("\n>>>\n");
+}
+
 static char events[1 << 16];
 
 void _start(void)
@@ -146,6 +164,7 @@ void _start(void)
 	dma_buf(8 << 20);
 	show("/sys/kernel/tracing/trace");
 	put("/sys/kernel/tracing/events/kprobes/enable", "0", 1);
+	kcore();
 	show("/proc/buddyinfo");
 	show("/proc/vmallocinfo");
 	say("is ready\n");

@@ -115,6 +115,7 @@ class Guest:
         it is of.
     :param events: kprobe events that are traced while it makes its vmap()s.
     :ivar ram: the file that is its memory; ``monitor``: QEMU's QMP socket.
+    :ivar arch: as Debian has it; ``room``: where its files are.
     :ivar said: what it printed; ``seconds``: until it was ready.
     :raises Missing: if there is no QEMU or compiler for it.
     """
@@ -129,7 +130,7 @@ class Guest:
         megabytes: int = 256,
         events: str = "",
     ) -> None:
-        words = [*QEMU[arch]]
+        self.arch, words = arch, [*QEMU[arch]]
         if shutil.which(words[0]) is None:
             raise Missing(f"{words[0]} is not installed")
         compiler = next((one for one in COMPILER[arch] if shutil.which(one)), None)

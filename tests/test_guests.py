@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -91,6 +92,24 @@ def test_a_machine_that_runs_has_what_the_kernel_lists(guest: Guest, kind: str) 
     found = areas_of(f"qemu:{guest.monitor}" if kind == "qemu" else f"ram:{guest.ram}")
     assert found.kernel.memory.live
     held_against_vmallocinfo(found, guest)
+
+
+def test_proc_kcore_has_what_the_kernel_lists(guest: Guest, tmp_path: Path) -> None:
+    """Its headers, as the guest's kernel wrote them, and behind each segment what is in the guest's RAM."""
+    head = bytes.fromhex(guest.shown("/proc/kcore").strip())
+    ram, base = np.memmap(guest.ram, dtype=np.uint8, mode="r"), 0x4000_0000 if "arm64" in guest.arch else 0
+    path = Path(guest.room) / "kcore"  # in memory: offsets go to 2^47
+    with path.open("wb") as file:
+        file.write(head)
+        (offset,) = struct.unpack_from("<Q", head, 32)
+        (count,) = struct.unpack_from("<H", head, 56)
+        for number in range(count):
+            kind, _, at, _, phys, size, _, _ = struct.unpack_from("<IIQQQQQQ", head, offset + 56 * number)
+            if kind == 1 and base <= phys < base + len(ram):
+                file.seek(at)
+                file.write(ram[phys - base :][:size].tobytes())
+    held_against_vmallocinfo(areas_of(f"kcore:{path}"), guest)
+    path.unlink()
 
 
 def test_what_a_program_had_mapped_is_there(guest: Guest) -> None:

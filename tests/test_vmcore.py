@@ -22,6 +22,7 @@ from dumps import MACHINES, VM_ALLOC, VM_IOREMAP, Kernel, example, flattened
 from vmaplab import InputError, pages
 from vmaplab.cli.app import app
 from vmaplab.vmcore.areas import Areas, read_areas
+from vmaplab.vmcore.memory import Range, Ranged, Unreadable
 from vmaplab.vmcore.source import areas_of, open_kernel, parse
 from vmaplab.vmcore.would import would
 
@@ -168,6 +169,18 @@ class TestAreas:
         assert [area["not_counted"] for area in found["areas"]] == ["", "ioremap", "not wholly mapped"]
         assert found["areas"][0]["vmap"] == {"mm-unstable": 1}
         assert found["areas"][0]["address"] == kernel.machine.vmalloc
+
+    def test_ranges_may_lie_in_each_other(self) -> None:
+        class Some(Ranged):
+            def _pread(self, offset: int, size: int) -> bytes:
+                return bytes([offset]) * size
+
+        memory = Some("x", [Range(8, 4, 40), Range(0, 32, 0), Range(30, 6, 90), Range(64, 8, 64), Range(31, 1, 200)])
+        assert memory.ranges == [Range(0, 32, 0), Range(32, 4, 92), Range(64, 8, 64)]
+        assert memory.read_phys(30, 4) == bytes([30, 30, 92, 92])
+        for at in (36, 63, 72):
+            with pytest.raises(Unreadable, match=f"does not have physical address {at:#x}"):
+                memory.read_phys(at, 1)
 
 
 class TestDamage:

@@ -79,7 +79,12 @@ class Ranged(PhysicalMemory):
         super().__init__(name)
         if len(ranges) > _MOST_RANGES:
             raise InputError(f"{name} has {len(ranges)} ranges of memory, more than {_MOST_RANGES}")
-        self.ranges = sorted(one for one in ranges if one.size > 0)
+        self.ranges: list[Range] = []
+        for one in sorted((one for one in ranges if one.size > 0), key=lambda one: (one.start, -one.size)):
+            end = self.ranges[-1].start + self.ranges[-1].size if self.ranges else 0
+            cut = max(end - one.start, 0)  # /proc/kcore has the image of the kernel twice
+            if cut < one.size:
+                self.ranges.append(Range(one.start + cut, one.size - cut, one.offset + cut))
         self._starts = [one.start for one in self.ranges]
 
     @abstractmethod
