@@ -119,7 +119,7 @@ def expand(source: str) -> list[str]:
     :raises InputError: if it is a directory or a pattern, and there are none.
     """
     path = Path(source)
-    if source == "-" or path.is_file():
+    if source in ("", "-") or path.is_file():
         return [source]
     if path.is_dir():
         found = sorted(str(one) for one in path.iterdir() if one.name.endswith(_ENDINGS))
