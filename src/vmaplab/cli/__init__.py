@@ -16,6 +16,7 @@ from vmaplab.cli import areas, boot, capture, check, compare, lists, map, object
 from vmaplab.cli.app import app
 from vmaplab.errors import InputError, KernelFault, Violation, VmapError
 
+_MOST_LINE = 2000
 _ORDER = ("map", "compare", "check", "boot", "review", "replay", "areas", "capture", "arches", "releases")
 app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
 
@@ -48,7 +49,21 @@ def main() -> None:
     except OSError as error:
         _drop_output()
         status = _fail(f"cannot write the output: {error.strerror}", 2)
+    except Exception as error:
+        if os.environ.get("VMAPLAB_TRACEBACK"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        status = _fail(f"this was not expected ({what[:200]}); please report it, with VMAPLAB_TRACEBACK=1", 2)
     sys.exit(status or 0)
+
+
+def _is_ascii() -> bool:
+    """Whether standard error takes nothing else."""
+    try:
+        "\u2026".encode(sys.stderr.encoding or "ascii")
+    except (LookupError, UnicodeError):
+        return True
+    return False
 
 
 def _drop_output() -> None:
@@ -57,5 +72,10 @@ def _drop_output() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    print("vmaplab: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    shown = "".join(letter if letter.isprintable() else "?" for letter in line[:_MOST_LINE])
+    print(
+        f"vmaplab: {shown}".encode("ascii", "backslashreplace").decode() if _is_ascii() else f"vmaplab: {shown}",
+        file=sys.stderr,
+    )
     return status

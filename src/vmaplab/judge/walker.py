@@ -114,7 +114,10 @@ def walk_in(memory: Holder, root: int, form: Format, start: int = 0, end: int = 
         shift, bits = form.levels[level]
         count = 1 << bits
         first, inside = memory.find(phys, count)
-        for where, offset in zip(phys[~inside].tolist(), offsets[~inside].tolist(), strict=True):
+        lost = np.flatnonzero(~inside)
+        if len(lost) > _MOST_TOLD:
+            complaints.append(f"{len(lost)} tables are said to be where none is")
+        for where, offset in zip(phys[lost[:_MOST_TOLD]].tolist(), offsets[lost[:_MOST_TOLD]].tolist(), strict=True):
             complaints.append(
                 f"the table for {form.kernel_half | offset:#x} is said to be at {where:#x}: no table is there"
             )
@@ -171,6 +174,8 @@ def look_up(memory: NDArray[np.uint8], base: int, root: int, form: Format, addr:
     return None
 
 
+_MOST_TOLD = 64
+"""Complaints of a kind that are worded."""
 Tables = tuple[U64, U64, U64, NDArray[np.uint8]]
 
 

@@ -41,6 +41,13 @@ def load(source: str, arch: str, page_size: int | None = None) -> PageArray:
     :return: PFNs, uint64, shape (n,), in mapping order; it knows its page size.
     :raises InputError: if there is no such source, or its page size is not the architecture's.
     """
+    try:
+        return _load(source, arch, page_size)
+    except OSError as error:  # a name that is none, on the way to a file
+        raise InputError(f"cannot read '{source[:80]}': {error.strerror}") from None
+
+
+def _load(source: str, arch: str, page_size: int | None) -> PageArray:
     target = get(DEFAULT).on(arch)  # what is asked of it is alike in all trees
     if page_size is not None and (page_size < 4096 or page_size & (page_size - 1)):
         raise InputError(f"page size {page_size} is no power of two from 4096 on")
@@ -119,9 +126,13 @@ def expand(source: str) -> list[str]:
     :raises InputError: if it is a directory or a pattern, and there are none.
     """
     path = Path(source)
-    if source in ("", "-") or path.is_file():
+    try:
+        if source in ("", "-") or path.is_file():
+            return [source]
+        is_folder = path.is_dir()
+    except OSError:
         return [source]
-    if path.is_dir():
+    if is_folder:
         found = sorted(str(one) for one in path.iterdir() if one.name.endswith(_ENDINGS))
     elif any(letter in source for letter in "*?[") and ":" not in source:
         found = sorted(glob.glob(source))  # noqa: PTH207 - an absolute pattern is none of Path's

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import operator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,15 @@ def check_page_size(pfns: ArrayLike, arch: Arch) -> None:
             f"the page array counts pages of {size_text(known)}, {arch.name} has pages of "
             f"{size_text(arch.page_size)}: its page frames are not those of this architecture"
         )
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file, and would keep its reader waiting or never end.
+
+    :raises InputError: if it is none, or not there.
+    """
+    if not path.is_file():
+        raise InputError(f"'{path}' is no regular file" if path.exists() else f"there is no file '{path}'")
 
 
 def size_text(size: int) -> str:

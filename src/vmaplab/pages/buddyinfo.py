@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 
 from vmaplab.errors import InputError
+from vmaplab.pages.array import check_regular
 from vmaplab.pages.heap import MAX_PAGE_ORDER
 
-_ZONE = re.compile(r"Node\s+(\d+), zone\s+(\w+)((?:\s+\d+)+)\s*")
-_TYPE = re.compile(r"Node\s+(\d+), zone\s+(\w+), type\s+(\w+)((?:\s+[>\d]+)+)\s*")
+_ZONE = re.compile(r"Node\s+(\d{1,4}), zone\s+(\w{1,20})((?:\s+\d{1,12}){1,64})\s*")
+_TYPE = re.compile(r"Node\s+(\d{1,4}), zone\s+(\w{1,20}), type\s+(\w{1,20})((?:\s+>?\d{1,12}){1,64})\s*")
 _PREFERRED = ("Normal", "DMA32", "Movable", "HighMem", "DMA")
 _RESERVED = ("HighAtomic", "CMA", "Isolate")
 """Migrate types whose blocks no heap gets: no fallback leads there."""
@@ -42,6 +43,7 @@ def load(path: Path, node: int | None = None, zone: str | None = None) -> tuple[
 def _zones(path: Path) -> dict[tuple[int, str], list[int]]:
     """Node and zone -> free blocks of each order."""
     try:
+        check_regular(path)
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES).decode("ascii", "replace")
     except OSError as error:
@@ -53,7 +55,7 @@ def _zones(path: Path) -> dict[tuple[int, str], list[int]]:
             found[int(one[1]), one[2]] = [int(word) for word in one[3].split()]
         elif (one := _TYPE.fullmatch(line.strip())) and one[3] not in _RESERVED:
             # pagetypeinfo writes ">100000" where it stops counting.
-            counts = [int(word.lstrip(">") or "0") for word in one[4].split()]
+            counts = [int(word.lstrip(">")) for word in one[4].split()]
             before = found.get((int(one[1]), one[2]), [0] * len(counts))
             found[int(one[1]), one[2]] = [a + b for a, b in zip(before, counts, strict=False)]
     if not found:

@@ -15,18 +15,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.errors import InputError
-from vmaplab.pages.array import MAX_PAGES
+from vmaplab.pages.array import MAX_PAGES, check_regular
 
-_MOST_BYTES = 1 << 28
-_EVENT = re.compile(r"\bvmaplab(?:_(\d+|map))?: (.*)")
+_MOST_BYTES, _MOST_LINE = 1 << 28, 1 << 20
+_MOST_CALLS, _MOST_PAGES = 1 << 16, 1 << 23
+_EVENT = re.compile(r"\bvmaplab(?:_(\d{1,4}|map))?: (.*)")
 _FIELD = re.compile(r"(\w+)=(\{[^}]*\}|\S+)")
 _PAGES = re.compile(r"p\d+")
-_STRUCT = 64
+_STRUCT, _MOST_DIGITS = 64, 32
 _OPEN = 64
 """Calls to which an event can belong: CPUs that trace at the same time."""
 
@@ -38,7 +40,7 @@ class Traced:
     :ivar at: where its array was; ``count``: how many pages that had.
     :ivar vmemmap: address of the struct page of frame 0, if the event says it; ``struct``: bytes of one.
     :ivar pieces: number of an event -> addresses of struct pages.
-    :ivar blocks: of remap_pfn_range() instead: first frame and bytes of each.
+    :ivar blocks: of remap_pfn_range() instead: first frame and bytes of each; ``end``: the address behind them.
     """
 
     at: int
@@ -47,6 +49,7 @@ class Traced:
     struct: int
     pieces: dict[int, list[int]] = field(default_factory=dict)
     blocks: list[tuple[int, int]] = field(default_factory=list)
+    end: int = 0
 
     def pages(self) -> list[int]:
         """Addresses of struct pages, as far as they were traced without a gap."""
@@ -92,16 +95,28 @@ def load(path: Path, page: int, call: int | None = None, vmemmap: int | None = N
 
 def _calls(path: Path) -> list[Traced]:
     try:
+        check_regular(path)
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"'{path}' is larger than {_MOST_BYTES >> 20} MiB: trace fewer calls")
-        text = path.read_bytes().decode("ascii", "replace")
+        with path.open("rb") as file:
+            return _of_lines(file, path)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror}") from None
+
+
+def _of_lines(file: IO[bytes], path: Path) -> list[Traced]:
     calls: list[Traced] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    pages = 0
+    for number, raw in enumerate(iter(lambda: file.readline(_MOST_LINE), b""), 1):
+        if b"vmaplab" not in raw:
+            continue
+        line = raw.decode("ascii", "replace")
         event = _EVENT.search(line)
         if event is None:
             continue
+        pages += len(raw) // 8
+        if len(calls) > _MOST_CALLS or pages > _MOST_PAGES:
+            raise InputError(f"'{path}' has more than {_MOST_CALLS} calls, or too many pages: trace fewer")
         fields = {name: value.strip("{}").split(",") for name, value in _FIELD.findall(event[2])}
         known = {name: _value(words[0], path, number) for name, words in fields.items() if not _PAGES.fullmatch(name)}
         if event[1] == "map":
@@ -129,10 +144,10 @@ def _add_block(calls: list[Traced], known: dict[str, int], where: str) -> None:
     """One call of remap_pfn_range(): it begins an array, or goes on with the one before."""
     if not known.keys() >= {"at", "pfn", "size"}:
         raise InputError(f"{where} has no at=, pfn= and size= of a call")
-    end = calls[-1].at + sum(size for _, size in calls[-1].blocks) if calls and calls[-1].blocks else None
-    if known["at"] != end:
+    if not calls or not calls[-1].blocks or known["at"] != calls[-1].end:
         calls.append(Traced(known["at"], 0, None, _STRUCT))
     calls[-1].blocks.append((known["pfn"], known["size"]))
+    calls[-1].end = known["at"] + known["size"]
     calls[-1].count += known["size"] >> 12
 
 
@@ -151,7 +166,7 @@ def _frames(blocks: list[tuple[int, int]], page: int, what: str) -> NDArray[np.u
 
 def _value(word: str, path: Path, number: int) -> int:
     try:
-        value = int(word, 0)
+        value = int(word[:_MOST_DIGITS], 0)
     except ValueError:
         raise InputError(f"'{path}' line {number}: '{word[:40]}' is no number") from None
     if not 0 <= value < 1 << 64:

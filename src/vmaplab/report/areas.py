@@ -105,9 +105,10 @@ def _sums(console: Output, found: Areas, now: Built, then: dict[str, Built]) -> 
     table = new_table("", *(f"{size_text(size)} leaves" for size in sizes), "TLB entries", "fewer TLB")
     for name, built in {"as they are": now, **then}.items():
         counts = (str(built.leaves.get(size, 0)) for size in sizes)
-        refused = sum(one is None for one in built.tlb.values())
-        ratio = f"{now.entries / built.entries:.1f}x" if built.entries and not refused else "-"
-        table.add_row(name, *counts, str(built.entries), ratio)
+        refused = [area for area, one in built.tlb.items() if one is None]
+        base = now.entries - sum(now.tlb[area] or 0 for area in refused)
+        ratio = f"{base / built.entries:.1f}x" if built.entries else "-"
+        table.add_row(name, *counts, str(built.entries), ratio + f" ({len(refused)} refused)" * bool(refused))
     print_table(console, table)
     console.print("fewer TLB: TLB entries as they are, divided by these; - beside an area: it is not counted here.")
 

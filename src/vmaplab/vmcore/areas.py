@@ -32,10 +32,14 @@ from vmaplab.vmcore.layouts.base import symbol
 from vmaplab.vmcore.memory import Unreadable
 from vmaplab.vmcore.tables import MOST_BYTES, TablePages
 
-_MOST_AREAS = 1 << 20
+_MOST_AREAS = 1 << 17
 _MOST_NODES = 1 << 10
 _MOST_PAGES = 1 << 22
 """Pages of an area that are looked at: 16 GiB of 4 KiB pages."""
+_ALL_PAGES = 1 << 23
+"""Pages of all areas together that are looked at."""
+_ALL_TABLES = 256 << 20
+"""Bytes of tables that are read for all walks together."""
 _WINDOW = 1 << 32
 """Bytes of areas that are walked at once."""
 _FAR = 1 << 40
@@ -282,10 +286,12 @@ def _pages(kernel: KernelMemory, area: Area, where: int, count: int) -> U64 | No
 
 def _look(found: Areas) -> None:
     """Walk the tables of all areas, and have an MMU translate what the walker found."""
-    kernel = found.kernel
+    kernel, read, pages_seen = found.kernel, 0, 0
     for number, window in enumerate(_windows(found.areas)):
-        if number == _MOST_WINDOWS:
-            found.problems.append(f"the areas from {window[0].start:#x} on are not looked at: they are too far apart")
+        if number == _MOST_WINDOWS or read > _ALL_TABLES or pages_seen > _ALL_PAGES:
+            found.problems.append(
+                f"the areas from {window[0].start:#x} on are not looked at: they are too much, or far"
+            )
             break
         pages = TablePages(kernel.memory, kernel.form)
         walk = walk_in(pages, kernel.root, kernel.form, window[0].start, max(area.end for area in window))
@@ -298,8 +304,13 @@ def _look(found: Areas) -> None:
             )
         found.tables += len(walk.tables) + 1
         for area in window:
+            if pages_seen > _ALL_PAGES:
+                area.problems.append("it is not looked at: there are too many pages before it")
+                continue
             _judge(kernel, area, walk)
+            pages_seen += len(area.va)
         _translate(found, window, pages)
+        read += pages.bytes_read
 
 
 def _windows(areas: list[Area]) -> Iterator[list[Area]]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from vmaplab.errors import InputError
 
 MAGIC = b"\x9f\xeb\x01"
-MOST = 1 << 26
+MOST = 1 << 25
 """Bytes of a kernel's types at most."""
 _STRUCT, _UNION = 4, 5
 _EXTRA = {
@@ -27,7 +27,8 @@ _EXTRA = {
 """Kind -> bytes that follow the record, and for each of ``vlen``."""
 _MODIFIERS = {8, 9, 10, 11, 18}
 """typedef, volatile, const, restrict, type_tag: the type that they are of has the members."""
-_DEEPEST = 16
+_DEEPEST, _MOST_LOOKS = 16, 10_000
+_MOST_TYPES, _MOST_NAME = 1 << 20, 256
 
 
 class Types(Protocol):
@@ -66,11 +67,13 @@ class Btf:
             if kind in (_STRUCT, _UNION) and name:
                 self._structs.setdefault(self._name(name), at)
             self._records.append(at)
+            if len(self._records) > _MOST_TYPES:
+                raise InputError(f"the kernel's BTF is broken: it has more than {_MOST_TYPES} types")
             fixed, each = _EXTRA.get(kind, (0, 0))
             at += 12 + fixed + each * (info & 0xFFFF)
 
     def _name(self, offset: int) -> str:
-        end = self._names.find(b"\0", offset)
+        end = self._names.find(b"\0", offset, offset + _MOST_NAME)
         return self._names[offset : max(end, offset)].decode("ascii", "replace")
 
     def size(self, name: str) -> int | None:
@@ -81,6 +84,7 @@ class Btf:
     def offset(self, name: str, member: str) -> int | None:
         """Offset of a member, ``busy.head`` being one of a member; None if there is none."""
         at, offset = self._structs.get(name), 0
+        self._looks = 0
         for word in member.split("."):
             found = self._member(at, word, 0) if at is not None else None
             if found is None:
@@ -109,6 +113,9 @@ class Btf:
         for number in range(info & 0xFFFF):
             where = at + 12 + 12 * number
             if where + 12 > len(self._data):
+                return None
+            self._looks += 1
+            if self._looks > _MOST_LOOKS:
                 return None
             name, kind, offset = struct.unpack_from("<III", self._data, where)
             within = (offset & bits) // 8

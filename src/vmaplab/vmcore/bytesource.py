@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from bisect import bisect_right
@@ -13,7 +14,8 @@ from vmaplab.errors import InputError
 
 _MAGIC = b"makedumpfile\0\0\0\0"
 _HEADER = 4096
-_MOST_PIECES = 1 << 22
+_MOST_READ = 1 << 28
+_MOST_PIECES, _MOST_OVERLAPPING = 1 << 20, 1 << 16
 
 
 class PlainFile:
@@ -43,6 +45,13 @@ class PlainFile:
             return os.pread(self._fd, size, offset)
         except OSError as error:
             raise InputError(f"cannot read {self.name}: {error.strerror}") from None
+
+    def data_from(self, offset: int) -> int:
+        """Where at ``offset`` or behind it something was written; the offset itself where that is not known."""
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else offset
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -74,13 +83,26 @@ class Flattened:
             if len(pieces) > _MOST_PIECES:
                 raise InputError(f"{file.name} is flattened into more than {_MOST_PIECES} pieces")
             at += size
-        self._pieces = _laid_out(pieces)
+        laid_out = _laid_out(pieces)
+        if laid_out is None:
+            raise InputError(f"{file.name} is flattened into {len(pieces)} pieces that lie over each other")
+        self._pieces = laid_out
         self._starts = [start for start, _, _ in self._pieces]
         self.size = max((start + size for start, size, _ in self._pieces), default=0)
+
+    def data_from(self, offset: int) -> int:
+        """Where at ``offset`` or behind it something was written."""
+        number = max(bisect_right(self._starts, offset) - 1, 0)
+        for start, size, _ in self._pieces[number : number + 2]:
+            if offset < start + size:
+                return max(offset, start)
+        return self.size
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes at ``offset`` of the file that is described; zeros where nothing was written."""
         size = max(min(size, self.size - offset), 0)
+        if size > _MOST_READ:
+            raise InputError(f"{self.name} is flattened, and {size} bytes of it are wanted at once: it is broken")
         out = bytearray(size)
         number = max(bisect_right(self._starts, offset) - 1, 0)
         while number < len(self._pieces) and self._starts[number] < offset + size:
@@ -92,11 +114,13 @@ class Flattened:
         return bytes(out)
 
 
-def _laid_out(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Pieces in ascending order, none over another: of those that overlap, the later counts."""
+def _laid_out(pieces: list[tuple[int, int, int]]) -> list[tuple[int, int, int]] | None:
+    """Pieces in ascending order, none over another: of those that overlap, the later counts; None if too many do."""
     ordered = sorted(pieces)
     if all(one[0] + one[1] <= other[0] for one, other in pairwise(ordered)):
         return ordered
+    if len(pieces) > _MOST_OVERLAPPING:
+        return None
     cuts = sorted({edge for start, size, _ in pieces for edge in (start, start + size)})
     where = {edge: number for number, edge in enumerate(cuts)}
     owner: list[tuple[int, int] | None] = [None] * len(cuts)

@@ -22,7 +22,9 @@ _SEGMENT = np.dtype(
 )
 _CORE, _LOAD, _NOTE, _MANY = 4, 1, 4, 0xFFFF
 _NOWHERE = (1 << 64) - 1
-_MOST_NOTES = 1 << 24
+_MOST_NOTES = 1 << 22
+_MOST_SEGMENTS = 16
+_MOST_IN_SEGMENT = 1 << 16
 
 
 class ElfMemory(Ranged):
@@ -57,17 +59,25 @@ class ElfMemory(Ranged):
         if not self.ranges:
             raise InputError(f"{file.name} has no memory: it has no PT_LOAD segment with contents")
         self.machine = MACHINES[int(head["machine"])]
-        for one in segments[segments["type"] == _NOTE]:
+        for one in segments[segments["type"] == _NOTE][:_MOST_SEGMENTS]:
             self.note = self.note or note_in(file.pread(int(one["offset"]), min(int(one["filesz"]), _MOST_NOTES)))
 
     def _pread(self, offset: int, size: int) -> bytes:
         return self._file.pread(offset, size)
 
+    def _data_from(self, offset: int) -> int:
+        return self._file.data_from(offset)
+
+    def _held(self) -> int:
+        return min(super()._held(), self._file.size)
+
 
 def note_in(notes: bytes) -> bytes:
     """VMCOREINFO among the notes of a PT_NOTE segment, or b""."""
     at = 0
-    while at + 12 <= len(notes):
+    for _ in range(_MOST_IN_SEGMENT):
+        if at + 12 > len(notes):
+            break
         name, size = (int.from_bytes(notes[at + skip : at + skip + 4], "little") for skip in (0, 4))
         text = at + 12 + (name + 3 & ~3)
         if notes[at + 12 : at + 12 + name] == NOTE and size <= MOST_NOTE:

@@ -10,13 +10,16 @@ from vmaplab.errors import InputError
 from vmaplab.vmcore.btf import MAGIC, MOST, Btf, Types
 from vmaplab.vmcore.kallsyms import Symbols, kallsyms
 from vmaplab.vmcore.layouts import layout_of
-from vmaplab.vmcore.layouts.base import Info, number, symbol
+from vmaplab.vmcore.layouts.base import Info, Layout, number, symbol
 from vmaplab.vmcore.memory import PhysicalMemory, Unreadable
 from vmaplab.vmcore.modules import Module, modules
 from vmaplab.vmcore.modules import symbols_of as symbols_of_module
 from vmaplab.vmcore.tables import Translation
 
 _MOST_TEXT = 200
+_MOST_MODULES = 64
+_MOST_CANDIDATES = 1000
+"""Of VMCOREINFO, and of types."""
 _IMAGE = 1 << 27
 """Bytes of a kernel's image in which its types are looked for, where no symbol says where they are."""
 
@@ -35,7 +38,9 @@ class KernelMemory:
         self.memory, self.name, self._vmlinux = memory, memory.name, vmlinux
         self._module_symbols: dict[int, Symbols] = {}
         why = ""
-        for note in memory.notes():
+        for count, note in enumerate(memory.notes()):
+            if count == _MOST_CANDIDATES:
+                break
             self.info = info_of(note)
             layout = layout_of(self.info, memory.machine)
             if layout is None:
@@ -43,29 +48,39 @@ class KernelMemory:
                     why or f"what its VMCOREINFO tells is of no architecture that can be read {memory.machine}".rstrip()
                 )
                 continue
-            self._layout = layout
-            ground = layout.ground(self.info)
-            self.arch, self.form = ground.arch, ground.form
-            self.page_size = 1 << self.form.levels[0][0]
-            if (told := number(self.info, "PAGESIZE")) != self.page_size:
-                why = f"its VMCOREINFO says that pages have {told} bytes, which no {self.arch} kernel's have"
-                continue
-            self.root = ground.image(symbol(self.info, "swapper_pg_dir"))
-            self.translation = Translation(memory, self.form, self.root)
-            stext = symbol(self.info, "_stext")
             try:
-                if self.translation.phys(stext)[0] == ground.image(stext):
-                    return
-                why = "swapper_pg_dir maps _stext elsewhere than VMCOREINFO has it"
-            except Unreadable as error:
+                self._take(layout)
+                return
+            except InputError as error:
                 why = str(error).removeprefix(f"{self.name} ").removeprefix(f"{self.name}: ")
-                why = f"its page tables do not lead to _stext: {why}"
         raise InputError(
             f"{memory.name}: {why}"
             if why
             else f"{memory.name} has no VMCOREINFO: it is no memory of a kernel, or of "
             "one without CONFIG_VMCORE_INFO (CONFIG_CRASH_CORE before 6.9)"
         )
+
+    def _take(self, layout: Layout) -> None:
+        """Be the kernel that :attr:`info` is of.
+
+        :raises InputError: if that cannot be.
+        """
+        self._layout = layout
+        ground = layout.ground(self.info)
+        self.arch, self.form = ground.arch, ground.form
+        self.page_size = 1 << self.form.levels[0][0]
+        if (told := number(self.info, "PAGESIZE")) != self.page_size:
+            raise InputError(f"its VMCOREINFO says that pages have {told} bytes, which no {self.arch} kernel's have")
+        self.root = ground.image(symbol(self.info, "swapper_pg_dir"))
+        self.translation = Translation(self.memory, self.form, self.root)
+        stext = symbol(self.info, "_stext")
+        try:
+            phys = self.translation.phys(stext)[0]
+        except Unreadable as error:
+            why = str(error).removeprefix(f"{self.name} ").removeprefix(f"{self.name}: ")
+            raise InputError(f"its page tables do not lead to _stext: {why}") from None
+        if phys != ground.image(stext):
+            raise InputError("swapper_pg_dir maps _stext elsewhere than VMCOREINFO has it")
 
     @property
     def release(self) -> str:
@@ -109,9 +124,10 @@ class KernelMemory:
             return printable(found)
         for index, one in enumerate(self._modules):
             if one.text <= address < one.text + one.size:
-                if index not in self._module_symbols:
+                if index not in self._module_symbols and len(self._module_symbols) < _MOST_MODULES:
                     self._module_symbols[index] = symbols_of_module(self, one)
-                return printable(f"{self._module_symbols[index].text(address)} [{one.name}]")
+                known = self._module_symbols.get(index)
+                return printable(f"{known.text(address) if known else hex(address)} [{one.name}]")
         return found
 
     @cached_property
@@ -137,7 +153,8 @@ class KernelMemory:
 
     def _search_types(self) -> Btf | None:
         """Types that no symbol leads to: their header is at the start of a word, in the image."""
-        at = start = symbol(self.info, "_stext")
+        hits, at = 0, symbol(self.info, "_stext")
+        start = at
         while at < start + _IMAGE:
             try:
                 phys, left = self.translation.phys(at)
@@ -149,13 +166,14 @@ class KernelMemory:
             except Unreadable:
                 piece = b""
             hit = piece.find(MAGIC)
-            while hit >= 0:
+            while hit >= 0 and hits < _MOST_CANDIDATES // 40:
                 head = piece[hit : hit + 24]
                 if hit % 4 == 0 and len(head) == 24 and int.from_bytes(head[4:8], "little") == 24:
                     words = [int.from_bytes(head[skip : skip + 4], "little") for skip in range(8, 24, 4)]
                     size = 24 + max(words[0] + words[1], words[2] + words[3])
                     # Modules' types begin where the kernel's strings end, and are no kernel's: those have structs.
                     if size <= MOST:
+                        hits += 1
                         try:
                             types = Btf(self.read(at + hit, size))
                         except InputError:
@@ -179,7 +197,7 @@ class KernelMemory:
 
 def printable(text: str) -> str:
     """``text`` out of memory, as it can be shown: nothing that a terminal obeys."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:_MOST_TEXT])
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text[:_MOST_TEXT])
 
 
 def info_of(note: bytes) -> Info:

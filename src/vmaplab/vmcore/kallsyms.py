@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -13,8 +13,8 @@ from vmaplab.vmcore.layouts.base import symbol
 
 _MOST_SYMBOLS = 1 << 20
 _MOST_NAMES = 1 << 26
-_TOKENS = 1 << 14
-"""Bytes of the table of tokens at most: 256 words."""
+_MOST_TOKEN, _MOST_LENGTH = 64, 512
+"""Letters of a token, and tokens of a name (KSYM_NAME_LEN)."""
 
 
 class Symbols:
@@ -40,9 +40,7 @@ class Symbols:
         end = self._addresses[min(bisect_right(self._addresses, start), len(self._addresses) - 1)]
         if address >= end:
             return f"{address:#x}"
-        first = number
-        while first and self._addresses[first - 1] == start:
-            first -= 1
+        first = bisect_left(self._addresses, start)
         return f"{self._names[first]}+{address - start:#x}/{end - start:#x}"
 
 
@@ -64,7 +62,7 @@ def kallsyms(read: Callable[[int, int], bytes], info: Mapping[str, str]) -> Symb
         raise InputError(f"the kernel's symbol table is said to have {count} symbols")
     starts = np.frombuffer(read(address("kallsyms_token_index"), 512), dtype="<u2").tolist()
     table = _up_to(read, address("kallsyms_token_table"), max(starts) + 64)
-    tokens = [table[start : table.index(b"\0", start)] if b"\0" in table[start:] else b"" for start in starts]
+    tokens = [table[start : max(table.find(b"\0", start, start + _MOST_TOKEN), start)] for start in starts]
     names = _names(read, address("kallsyms_names"), count, tokens)
     offsets = np.frombuffer(read(where := address("kallsyms_offsets"), 4 * count), dtype="<i4").astype(np.int64)
     stext = address("_stext")
@@ -108,6 +106,8 @@ def _names(read: Callable[[int, int], bytes], start: int, count: int, tokens: li
         if length & 0x80 and at < len(data):
             length = length & 0x7F | data[at] << 7
             at += 1
+        if length > _MOST_LENGTH:
+            raise InputError("the kernel's symbol table is broken: a name has more than 512 letters")
         names.append(b"".join([tokens[byte] for byte in data[at : at + length]])[1:].decode("ascii", "replace"))
         at += length
     return names

@@ -33,6 +33,8 @@ _SUB_HEADER = np.dtype(
 )
 _DESCRIPTOR = np.dtype([("offset", "<i8"), ("size", "<u4"), ("flags", "<u4"), ("page_flags", "<u8")])
 _KNOWN_FLAGS = {1: "zlib", 2: "lzo", 4: "snappy", 0x20: "zstd"}
+_MOST_BITMAP = 1 << 27
+"""Bytes of both bitmaps: 2 TiB of pages of 4 KiB."""
 _CHUNK = 64
 """Bytes of the bitmap between two numbers of a page."""
 
@@ -56,23 +58,20 @@ class KdumpMemory(PhysicalMemory):
             raise InputError(f"{file.name} is one part of a dump that was split; put them together (makedumpfile)")
         sub_blocks, bitmap_blocks = int(head["sub_hdr_size"]), int(head["bitmap_blocks"])
         start, size = (1 + sub_blocks) * block, bitmap_blocks * block
-        if sub_blocks < 1 or size < 2 * block or start + size > file.size:
+        if sub_blocks < 1 or not 2 * block <= size <= _MOST_BITMAP or start + size > file.size:
             raise InputError(f"{file.name} is cut off, or broken: its bitmaps are not in it")
         frames = int(sub["max_mapnr_64"]) or int(head["max_mapnr"])
         # Two bitmaps: what memory there is, and what of it is in the file.
         bitmap = np.frombuffer(file.pread(start + size // 2, size // 2), dtype=np.uint8)
         self._bitmap = bitmap[: min(-(-frames // 8), len(bitmap))]
-        counts = (
-            np.add.reduceat(
-                np.bitwise_count(self._bitmap).astype(np.uint64), np.arange(0, len(self._bitmap) or 1, _CHUNK)
-            )
-            if len(self._bitmap)
-            else np.zeros(0, dtype=np.uint64)
-        )
+        at = np.arange(0, len(self._bitmap), _CHUNK)
+        counts = np.add.reduceat(np.bitwise_count(self._bitmap), at, dtype=np.int64) if len(at) else at
         self._before = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         if not self._before[-1]:
             raise InputError(f"{file.name} has no page of memory")
         self._descriptors = start + size
+        if self._descriptors + int(self._before[-1]) * _DESCRIPTOR.itemsize > file.size:
+            raise InputError(f"{file.name} is cut off, or broken: it does not describe its {self._before[-1]} pages")
         told = int(sub["size_vmcoreinfo"])
         if 0 < told <= MOST_NOTE and 0 < sub["offset_vmcoreinfo"] < file.size:
             self.note = file.pread(int(sub["offset_vmcoreinfo"]), told)

@@ -91,6 +91,14 @@ class Ranged(PhysicalMemory):
     def _pread(self, offset: int, size: int) -> bytes:
         """Bytes at ``offset``; fewer where it ends."""
 
+    def _data_from(self, offset: int) -> int:
+        """Where at ``offset`` or behind it something was written."""
+        return offset
+
+    def _held(self) -> int:
+        """Bytes that the source can have in all; ranges that say more have the same ones."""
+        return sum(one.size for one in self.ranges)
+
     def read_phys(self, start: int, size: int) -> bytes:
         """As in :class:`PhysicalMemory`; it may go from one range to the next."""
         found = b""
@@ -109,12 +117,15 @@ class Ranged(PhysicalMemory):
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
         """As in :class:`PhysicalMemory`, 4 MiB at a time."""
-        step = 1 << 22
+        step, left = 1 << 22, max(self._held(), 0)
         for one in self.ranges:
             at = -one.start % _FRAME
-            while at < one.size:
-                piece = self._pread(one.offset + at, min(step, one.size - at))
+            while at < one.size and left > 0:
+                written = self._data_from(one.offset + at) - one.offset
+                at = max(at, at + (written - at & -_FRAME))
+                piece = self._pread(one.offset + at, min(step, one.size - at)) if at < one.size else b""
                 if not piece:
                     break
                 yield one.start + at, piece
                 at += step
+                left -= len(piece)

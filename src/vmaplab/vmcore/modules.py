@@ -12,8 +12,9 @@ from vmaplab.vmcore.btf import Types
 from vmaplab.vmcore.kallsyms import Symbols
 
 _MOST_MODULES = 1 << 12
-_MOST_SYMBOLS = 1 << 18
-_MOST_NAMES = 1 << 23
+_MOST_SYMBOLS = 1 << 16
+_MOST_NAMES = 1 << 22
+_MOST_NAME = 512
 _SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
@@ -96,7 +97,10 @@ def symbols_of(kernel: Readable, module: Module) -> Symbols:
         text += _rest(kernel, names + last + 1)
     except InputError:
         return Symbols([], [])
-    named = [(value, text[at : text.find(b"\0", at)]) for value, at in found[["value", "name"]].tolist()]
+    named = [
+        (value, text[at : max(text.find(b"\0", at, at + _MOST_NAME), at)])
+        for value, at in found[["value", "name"]].tolist()
+    ]
     named = [(value, name) for value, name in named if not name.startswith(b"$")]  # arm64's mapping symbols
     end = module.text + module.size
     return Symbols([*(value for value, _ in named), end], [*(name.decode("ascii", "replace") for _, name in named), ""])

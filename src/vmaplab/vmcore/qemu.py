@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import tempfile
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from vmaplab.vmcore.layouts.base import Layout
 from vmaplab.vmcore.memory import Range, Ranged, Unreadable
 
 _SECONDS = 30
-_MOST_ANSWER = 1 << 24
+_MOST_ANSWER = 1 << 22
+_MOST_EVENTS = 10_000
 _PIECE = 1 << 16
 """Bytes that are asked for at once, and kept."""
 _MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64", "riscv64": "EM_RISCV"}
@@ -50,6 +52,12 @@ class RamFile(Ranged):
     def _pread(self, offset: int, size: int) -> bytes:
         return self._file.pread(offset, size)
 
+    def _data_from(self, offset: int) -> int:
+        return self._file.data_from(offset)
+
+    def _held(self) -> int:
+        return min(super()._held(), self._file.size)
+
 
 class Qmp:
     """A QMP connection over a Unix socket.
@@ -63,7 +71,7 @@ class Qmp:
             self._line = socket.socket(socket.AF_UNIX)
             self._line.settimeout(_SECONDS)
             self._line.connect(str(path))
-            self._stream = self._line.makefile("rwb")
+            self._buffer = b""
             greeting = self._answer()
         except OSError as error:
             raise InputError(f"cannot connect to {self.name}: {error.strerror or error}") from None
@@ -77,26 +85,39 @@ class Qmp:
         :raises InputError: with QEMU's words if it refuses, or if it is gone.
         """
         try:
-            self._stream.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-            self._stream.flush()
-            while "event" in (answer := self._answer()):
-                pass
+            self._line.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+            for _ in range(_MOST_EVENTS):
+                if "event" not in (answer := self._answer()):
+                    break
         except OSError as error:
             raise InputError(f"QEMU at {self.name} does not answer: {error.strerror or error}") from None
         if "return" not in answer:
-            said = answer.get("error", {})
-            raise InputError(f"QEMU at {self.name} refuses {command}: {said.get('desc', answer)}")
+            said = answer.get("error")
+            why = said.get("desc") if isinstance(said, dict) else said
+            raise InputError(f"QEMU at {self.name} refuses {command}: {str(why)[:200]}")
         return answer["return"]
 
     def _answer(self) -> dict[str, Any]:
-        line = self._stream.readline(_MOST_ANSWER)
         try:
-            found = json.loads(line)
-        except ValueError:
+            found = json.loads(self._read_line())
+        except (ValueError, RecursionError):
             raise InputError(f"{self.name} does not speak QMP, or was closed") from None
         if not isinstance(found, dict):
             raise InputError(f"{self.name} does not speak QMP")
         return found
+
+    def _read_line(self) -> bytes:
+        """A line, whole within the limits of time and size, or what there is of it."""
+        ends, whole = time.monotonic() + _SECONDS, bytearray(self._buffer)
+        while b"\n" not in whole[-(1 << 16) :] and len(whole) < _MOST_ANSWER:
+            if time.monotonic() > ends:
+                raise TimeoutError(f"no answer in {_SECONDS} s")
+            piece = self._line.recv(1 << 16)
+            if not piece:
+                break
+            whole += piece
+        line, _, self._buffer = bytes(whole).partition(b"\n")
+        return line
 
 
 class QemuMemory(Ranged):
@@ -114,7 +135,8 @@ class QemuMemory(Ranged):
         if not self.ranges:
             raise InputError(f"{self.name} tells of no RAM")
         try:
-            self.machine = _MACHINES.get(str(self._qmp.ask("query-target").get("arch")), "")
+            told = self._qmp.ask("query-target")
+            self.machine = _MACHINES.get(str(told.get("arch")), "") if isinstance(told, dict) else ""
         except InputError:
             self.machine = ""  # an older QEMU
         where = _SHARED if os.access(_SHARED, os.W_OK) else None
@@ -144,7 +166,7 @@ def _ram_of(listing: str) -> list[Range]:
     for view in listing.split("FlatView #")[1:]:
         if 'AS "memory"' not in view:
             continue
-        found = re.findall(r"^\s*([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\)", view, re.MULTILINE)
+        found = re.findall(r"^[ \t]*([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, ram\)", view, re.MULTILINE)
         bounds = [(int(first, 16), int(last, 16) + 1) for first, last in found]
         return [Range(start, end - start, start) for start, end in bounds]
     return []

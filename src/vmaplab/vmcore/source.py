@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +62,7 @@ def parse(text: str) -> Source:
         raise InputError("say area= or caller=, not both")
     path = Path(rest) if rest or kind != "kcore" else _KCORE
     name = rest.rpartition(",")[2].partition("=")[0] if "=" in rest.rpartition(",")[2] and "," in rest else ""
-    if name and not path.exists():
+    if name and not os.path.exists(path):  # noqa: PTH110 - which takes any name
         raise InputError(f"unknown option '{name}=' in '{text}'; known: {', '.join(f'{one}=' for one in _OPTIONS)}")
     if not rest and kind != "kcore":
         raise InputError(f"'{text}' names no file; write {SOURCES}")
@@ -141,7 +142,7 @@ def _read(source: Source) -> Areas:
         return _kept(source.kind, source.path, source.options.get("vmlinux"))
     except InputError:
         raise
-    except (ArithmeticError, LookupError, ValueError, struct.error) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise InputError(f"'{source.path}' is broken where that was not expected ({what}): please report it") from None
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vmaplab.judge.format import U64, Bools, Decoded, Format
 from vmaplab.vmcore.memory import PhysicalMemory, Unreadable
 
-MOST_BYTES = 24 << 20
-"""Of tables that are looked at in one walk; 3 million leaves."""
+MOST_BYTES = 16 << 20
+"""Of tables that are looked at in one walk; 2 million leaves."""
 
 
 class TablePages:
@@ -29,6 +29,11 @@ class TablePages:
         self.places: dict[int, tuple[int, int]] = {}
         self._used = 0
         self.full = False
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the tables that were read."""
+        return self._used * self._dtype.itemsize
 
     def find(self, tables: U64, count: int) -> tuple[U64, Bools]:
         """Where the tables of ``count`` entries at these addresses begin in :attr:`words`, and which are there."""
@@ -62,7 +67,7 @@ class TablePages:
 class Translation:
     """Virtual addresses to physical ones, one by one; tables that were seen are remembered decoded."""
 
-    _MOST_TABLES = 1 << 12
+    _MOST_ENTRIES = 1 << 20
 
     def __init__(self, memory: PhysicalMemory, form: Format, root: int) -> None:
         self._memory, self._form, self._root = memory, form, root
@@ -91,7 +96,7 @@ class Translation:
         count, dtype = self._levels[level][1] + 1, np.dtype(self._form.entry)
         raw = np.frombuffer(self._memory.read_phys(table, count * dtype.itemsize), dtype=dtype).astype(np.uint64)
         it: Decoded = self._form.decode(level, raw)
-        if len(self._tables) >= self._MOST_TABLES:
+        if len(self._tables) * count >= self._MOST_ENTRIES:
             self._tables.clear()
         found = (it.valid & (it.bad == 0)).tolist(), it.leaf.tolist(), it.phys.tolist()
         self._tables[level, table] = found

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vmaplab.errors import InputError
 from vmaplab.vmcore.btf import MOST, Btf, Types
 from vmaplab.vmcore.kallsyms import Symbols
 
-_MOST_SYMBOLS = 1 << 22
+_MOST_SYMBOLS, _MOST_NAMES, _MOST_NAME = 1 << 20, 1 << 26, 512
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
 
 
 class Dwarf:
@@ -61,7 +66,11 @@ def _elf(path: Path) -> Any:
     from elftools.elf.elffile import ELFFile
 
     try:
+        if not path.is_file():
+            raise InputError(f"'{path}' is no file" if path.exists() else f"there is no file '{path}'")
         return ELFFile(path.open("rb"))
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror}") from None
     except Exception:
@@ -74,19 +83,29 @@ def symbols_of(path: Path, stext: int) -> Symbols:
     :raises InputError: if it has none.
     """
     try:
-        table = _elf(path).get_section_by_name(".symtab")
-        if table is None or not 0 < table.num_symbols() <= _MOST_SYMBOLS:
-            raise InputError(f"'{path}' has no symbols: it is stripped")
-        found = [(int(one["st_value"]), one.name) for one in table.iter_symbols() if one.name and one["st_value"]]
+        elf = _elf(path)
+        table = elf.get_section_by_name(".symtab")
+        if table is None or not 0 < table.data_size <= _MOST_SYMBOLS * _SYMBOL.itemsize:
+            raise InputError(f"'{path}' has no symbols: it is stripped, or has too many")
+        names = elf.get_section(table["sh_link"])
+        if names.data_size > _MOST_NAMES:
+            raise InputError(f"'{path}' has more than {_MOST_NAMES >> 20} MiB of names")
+        raw, text = table.data(), names.data()
+        found = np.frombuffer(raw[: len(raw) // _SYMBOL.itemsize * _SYMBOL.itemsize], dtype=_SYMBOL)
     except InputError:
         raise
     except Exception:
         raise InputError(f"'{path}' is a broken ELF file") from None
-    known = next((value for value, name in found if name == "_stext"), None)
+    found = found[(found["value"] != 0) & (found["name"] != 0) & (found["name"] < len(text))]
+    named = [
+        (value, text[at : max(text.find(b"\0", at, at + _MOST_NAME), at)].decode("ascii", "replace"))
+        for value, at in found[["value", "name"]].tolist()
+    ]
+    known = next((value for value, name in named if name == "_stext"), None)
     if known is None:
         raise InputError(f"'{path}' has no symbol _stext: it is no vmlinux")
-    found = sorted(((value + stext - known) % (1 << 64), name) for value, name in found)
-    return Symbols([value for value, _ in found], [name for _, name in found])
+    moved = sorted(((value + stext - known) % (1 << 64), name) for value, name in named if name)
+    return Symbols([value for value, _ in moved], [name for _, name in moved])
 
 
 def types_of(path: Path) -> Types:

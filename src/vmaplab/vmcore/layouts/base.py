@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vmaplab.errors import InputError
 from vmaplab.judge.format import Format
 
+_MOST_DIGITS = 32
 Info = Mapping[str, str]
 """VMCOREINFO: ``NUMBER(VA_BITS)`` and the like -> what is said."""
 
@@ -53,7 +54,7 @@ def number(info: Info, name: str, default: int | None = None) -> int:
     """
     word = info.get(f"NUMBER({name})", info.get(name, ""))
     try:
-        return int(word, 0)
+        return int(word[:_MOST_DIGITS], 0)
     except ValueError:
         if default is not None and not word:
             return default
@@ -66,6 +67,6 @@ def symbol(info: Info, name: str) -> int:
     :raises InputError: if VMCOREINFO does not have it.
     """
     try:
-        return int(info.get(f"SYMBOL({name})", ""), 16) % (1 << 64)
+        return int(info.get(f"SYMBOL({name})", "")[:_MOST_DIGITS], 16) % (1 << 64)
     except ValueError:
         raise InputError(f"VMCOREINFO does not have SYMBOL({name})") from None
