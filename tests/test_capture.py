@@ -149,7 +149,7 @@ class TestPagemap:
         (tmp_path / "p").write_bytes(content)
         with pytest.raises(InputError, match=said):
             pages.load(f"pagemap:{tmp_path}/p", "x86_64")
-        with pytest.raises(InputError, match=r"no copy of a pagemap|cannot read"):
+        with pytest.raises(InputError, match="is no regular file"):
             pages.load(f"pagemap:{tmp_path}", "x86_64")
 
     def test_pages_of_another_size_have_to_be_said(self, tmp_path):

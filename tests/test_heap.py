@@ -179,7 +179,7 @@ class TestBuddyinfo:
         [
             ("buddyinfo={0}/b,zone=High", "has no zone 'High' of node 0; it has DMA, Normal"),
             ("buddyinfo={0}/b,node=7", "has no node 7; it has 0, 1"),
-            ("buddyinfo={0}/none", "cannot read"),
+            ("buddyinfo={0}/none", "there is no file"),
             ("buddyinfo={0}/noise", "is no /proc/buddyinfo or /proc/pagetypeinfo"),
             ("buddyinfo={0}/b,fragmentation=0.1", "say fragmentation= or buddyinfo=, not both"),
             ("node=0", "choose a zone of buddyinfo=FILE"),

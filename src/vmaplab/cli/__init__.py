@@ -57,15 +57,6 @@ def main() -> None:
     sys.exit(status or 0)
 
 
-def _is_ascii() -> bool:
-    """Whether standard error takes nothing else."""
-    try:
-        "\u2026".encode(sys.stderr.encoding or "ascii")
-    except (LookupError, UnicodeError):
-        return True
-    return False
-
-
 def _drop_output() -> None:
     """What is left in the buffer of standard output goes nowhere, so that the interpreter can end quietly."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,8 +65,5 @@ def _drop_output() -> None:
 def _fail(message: str, status: int) -> int:
     line = " ".join(message.split())
     shown = "".join(letter if letter.isprintable() else "?" for letter in line[:_MOST_LINE])
-    print(
-        f"vmaplab: {shown}".encode("ascii", "backslashreplace").decode() if _is_ascii() else f"vmaplab: {shown}",
-        file=sys.stderr,
-    )
+    print(f"vmaplab: {shown}", file=sys.stderr)
     return status

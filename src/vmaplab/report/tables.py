@@ -17,7 +17,7 @@ from vmaplab.config import settings
 from vmaplab.cost import COLUMNS, TEXTS
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
-from vmaplab.report.text import Output, new_table, pages_text, print_table
+from vmaplab.report.text import Output, new_table, pages_text, plain, print_table
 
 if TYPE_CHECKING:
     from vmaplab.check.verify import Proof
@@ -124,7 +124,7 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
         pages = next((row.cost.pages for row in block if row.cost), 0)
         page = get(DEFAULT).on(arch).page_size
         where = ", ".join([arch, *settings(boot_args.split(), config)])
-        console.print(f"{where}: {source}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
+        console.print(f"{where}: {plain(source)}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
         if block[0].note:
             console.print(block[0].note)
         sizes = sorted({size for row in block for size in row.leaves_by_size})
@@ -159,7 +159,7 @@ def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict
     for arch in dict.fromkeys(row.arch for row in rows):
         releases = list(dict.fromkeys(row.release for row in rows if row.arch == arch and row.release))
         where = ", ".join([arch, *settings(boot_args.split(), config)])
-        console.print(f"{where}: TLB entries of {len(found)} page arrays, {name}")
+        console.print(f"{where}: TLB entries of {len(found)} page arrays, {plain(name)}")
         table = new_table("source", "pages", *releases)
         sums, refusals = dict.fromkeys(releases, 0), []
         base = total = 0
@@ -167,7 +167,7 @@ def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict
             mine = {row.release: row for row in block if row.arch == arch}
             pages = next((row.cost.pages for row in mine.values() if row.cost), 0)
             cells = [str(row.cost.tlb_entries) if (row := mine.get(one)) and row.cost else "-" for one in releases]
-            table.add_row(source, str(pages) if pages else "-", *cells)
+            table.add_row(plain(source), str(pages) if pages else "-", *cells)
             refusals += [
                 f"{source}{f' on {one}' if one else ''}: {row.refused}" for one, row in mine.items() if row.refused
             ]
@@ -183,7 +183,7 @@ def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict
             table.add_row("fewer TLB", "", *(f"{base / sums[one]:.1f}x" if sums[one] else "-" for one in releases))
             print_table(console, table)
         for line in refusals:
-            console.print(line)
+            console.print(plain(line))
         console.print()
     console.print(f"sum: of the arrays that all take. fewer TLB: TLB entries of {BASELINE} for them, divided by these.")
 
