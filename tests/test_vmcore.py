@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from dumps import MACHINES, VM_ALLOC, VM_IOREMAP, Kernel, example, flattened
 from vmaplab import InputError, pages
 from vmaplab.cli.app import app
 from vmaplab.vmcore.areas import Areas, read_areas
+from vmaplab.vmcore.btf import Btf
 from vmaplab.vmcore.memory import Range, Ranged, Unreadable
 from vmaplab.vmcore.source import areas_of, open_kernel, parse
 from vmaplab.vmcore.would import would
@@ -327,6 +330,60 @@ class TestHostile:
                     read(tmp_path / "vmcore", broken.elf(note=where != "note"))
                 except InputError as error:
                     assert "\n" not in str(error)
+
+    def test_a_broken_note_before_the_right_one_is_passed_over(self, tmp_path: Path) -> None:
+        kernel = sound().finish()
+        other = kernel.take(kernel.page)
+        start = kernel.note_at - kernel.machine.ram
+        good = bytes(kernel.memory[start : start + kernel.page])
+        kernel.write(other, good)
+        for broken in (
+            good.replace(b"NUMBER(phys_base)", b"NUMBER(phys_bass)"),
+            good.replace(b"PAGESIZE=4096", b"PAGESIZE=9x96"),
+        ):
+            kernel.write(kernel.note_at, broken)
+            assert len(read(tmp_path / "vmcore", kernel.elf(note=False)).areas) == 4
+
+    def test_types_that_have_themselves_and_names_without_end_are_limited(self, tmp_path: Path) -> None:
+        record = struct.pack("<III", 1, 4 << 24 | 4, 8) + b"".join(struct.pack("<III", 0, 1, 0) for _ in range(4))
+        names = b"\0vm_struct\0" + b"x" * (1 << 20)
+        head = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(record), len(record), len(names))
+        types = Btf(head + record + names)
+        assert types.offset("vm_struct", "pages") is None
+        long = struct.pack("<III", 12, 4 << 24, 8)
+        assert Btf(struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 12, 12, len(names)) + long + names).size("x") is None
+
+    def test_large_leaves_are_counted_and_not_spread(self, tmp_path: Path) -> None:
+        kernel = Kernel()
+        for number in range(16):
+            kernel.map(kernel.machine.vmalloc + (number << 30), number << 30, level=2)
+        kernel.area(0, [], VM_IOREMAP)
+        kernel.word(kernel.at["vmap_area 0"] + 8, kernel.machine.vmalloc + (16 << 30) + 4096)
+        kernel.word(kernel.at["vm_struct 0"] + 16, (16 << 30) + 4096)
+        found = read(tmp_path / "vmcore", kernel.finish().elf())
+        assert found.areas[0].large
+        assert found.areas[0].leaves["size"].tolist() == [1 << 30] * 16
+        assert not found.damaged
+
+    @pytest.mark.parametrize(
+        "said", ['{"error": "no"}', '{"error": {"desc": "\\u001b[31m"}}', "[" * 100_000, "7", "{}"]
+    )
+    def test_a_monitor_that_answers_anything_is_one_line(self, said: str, socket_path: Path) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(socket_path))
+        listener.listen(1)
+
+        def serve() -> None:
+            line, _ = listener.accept()
+            with suppress(OSError):
+                line.sendall(b'{"QMP": {}}\n' + said.encode() + b"\n")
+                line.recv(1000)
+                line.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        status, line = run("areas", f"qemu:{socket_path}")
+        assert status == 2
+        assert "\n" not in line
 
     def test_noise_is_no_vmcore(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(1).integers(0, 256, 1 << 20, dtype=np.uint8).tobytes()

@@ -125,8 +125,10 @@ def _looked_at(console: Output, found: Areas) -> None:
     mapped = sum(len(area.va) for area in found.areas)
     pages = sum(len(area.pages) for area in found.areas if area.pages is not None)
     proved = f"{found.cpu} translates {pages_text(found.translated)} of {mapped} alike" if found.cpu else "no MMU"
+    large = sum(area.large for area in found.areas)
     listed = f"{pages_text(pages)} of vm_struct.pages {'is' if pages == 1 else 'are'} held against them"
     looked = f"looked at: {found.tables} page tables, walked as in {found.kernel.form.manual}; {proved}; {listed}"
+    looked += f"; {large} too large to look at each of their pages" * bool(large)
     console.print("\n" + fill(looked, 105))
 
 

@@ -34,9 +34,9 @@ from vmaplab.vmcore.tables import MOST_BYTES, TablePages
 
 _MOST_AREAS = 1 << 17
 _MOST_NODES = 1 << 10
-_MOST_PAGES = 1 << 22
-"""Pages of an area that are looked at: 16 GiB of 4 KiB pages."""
-_ALL_PAGES = 1 << 23
+_MOST_PAGES = 1 << 21
+"""Pages of an area that are looked at: 8 GiB of 4 KiB pages."""
+_ALL_PAGES = 1 << 22
 """Pages of all areas together that are looked at."""
 _ALL_TABLES = 256 << 20
 """Bytes of tables that are read for all walks together."""
@@ -70,6 +70,7 @@ class Area:
     :ivar pages: PFN of each entry of vm_struct.pages, in order; None if it has none.
     :ivar leaves: as the MMU sees them, ``LEAF_DTYPE``: a complete group is one.
     :ivar va: address of each page that is mapped, ascending; ``pfn``: where it goes.
+    :ivar large: it has too many pages to look at each.
     :ivar problems: what is wrong, one line each.
     """
 
@@ -81,6 +82,7 @@ class Area:
     phys: int = 0
     pages_at: int = 0
     vpages: bool = False
+    large: bool = False
     pages: U64 | None = None
     leaves: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, dtype=LEAF_DTYPE))
     va: U64 = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
@@ -288,7 +290,7 @@ def _look(found: Areas) -> None:
     """Walk the tables of all areas, and have an MMU translate what the walker found."""
     kernel, read, pages_seen = found.kernel, 0, 0
     for number, window in enumerate(_windows(found.areas)):
-        if number == _MOST_WINDOWS or read > _ALL_TABLES or pages_seen > _ALL_PAGES:
+        if number == _MOST_WINDOWS or read > _ALL_TABLES:
             found.problems.append(
                 f"the areas from {window[0].start:#x} on are not looked at: they are too much, or far"
             )
@@ -304,13 +306,10 @@ def _look(found: Areas) -> None:
             )
         found.tables += len(walk.tables) + 1
         for area in window:
-            if pages_seen > _ALL_PAGES:
-                area.problems.append("it is not looked at: there are too many pages before it")
-                continue
-            _judge(kernel, area, walk)
-            pages_seen += len(area.va)
+            _judge(kernel, area, walk, min(_MOST_PAGES, _ALL_PAGES - pages_seen))
+            pages_seen += max(len(area.va), len(area.leaves))
         _translate(found, window, pages)
-        read += pages.bytes_read
+        read += pages.effort
 
 
 def _windows(areas: list[Area]) -> Iterator[list[Area]]:
@@ -327,8 +326,8 @@ def _windows(areas: list[Area]) -> Iterator[list[Area]]:
         yield window
 
 
-def _judge(kernel: KernelMemory, area: Area, walk: Walk) -> None:
-    """What the tables have for an area, and whether that is what it says of itself."""
+def _judge(kernel: KernelMemory, area: Area, walk: Walk, most: int) -> None:
+    """What the tables have for an area, and whether that is what it says of itself; of ``most`` pages at most."""
     page = kernel.page_size
     first, last = np.searchsorted(walk.entries["va"], np.array([area.start, area.end], dtype=np.uint64))
     entries = walk.entries[first:last]
@@ -338,10 +337,13 @@ def _judge(kernel: KernelMemory, area: Area, walk: Walk) -> None:
         if area.pages is not None:
             area.problems.append(f"none of its {len(area.pages)} pages is mapped")
         return
-    if int((entries["size"] // np.uint64(page)).sum()) > _MOST_PAGES:
-        area.problems.append(f"more than {_MOST_PAGES} pages are mapped: they are not looked at")
+    if len(entries) > most:
+        area.large = True
         return
     area.leaves = invariants.as_built(entries, page)
+    if int((entries["size"] // np.uint64(page)).sum()) > most:
+        area.large = True
+        return
     for rule in (invariants.alignment, lambda them: invariants.groups(them, kernel.form)):
         try:
             rule(entries)

@@ -166,7 +166,7 @@ class KernelMemory:
             except Unreadable:
                 piece = b""
             hit = piece.find(MAGIC)
-            while hit >= 0 and hits < _MOST_CANDIDATES // 40:
+            while hit >= 0 and hits < _MOST_CANDIDATES // 200:
                 head = piece[hit : hit + 24]
                 if hit % 4 == 0 and len(head) == 24 and int.from_bytes(head[4:8], "little") == 24:
                     words = [int.from_bytes(head[skip : skip + 4], "little") for skip in range(8, 24, 4)]

@@ -35,6 +35,7 @@ _DESCRIPTOR = np.dtype([("offset", "<i8"), ("size", "<u4"), ("flags", "<u4"), ("
 _KNOWN_FLAGS = {1: "zlib", 2: "lzo", 4: "snappy", 0x20: "zstd"}
 _MOST_BITMAP = 1 << 27
 """Bytes of both bitmaps: 2 TiB of pages of 4 KiB."""
+_MOST_SEARCHED, _MOST_LOST = 1 << 20, 1 << 12
 _CHUNK = 64
 """Bytes of the bitmap between two numbers of a page."""
 
@@ -94,14 +95,17 @@ class KdumpMemory(PhysicalMemory):
         return whole[skip : skip + size]
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
-        """As in :class:`PhysicalMemory`, page by page."""
+        """As in :class:`PhysicalMemory`, page by page; not all of what is larger than anybody would wait for."""
+        tried = lost = 0
         for chunk in range(0, len(self._bitmap), 1 << 16):
             for number in np.flatnonzero(np.unpackbits(self._bitmap[chunk : chunk + (1 << 16)], bitorder="little")):
-                frame = chunk * 8 + int(number)
+                frame, tried = chunk * 8 + int(number), tried + 1
+                if tried > _MOST_SEARCHED or lost > _MOST_LOST:
+                    return
                 try:
                     yield frame * self._block, self._read_page(frame)
                 except Unreadable:
-                    continue
+                    lost += 1
 
     def _read_page(self, frame: int) -> bytes:
         byte = frame >> 3

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vmaplab.judge.format import U64, Bools, Decoded, Format
 from vmaplab.vmcore.memory import PhysicalMemory, Unreadable
 
-MOST_BYTES = 16 << 20
-"""Of tables that are looked at in one walk; 2 million leaves."""
+MOST_BYTES = 12 << 20
+"""Of tables that are looked at in one walk; 1.5 million leaves."""
 
 
 class TablePages:
@@ -27,16 +27,17 @@ class TablePages:
         self._memory, self._dtype = memory, np.dtype(form.entry)
         self.words: NDArray[Any] = np.zeros(1 << 16, dtype=self._dtype)
         self.places: dict[int, tuple[int, int]] = {}
-        self._used = 0
+        self._used = self._asked = 0
         self.full = False
 
     @property
-    def bytes_read(self) -> int:
-        """Bytes of the tables that were read."""
-        return self._used * self._dtype.itemsize
+    def effort(self) -> int:
+        """Bytes of the tables that were read, and some for each that was sought."""
+        return self._used * self._dtype.itemsize + 64 * self._asked
 
     def find(self, tables: U64, count: int) -> tuple[U64, Bools]:
         """Where the tables of ``count`` entries at these addresses begin in :attr:`words`, and which are there."""
+        self._asked += len(tables)
         first = np.zeros(len(tables), dtype=np.uint64)
         there = np.zeros(len(tables), dtype=bool)
         for number, table in enumerate(tables.tolist()):

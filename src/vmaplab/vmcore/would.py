@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 
@@ -58,6 +59,8 @@ def why_not(area: Area, page: int) -> str:
         return "with a phys_addr"
     if not area.flags & (VM_ALLOC | VM_MAP | VM_DMA_COHERENT):
         return area.kind
+    if area.large:
+        return "too large"
     return "" if area.whole(page) else "not wholly mapped"
 
 
@@ -86,11 +89,11 @@ def would(
     then: dict[str, Built] = {}
     for release in releases:
         built = then[release] = Built()
-        known: dict[tuple[int, bytes], np.ndarray | None] = {}
+        known: dict[bytes, np.ndarray | None] = {}
         for area in areas:
             # The same but for where it lies in a gigabyte of memory: mapped alike.
             start = int(area.pfn.min()) >> 18 << 18
-            key = len(area.pfn), (area.pfn - np.uint64(start)).tobytes()
+            key = blake2b((area.pfn - np.uint64(start)).tobytes()).digest()
             if key not in known:
                 try:
                     known[key] = Kernel(found.kernel.arch, release, args).vmap(area.pfn).leaves["size"]
