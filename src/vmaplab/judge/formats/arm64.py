@@ -38,6 +38,7 @@ def vmsav8(
     private: bool = False,
     boot: Mapping[str, Format] | None = None,
     high: tuple[int, int] | None = None,
+    va_bits: int = 48,
 ) -> Format:
     """A format with these levels, last first.
 
@@ -47,9 +48,9 @@ def vmsav8(
     :param boot: the same with boot arguments.
     :param high: ``(bit of an entry, bit of the output address)`` from which on the entry has the address's top bits, up
         to 51, where it is wider than 48 bits; no emulated CPU has these.
+    :param va_bits: of an address of the kernel's half.
     """
     page_shift = levels[0][0]
-    va_bits = sum(levels[-1])
     top = high[1] - 1 if high else 47
 
     def output(entries: U64, low: int) -> U64:
@@ -132,8 +133,10 @@ def granule(page_shift: int, va_bits: int = 48, wide: bool = False) -> Format:
     blocks, contiguous = _BLOCKS[page_shift], _CONTIGUOUS[page_shift]
     if wide:
         high = (12, 48) if page_shift == 16 else (8, 50)
-        return vmsav8(levels, blocks | _WIDE_BLOCKS[page_shift], contiguous, machine=False, high=high)
-    return vmsav8(levels, blocks, contiguous, boot={"kpti=1": vmsav8(levels, blocks, contiguous, private=True)})
+        wider = blocks | _WIDE_BLOCKS[page_shift]
+        return vmsav8(levels, wider, contiguous, machine=False, high=high, va_bits=va_bits)
+    private = vmsav8(levels, blocks, contiguous, private=True, va_bits=va_bits)
+    return vmsav8(levels, blocks, contiguous, boot={"kpti=1": private}, va_bits=va_bits)
 
 
 FORMATS = {"arm64-4k": granule(12), "arm64-16k": granule(14), "arm64-64k": granule(16)}
