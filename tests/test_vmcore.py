@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 import zlib
 from collections.abc import Iterator
@@ -20,13 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from dumps import MACHINES, VM_ALLOC, VM_IOREMAP, Kernel, example, flattened
+from dumps import MACHINES, STRUCTS, VM_ALLOC, VM_IOREMAP, Kernel, example, flattened
 from vmaplab import InputError, pages
 from vmaplab.cli.app import app
 from vmaplab.vmcore.areas import Areas, read_areas
 from vmaplab.vmcore.btf import Btf
 from vmaplab.vmcore.memory import Range, Ranged, Unreadable
 from vmaplab.vmcore.source import areas_of, open_kernel, parse
+from vmaplab.vmcore.vmlinux import types_of
 from vmaplab.vmcore.would import would
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -184,6 +187,50 @@ class TestAreas:
         for at in (36, 63, 72):
             with pytest.raises(Unreadable, match=f"does not have physical address {at:#x}"):
                 memory.read_phys(at, 1)
+
+    @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+    def test_types_and_symbols_come_from_a_vmlinux_where_memory_has_none(self, tmp_path: Path) -> None:
+        """DWARF of mm/vmalloc.c; the kernel lies elsewhere than its file says."""
+        kernel = sound().finish(types=False)
+        members = {name: sorted(offsets.items(), key=lambda one: one[1]) for name, (_, offsets) in STRUCTS.items()}
+        kinds = {"list": "struct list_head list", "busy": "struct rb_list busy", "vm": "union { long t; void *vm; }"}
+        kinds |= {
+            "rb_node": "long rb_node[3]",
+            "nr_pages": "int nr_pages",
+            "page_order": "int page_order",
+            "caller": "long caller[2]",
+        }
+        kinds |= {
+            "head": "struct list_head head; long lock",
+            "root": "long root",
+            "pool": "long pool[8]",
+            "lazy": "long lazy[4]",
+        }
+        code = ""
+        for name in ("list_head", "vmap_area", "vm_struct", "rb_list", "vmap_node"):
+            fields = "".join(f" {kinds.get(member, 'long ' + member)};" for member, _ in members[name])
+            code += f"struct {name} {{{fields} }} {name}_;\n"
+        (tmp_path / "mm").mkdir()
+        (tmp_path / "mm" / "vmalloc.c").write_text(code)
+        moved = 0x40_0000
+        named = [f"-Wl,--defsym={name}={hex(va - moved)}" for name, va in kernel.symbols.items()]
+        words = ["gcc", "-g", "-O0", "-nostdlib", "-static", "-Wl,-e0", "-o", "vmlinux", "mm/vmalloc.c", *named]
+        subprocess.run(words, cwd=tmp_path, check=True)
+        path = tmp_path / "vmcore"
+        path.write_bytes(kernel.elf())
+        with pytest.raises(InputError, match="no BTF"):
+            areas_of(str(path))
+        found = areas_of(f"{path},vmlinux={tmp_path}/vmlinux")
+        assert not found.damaged
+        assert [len(area.va) for area in found.areas] == [4, 2, 20, 1]
+        assert found.areas[0].caller == "driver_map+0x10/0x100"
+        types = types_of(tmp_path / "vmlinux")
+        for name, (size, offsets) in STRUCTS.items():
+            assert types.size(name) == size
+            for member, offset in offsets.items():
+                assert types.offset(name, member) == offset
+        assert types.offset("vmap_node", "busy.head") == 72
+        assert types.offset("vmap_node", "busy.none") is None
 
 
 class TestDamage:
