@@ -110,6 +110,16 @@ class TestAreas:
         found = read(tmp_path / "vmcore", kernel.kdump(lambda page: codec.compress(page, asbytes=True), flag))
         assert [len(area.va) for area in found.areas] == [4, 2, 20, 1]
 
+    @pytest.mark.parametrize(("kind", "flag"), [("snappy", 4), ("zstd", 0x20), ("", 1)])
+    def test_a_page_that_is_packed_too_short_is_no_page(self, kind: str, flag: int, tmp_path: Path) -> None:
+        pack = (
+            (lambda page: pa.Codec(kind).compress(page[:2000], asbytes=True))
+            if kind
+            else (lambda page: zlib.compress(page[:2000]))
+        )
+        with pytest.raises(InputError, match=r"holds \d+ bytes for page|its page tables do not lead|has no VMCOREINFO"):
+            read(tmp_path / "vmcore", sound().finish().kdump(pack, flag))
+
     def test_pages_of_lzo_are_unpacked_or_the_library_is_named(self, tmp_path: Path) -> None:
         kernel = sound().finish()
         try:

@@ -45,25 +45,31 @@ def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: i
         f"{found.kernel.release} ({found.kernel.arch}{live}): {len(found.areas)} vmalloc areas, "
         f"{pages_text(mapped)} of {size_text(page)} mapped by {entries} TLB entries"
     )
+    if by_caller:
+        _by_caller(console, found, then[chosen], chosen, rows)
+    else:
+        _each(console, found, then[chosen], chosen, rows)
+    _sums(console, found, now, then)
+    _looked_at(console, found)
+    _problems(console, found)
+
+
+def _each(console: Output, found: Areas, built: Built, chosen: str, rows: int) -> None:
+    """Print one line per area: those with most TLB entries first."""
+    page = found.kernel.page_size
     table = new_table("address", "size", "kind", "leaves", "TLB entries", chosen, "caller", left=0)
     for column in (0, 2, 3, 6):
         table.columns[column].justify = "left"
-    if by_caller:
-        _by_caller(console, found, then, chosen, rows)
-        _sums(console, found, now, then)
-        _looked_at(console, found)
-        _problems(console, found)
-        return
     ordered = sorted(found.areas, key=lambda area: (-len(area.leaves), area.start))
     for area in ordered[:rows]:
-        built = then[chosen].tlb.get(area.start) if chosen in then else None
+        entries = built.tlb.get(area.start)
         table.add_row(
             f"{area.start:#x}",
             size_text(area.size(page)),
             area.kind,
             _leaves(_by_size(area)),
             str(len(area.leaves)),
-            str(built) if built is not None else "-",
+            str(entries) if entries is not None else "-",
             area.caller or "-",
         )
     if rows and ordered:
@@ -71,19 +77,15 @@ def areas(found: Areas, now: Built, then: dict[str, Built], chosen: str, rows: i
         print_table(console, table)
         if len(ordered) > rows:
             console.print(f"... and {len(ordered) - rows} more (--rows {len(ordered)} shows all)")
-    _sums(console, found, now, then)
-    _looked_at(console, found)
-    _problems(console, found)
 
 
-def _by_caller(console: Output, found: Areas, then: dict[str, Built], chosen: str, rows: int) -> None:
+def _by_caller(console: Output, found: Areas, then: Built, chosen: str, rows: int) -> None:
     """Print one line per function that asked for areas: what gains most first."""
     table = new_table("caller", "areas", "pages", "TLB entries", "comparable", chosen)
     sums: dict[str, list[int]] = {}
-    tlb = then[chosen].tlb
     for area in found.areas:
         one = sums.setdefault(area.caller.partition("+")[0] or area.kind, [0] * 5)
-        built = tlb.get(area.start)
+        built = then.tlb.get(area.start)
         counted = (1, len(area.va), len(area.leaves), len(area.leaves) if built is not None else 0, built or 0)
         sums[area.caller.partition("+")[0] or area.kind] = [a + b for a, b in zip(one, counted, strict=True)]
     ordered = sorted(sums.items(), key=lambda one: (one[1][4] - one[1][3], -one[1][2]))

@@ -146,6 +146,8 @@ def _decompressor(kind: str, name: str) -> Callable[[bytes, int], bytes]:
         codec = pa.Codec(kind)
 
         def unpack(data: bytes, size: int) -> bytes:
+            if kind == "snappy" and _snappy_length(data) != size:
+                return b""  # pyarrow would leave the rest of the page as it is
             try:
                 found: bytes = codec.decompress(data, size, asbytes=True)
             except (pa.ArrowException, OSError, ValueError):
@@ -167,6 +169,16 @@ def _decompressor(kind: str, name: str) -> Callable[[bytes, int], bytes]:
 
         return expand
     raise InputError(f"{name} has a page that is compressed in several ways at once")
+
+
+def _snappy_length(data: bytes) -> int:
+    """Bytes that a snappy block says it has unpacked, a varint at its start."""
+    found = 0
+    for number, byte in enumerate(data[:5]):
+        found |= (byte & 0x7F) << 7 * number
+        if byte < 0x80:
+            return found
+    return -1
 
 
 def _inflate(data: bytes, size: int) -> bytes:
