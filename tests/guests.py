@@ -106,6 +106,15 @@ def archive(files: dict[str, bytes]) -> bytes:
     return bytes(out)
 
 
+def _shared() -> str | None:
+    """Memory that is files, if there is room for a machine's."""
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:
+        return None
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) and found.f_bavail * found.f_frsize > 1 << 30 else None
+
+
 class Guest:
     """A kernel of a Debian package that has booted, until :meth:`close`.
 
@@ -140,7 +149,7 @@ class Guest:
             words[words.index("-cpu") + 1] = cpu
         if shutil.which("setpriv"):
             words = ["setpriv", "--pdeathsig", "KILL", *words]
-        self.room = Path(tempfile.mkdtemp(prefix="guest-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+        self.room = Path(tempfile.mkdtemp(prefix="guest-", dir=_shared()))
         self.ram, self.monitor, said = self.room / "ram", self.room / "qmp", self.room / "said"
         init = self.room / "init"
         flags = ["-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-O1"]

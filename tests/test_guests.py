@@ -100,6 +100,10 @@ def test_proc_kcore_has_what_the_kernel_lists(guest: Guest, tmp_path: Path) -> N
     ram, base = np.memmap(guest.ram, dtype=np.uint8, mode="r"), 0x4000_0000 if "arm64" in guest.arch else 0
     path = Path(guest.room) / "kcore"  # in memory: offsets go to 2^47
     with path.open("wb") as file:
+        try:
+            file.truncate(1 << 56)
+        except OSError:
+            pytest.skip(f"no file in {guest.room} can be as large as /proc/kcore")
         file.write(head)
         (offset,) = struct.unpack_from("<Q", head, 32)
         (count,) = struct.unpack_from("<H", head, 56)
