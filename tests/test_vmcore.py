@@ -567,6 +567,15 @@ class TestPages:
         assert said.startswith("vmap() of 2 pages (8K) on riscv64-sv39, mm-unstable\nthe area at 0xffffffc800000000 (")
         assert "on arm64-4k" in run("map", source, "--arch", "arm64-4k")[1]
 
+    def test_a_file_that_changed_is_read_again(self, tmp_path: Path) -> None:
+        source = f"vmcore:{tmp_path}/vmcore,caller=driver_map"
+        for pfns in ((5, 3), (8, 9, 11)):
+            kernel = Kernel()
+            kernel.area(0, of(kernel, *pfns))
+            (tmp_path / "vmcore").write_bytes(kernel.finish().elf())
+            assert f"vmap() of {len(pfns)} pages" in run("map", source)[1]
+            assert pages.load(source, "x86_64").tolist() == of(kernel, *pfns)
+
     def test_what_no_vmap_has_made_is_refused(self, tmp_path: Path) -> None:
         kernel = sound()
         at = kernel.machine.vmalloc + 700 * 4096

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import struct
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ SOURCES = "vmcore:FILE, kcore:, qemu:QMP-SOCKET or ram:FILE, each with ,vmlinux=
 _OPTIONS = ("area", "caller", "vmlinux")
 _KCORE = Path("/proc/kcore")
 _SHOWN = 6
+_kept: dict[tuple[str, Path, str | None], Areas] = {}
 
 
 class Source(NamedTuple):
@@ -134,23 +134,20 @@ def areas_of(text: str) -> Areas:
 
 
 def _read(source: Source) -> Areas:
-    """The areas of a source.
+    """The areas of a source; what :func:`arch_of` has read of it is not read again, once.
 
     :raises InputError: if it cannot be read, whatever is in it.
     """
+    key = source.kind, source.path, source.options.get("vmlinux")
+    if key in _kept:
+        return _kept.pop(key)
     try:
-        return _kept(source.kind, source.path, source.options.get("vmlinux"))
+        return read_areas(open_kernel(source))
     except InputError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise InputError(f"'{source.path}' is broken where that was not expected ({what}): please report it") from None
-
-
-@lru_cache(maxsize=1)
-def _kept(kind: str, path: Path, vmlinux: str | None) -> Areas:
-    """Read once for a command: what asks for the architecture asks for the pages next."""
-    return read_areas(open_kernel(Source(kind, path, {"vmlinux": vmlinux} if vmlinux else {})))
 
 
 def pages_of(text: str) -> tuple[NDArray[np.uint64], int, str]:
@@ -179,7 +176,11 @@ def arch_of(text: str) -> str:
 
     :raises InputError: if it cannot be read.
     """
-    return _read(parse(text)).kernel.arch
+    source = parse(text)
+    found = _read(source)
+    _kept.clear()
+    _kept[source.kind, source.path, source.options.get("vmlinux")] = found  # the pages are asked for next
+    return found.kernel.arch
 
 
 def _chosen(areas: list[Area], source: Source) -> Area:
