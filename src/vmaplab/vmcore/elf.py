@@ -22,8 +22,8 @@ _SEGMENT = np.dtype(
 )
 _CORE, _LOAD, _NOTE, _MANY = 4, 1, 4, 0xFFFF
 _NOWHERE = (1 << 64) - 1
-_MOST_NOTES = 1 << 22
-_MOST_SEGMENTS = 16
+_MOST_NOTES = 1 << 24
+_MOST_SEGMENTS = 1 << 12
 _MOST_IN_SEGMENT = 1 << 16
 
 
@@ -59,8 +59,12 @@ class ElfMemory(Ranged):
         if not self.ranges:
             raise InputError(f"{file.name} has no memory: it has no PT_LOAD segment with contents")
         self.machine = MACHINES[int(head["machine"])]
+        left = _MOST_NOTES  # of all segments together: one for each CPU, or one for all
         for one in segments[segments["type"] == _NOTE][:_MOST_SEGMENTS]:
-            self.note = self.note or note_in(file.pread(int(one["offset"]), min(int(one["filesz"]), _MOST_NOTES)))
+            raw = file.pread(int(one["offset"]), min(int(one["filesz"]), left))
+            self.note, left = self.note or note_in(raw), left - len(raw)
+            if self.note or left <= 0:
+                break
 
     def _pread(self, offset: int, size: int) -> bytes:
         return self._file.pread(offset, size)
