@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ from vmaplab.boot.board import BOARDS, board_of
 from vmaplab.boot.build import Bootable, build
 from vmaplab.boot.checks import CHECKS, checks_of, report_in
 from vmaplab.boot.guest import _cause
-from vmaplab.boot.machine import CALLS, BootedKernel, lines_of
+from vmaplab.boot.machine import CALLS, BootedKernel, Step, lines_of
 from vmaplab.calls.scenario import parse
 from vmaplab.calls.table import STEPS
 from vmaplab.check.booted import Trio, _kinds_of, _twice, check_booted
 from vmaplab.check.sides import play
-from vmaplab.check.together import EACH, check_together, program
+from vmaplab.check.together import EACH, _round, check_together, program
 from vmaplab.check.tree import facts_of
 from vmaplab.errors import InputError, KernelFault, Unprovided
 from vmaplab.judge import walker
@@ -140,6 +141,37 @@ def test_a_program_ends_only_what_it_has_mapped_and_once():
                 assert step.ref < number and pairs[step.function] == begun.function
                 if step.function == "vm_unmap_ram":
                     assert begun.pfns is not None and step.arguments[1] == len(begun.pfns) == begun.arguments[1]
+
+
+class Confused:
+    """A booted kernel that gave two CPUs the same address, or says something that breaks a rule."""
+
+    def __init__(self, results, entries=None):
+        self.arch, self.kernel = Kernel("arm64-4k").arch, SimpleNamespace(target=targets.get("arm64-4k"))
+        self.results, self.reserved, self.first_frame = results, np.zeros((0, 2), dtype=np.uint64), 0
+        self.entries = np.zeros(0, dtype=walker.ENTRY) if entries is None else entries
+
+    def together(self, programs):
+        return self.results
+
+    def since(self, areas):
+        return self.entries
+
+
+def test_one_address_for_two_cpus_is_told_as_what_it_is():
+    steps = [Step("vmap", (0, 2, 4), np.array(pfns, dtype=np.uint64)) for pfns in ([1, 2], [3, 4])]
+    live, wrong = _round(Confused([[0x5000], [0x5000]]), [[step] for step in steps])
+    assert len(live) == 2 and "(call 0 of CPU 1) lies in 2 pages at 0x5000 (call 0 of CPU 0)" in wrong
+
+
+def test_a_leaf_that_breaks_a_rule_is_what_a_run_on_several_cpus_came_to(monkeypatch):
+    entries = np.zeros(1, dtype=walker.ENTRY)
+    entries["va"], entries["size"], entries["phys"] = 0x200000, 0x200000, 0x1000
+    booted = Confused([[]], entries)
+    booted.values, booted.total_pages, booted.close = {"page_kernel": 0}, 1 << 16, lambda: None
+    monkeypatch.setattr("vmaplab.check.together.BootedKernel", lambda kernel, cpus: booted)
+    monkeypatch.setattr("vmaplab.check.together.program", lambda rng, frames: [])
+    assert "not aligned" in check_together(None, 1, 3).difference
 
 
 def test_several_cpus_are_compared_with_no_model():

@@ -7,6 +7,11 @@ import errno as _errno
 import os
 
 
+def plain(text: str) -> str:
+    """``text`` of others, a file name for instance: nothing in it that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class InputError(ValueError):
     """The caller asked for something that cannot be: one line that says what is wrong and what to do."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vmaplab.boot.build import Bootable
 from vmaplab.boot.machine import BootedKernel, Step
 from vmaplab.calls.flags import VM_MAP
-from vmaplab.errors import KernelFault
+from vmaplab.errors import KernelFault, Violation
 from vmaplab.judge import FORMATS, invariants
 from vmaplab.judge.format import U64
 
@@ -114,7 +114,7 @@ def check_together(
             found.round = number
             try:
                 live, found.difference = _round(booted, programs)
-            except KernelFault as fell:
+            except (KernelFault, Violation) as fell:
                 live, found.difference = [], str(fell)
             found.rounds += 1
             found.calls += cpus * EACH
@@ -155,7 +155,7 @@ def _round(booted: BootedKernel, programs: list[list[Step]]) -> tuple[list[Live]
             if number not in ended:
                 pages = len(step.pfns) if step.pfns is not None else step.arguments[0] // page
                 live.append(Live(addr, pages, step.pfns, int(step.function != "vm_map_ram"), cpu, number))
-    live.sort()
+    live.sort(key=lambda one: one.addr)
     wrong = _judged(booted, live) or booted.complaint()
     if wrong:
         return live, wrong

@@ -14,7 +14,7 @@ import typer
 
 from vmaplab.cli import areas, boot, capture, check, compare, lists, map, object, replay, review  # noqa: A004, F401 - the commands
 from vmaplab.cli.app import app
-from vmaplab.errors import InputError, KernelFault, Violation, VmapError
+from vmaplab.errors import InputError, KernelFault, Violation, VmapError, plain
 
 _MOST_LINE = 2000
 _ORDER = ("map", "compare", "check", "boot", "review", "replay", "areas", "capture", "arches", "releases")
@@ -63,7 +63,5 @@ def _drop_output() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    line = " ".join(message.split())
-    shown = "".join(letter if letter.isprintable() else "?" for letter in line[:_MOST_LINE])
-    print(f"vmaplab: {shown}", file=sys.stderr)
+    print(f"vmaplab: {plain(' '.join(message.split()))[:_MOST_LINE]}", file=sys.stderr)
     return status

@@ -30,6 +30,7 @@ from vmaplab.errors import InputError
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
+    from vmaplab.boot.build import Bootable
     from vmaplab.check.booted import Booted
 
 
@@ -65,6 +66,27 @@ def boot_command(
     booted(arch, tree, snippet, call, release, cases, seed, scenario, config, checks, boot_args, as_json)
 
 
+def _kernels(
+    names: list[str],
+    tree: Path | None,
+    config: list[str],
+    snippet: Path | None,
+    call: str | None,
+    checks: tuple[str, ...],
+) -> list[Bootable]:
+    """Build what ``names`` boot, from the cache where nothing changed."""
+    if (snippet is None) != (call is None):
+        raise InputError("--snippet FILE.c and --call SYMBOL go together")
+    with progress("building kernels (the first takes minutes, the next seconds)", len(names)) as step:
+        from vmaplab.boot.build import build
+
+        kernels = []
+        for name in names:
+            kernels.append(build(name, tree, config, snippet, call or "vmap", checks))
+            step()
+    return kernels
+
+
 def _together(
     arch: str,
     tree: Path | None,
@@ -78,22 +100,16 @@ def _together(
     as_json: bool,
 ) -> None:
     """Build, boot with several CPUs, run and print; exit status 1 if something is wrong."""
-    from vmaplab.boot.build import build
     from vmaplab.boot.checks import checks_of
     from vmaplab.check.together import check_together
     from vmaplab.object.targets import smp
     from vmaplab.report import boots
 
-    if (snippet is None) != (call is None):
-        raise InputError("--snippet FILE.c and --call SYMBOL go together")
-    names, with_checks, found = targets_of(arch), checks_of(checks), []
-    with progress("building kernels (the first takes minutes, the next seconds)", len(names)) as step:
-        kernels = []
-        for name in names:
-            given = [*smp(cpus), *(config or [])]
-            kernels.append(build(name, tree, given, snippet, call or "vmap", with_checks))
-            step()
-    with progress("running", total=rounds * len(names)) as advance:
+    found, kernels = (
+        [],
+        _kernels(targets_of(arch), tree, [*smp(cpus), *(config or [])], snippet, call, checks_of(checks)),
+    )
+    with progress("running", total=rounds * len(kernels)) as advance:
         found += [check_together(kernel, cpus, rounds, seed, advance) for kernel in kernels]
     if as_json:
         print_json(boots.together_as_json(found, seed))
@@ -118,7 +134,6 @@ def booted(
     as_json: bool,
 ) -> None:
     """Build, boot, compare and print; exit status 1 if they differ."""
-    from vmaplab.boot.build import build
     from vmaplab.boot.checks import checks_of
     from vmaplab.calls.scenario import parse
     from vmaplab.check.booted import check_booted
@@ -126,16 +141,10 @@ def booted(
     from vmaplab.release import get
     from vmaplab.report import boots
 
-    if (snippet is None) != (call is None):
-        raise InputError("--snippet FILE.c and --call SYMBOL go together")
     one = None if scenario is None else parse(scenario)
     wanted = None if release is None else get(release)
     names, with_checks = targets_of(arch), checks_of(checks)
-    with progress("building kernels (the first takes minutes, the next seconds)", len(names)) as step:
-        kernels = []
-        for name in names:
-            kernels.append(build(name, tree, config or (), snippet, call or "vmap", with_checks))
-            step()
+    kernels = _kernels(names, tree, config or [], snippet, call, with_checks)
     objects = build_all(names, tree, config, snippet, call)
     found: list[Booted] = []
     with progress("comparing", total=cases * len(names)) as advance:

@@ -3,8 +3,8 @@
 
 An event whose name begins with ``vmaplab`` has fields ``name=value``: ``at``, the address of the array, ``count``, its
 pages, ``vmemmap``, the address of the struct page of frame 0, ``struct``, bytes of one (64 if it is not said), and
-addresses of struct pages, ``p0={...}``, ``p1={...}``. ``vmaplab_1`` has more of the same
-array, and so on; they come in any order.
+addresses of struct pages, ``p0={...}``, ``p1={...}``. ``vmaplab_1`` has more of the same array, and so on;
+they come in any order.
 
 ``vmaplab_map`` is of remap_pfn_range(): ``at``, the user's address, ``pfn``, the first frame, ``size``, bytes. Those
 that go on where the last one ended are one array.
@@ -65,7 +65,6 @@ def load(path: Path, page: int, call: int | None = None, vmemmap: int | None = N
     """The page frames of one call; shape (n,).
 
     :param page: bytes of a page.
-
     :param call: which one, from 0 on; the only one if None.
     :param vmemmap: address of the struct page of frame 0, where the trace does not say.
     :raises InputError: if there is no such call, or not all of its pages were traced.
@@ -87,8 +86,8 @@ def load(path: Path, page: int, call: int | None = None, vmemmap: int | None = N
         raise InputError(f"call {call or 0} of '{path}' had {one.count} pages, and {len(traced)} of them were traced")
     found = np.array(traced, dtype=np.uint64) - np.uint64(base % (1 << 64))
     if len(bad := np.flatnonzero(found % np.uint64(one.struct))):
-        page = traced[int(bad[0])]
-        raise InputError(f"page {bad[0]} of call {call or 0} is {page:#x}: no struct page, with vmemmap at {base:#x}")
+        odd = traced[int(bad[0])]
+        raise InputError(f"page {bad[0]} of call {call or 0} is {odd:#x}: no struct page, with vmemmap at {base:#x}")
     pfns: NDArray[np.uint64] = found // np.uint64(one.struct)
     return pfns
 

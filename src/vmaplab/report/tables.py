@@ -15,9 +15,10 @@ from rich.console import Console
 from vmaplab.arch import Arch
 from vmaplab.config import settings
 from vmaplab.cost import COLUMNS, TEXTS
+from vmaplab.errors import plain
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
-from vmaplab.report.text import Output, new_table, pages_text, plain, print_table
+from vmaplab.report.text import Output, new_table, pages_text, print_table
 
 if TYPE_CHECKING:
     from vmaplab.check.verify import Proof

@@ -36,11 +36,6 @@ def new_table(*columns: str, left: int = 1) -> Table:
     return table
 
 
-def plain(text: str) -> str:
-    """``text`` of others, a file name for instance: nothing in it that a terminal obeys."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def pages_text(count: int) -> str:
     """``count`` pages, in words."""
     return f"{count} page" + "s" * (count != 1)

@@ -268,10 +268,10 @@ def _area(kernel: KernelMemory, at: int, offset: dict[str, int]) -> Area | str:
 def _pages(kernel: KernelMemory, area: Area, where: int, count: int) -> U64 | None:
     """The PFNs of ``vm_struct.pages``; what is wrong with them is said."""
     room = area.size(kernel.page_size) // kernel.page_size
-    if count > min(room, _MOST_PAGES):
+    if count > room:
         area.problems.append(f"it has {count} pages, and room for {room}")
         return None
-    if kernel.vmemmap is None:
+    if count > _MOST_PAGES or kernel.vmemmap is None:
         return None
     try:
         found = np.frombuffer(kernel.read(where, 8 * count), dtype="<u8").astype(np.uint64)

@@ -7,7 +7,7 @@ import numpy as np
 
 from vmaplab.errors import InputError
 from vmaplab.vmcore.bytesource import Bytes
-from vmaplab.vmcore.memory import MOST_NOTE, NOTE, Range, Ranged
+from vmaplab.vmcore.memory import MOST_NOTE, NOTE, InFile, Range
 
 MAGIC = b"\x7fELF"
 MACHINES = {62: "EM_X86_64", 183: "EM_AARCH64", 243: "EM_RISCV"}
@@ -27,14 +27,13 @@ _MOST_SEGMENTS = 1 << 12
 _MOST_IN_SEGMENT = 1 << 16
 
 
-class ElfMemory(Ranged):
+class ElfMemory(InFile):
     """The PT_LOAD segments of a core file, by their physical addresses.
 
     :raises InputError: if it is none.
     """
 
     def __init__(self, file: Bytes) -> None:
-        self._file = file
         raw = file.pread(0, _HEADER.itemsize)
         if len(raw) < _HEADER.itemsize:
             raise InputError(f"{file.name} is cut off in its ELF header")
@@ -55,7 +54,7 @@ class ElfMemory(Ranged):
             raise InputError(f"{file.name} is cut off in its program headers")
         segments = np.frombuffer(raw, dtype=_SEGMENT)
         loads = segments[(segments["type"] == _LOAD) & (segments["paddr"] != np.uint64(_NOWHERE))]
-        super().__init__(file.name, [Range(int(one["paddr"]), int(one["filesz"]), int(one["offset"])) for one in loads])
+        super().__init__(file, [Range(int(one["paddr"]), int(one["filesz"]), int(one["offset"])) for one in loads])
         if not self.ranges:
             raise InputError(f"{file.name} has no memory: it has no PT_LOAD segment with contents")
         self.machine = MACHINES[int(head["machine"])]
@@ -65,15 +64,6 @@ class ElfMemory(Ranged):
             self.note, left = self.note or note_in(raw), left - len(raw)
             if self.note or left <= 0:
                 break
-
-    def _pread(self, offset: int, size: int) -> bytes:
-        return self._file.pread(offset, size)
-
-    def _data_from(self, offset: int) -> int:
-        return self._file.data_from(offset)
-
-    def _held(self) -> int:
-        return min(super()._held(), self._file.size)
 
 
 def note_in(notes: bytes) -> bytes:

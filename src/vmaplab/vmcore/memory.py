@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from vmaplab.errors import InputError
+from vmaplab.vmcore.bytesource import Bytes
 
 NOTE = b"VMCOREINFO\0"
 MOST_NOTE = 1 << 16
@@ -129,3 +130,20 @@ class Ranged(PhysicalMemory):
                 yield one.start + at, piece
                 at += step
                 left -= len(piece)
+
+
+class InFile(Ranged):
+    """Memory in ranges of a file."""
+
+    def __init__(self, file: Bytes, ranges: list[Range]) -> None:
+        super().__init__(file.name, ranges)
+        self._file = file
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        return self._file.pread(offset, size)
+
+    def _data_from(self, offset: int) -> int:
+        return self._file.data_from(offset)
+
+    def _held(self) -> int:
+        return min(super()._held(), self._file.size)

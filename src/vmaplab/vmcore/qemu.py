@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vmaplab.errors import InputError
-from vmaplab.vmcore.bytesource import PlainFile
 from vmaplab.vmcore.layouts.base import Layout
-from vmaplab.vmcore.memory import Range, Ranged, Unreadable
+from vmaplab.vmcore.memory import InFile, Range, Ranged, Unreadable
 
 _SECONDS = 30
 _MOST_ANSWER = 1 << 22
@@ -40,23 +39,10 @@ def ram_layouts(size: int, layout: Layout | None) -> list[list[Range]]:
     return [[Range(0, size, 0)], *split]
 
 
-class RamFile(Ranged):
+class RamFile(InFile):
     """A file that backs the RAM of a virtual machine (memory-backend-file with share=on)."""
 
     live = True
-
-    def __init__(self, file: PlainFile, ranges: list[Range]) -> None:
-        super().__init__(file.name, ranges)
-        self._file = file
-
-    def _pread(self, offset: int, size: int) -> bytes:
-        return self._file.pread(offset, size)
-
-    def _data_from(self, offset: int) -> int:
-        return self._file.data_from(offset)
-
-    def _held(self) -> int:
-        return min(super()._held(), self._file.size)
 
 
 class Qmp:
