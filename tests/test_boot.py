@@ -16,6 +16,7 @@ import pytest
 
 from effort import LONG, some
 from object_support import EXAMPLE, needs_kernel
+from patches import Edit, mailed, repository
 from vmaplab.boot.board import BOARDS, board_of
 from vmaplab.boot.build import Bootable, build
 from vmaplab.boot.checks import CHECKS, checks_of, report_in
@@ -34,6 +35,11 @@ from vmaplab.object import build as objects
 from vmaplab.object import targets
 from vmaplab.object.targets import smp
 from vmaplab.release import RELEASES
+from vmaplab.report import series as report
+from vmaplab.report.series_mail import as_mail
+from vmaplab.series import mails
+from vmaplab.series.ask import Effort
+from vmaplab.series.run import review_series
 
 ARCHES = [
     "arm64-4k",
@@ -276,9 +282,10 @@ class TestBooted:
         model = Kernel("arm64-4k", "linux-6.12")
         scenario = parse("vmalloc 4; vfree @0; aliases; vmap 0x100+4; vmap_put 3; ioremap 0x80000+2")
         results, _, _ = play(model, scenario)
-        own, given = _kinds_of(model, scenario, results)
-        assert results[0] == results[3] and [start for start, _ in own] == [results[4]]
-        assert [start for start, _ in given] == [results[5]]
+        info = lines_of(model.vmalloc_info(), np.empty((0, 2), dtype=np.uint64))
+        kinds = _kinds_of(info, scenario, results, 4096)
+        assert results[0] == results[3] and [start for start, _ in kinds.own] == [results[4]]
+        assert kinds.single == kinds.own and [start for start, _ in kinds.given] == [results[5]]
 
     def test_what_a_call_queues_runs_behind_it(self):
         """vfree() lets others run between its pages: a purge that ran there left the area of its page array."""
@@ -374,3 +381,54 @@ class TestBooted:
         done = vmaplab("boot", "--cases", "20", "--json")
         (told,) = json.loads(done.stdout)
         assert done.returncode == 0 and (told["scenarios"], told["verdict"], told["boots"]) == (20, "same", 1)
+
+
+IN_INIT = [
+    Edit(
+        "mm/vmalloc.c",
+        "	might_sleep();\n\n	if (WARN_ON_ONCE(flags & VM_FLUSH_RESET_PERMS))",
+        "	might_sleep();\n	if (current->pid && count == 2)\n		return NULL;\n\n"
+        "	if (WARN_ON_ONCE(flags & VM_FLUSH_RESET_PERMS))",
+    )
+]
+NO_FLUSH = [
+    Edit(
+        "mm/vmalloc.c",
+        "	err = vmap_pages_range_noflush(addr, end, prot, pages, page_shift);\n	flush_cache_vmap(addr, end);",
+        "	err = vmap_pages_range_noflush(addr, end, prot, pages, page_shift);\n	flush_cache_vmap(end, end);",
+    )
+]
+COMMENT = [Edit("mm/vmalloc.c", "void vunmap(const void *addr)\n{", "/* nothing */\nvoid vunmap(const void *addr)\n{")]
+
+
+@needs_kernel
+@pytest.mark.slow
+def test_the_trees_of_a_series_are_booted(tmp_path):
+    """What only a kernel that runs does is told of its patch; what a judge finds is tried there, too."""
+    bootable()
+    tree = objects.tree_of()
+    patches = [("comment", COMMENT), ("flush nothing", NO_FLUSH), ("refuse two pages", IN_INIT)]
+    repo = repository(tree, tmp_path / "repo", patches)
+    series = mails.read([str(path) for path in mailed(repo, tmp_path / "mails", 3)])
+    found = review_series(series, tree, "Debian's", ["arm64-4k"], Effort(20, 10), booted=True)
+    told = [report.booted_of(found, number) for number in range(4)]
+    assert told == ["as its code here", "-", "as its code here", "arm64-4k DIFFERENT"]
+    by_kind = {remark.kind: remark for remark in found.remarks if remark.is_wrong}
+    assert set(by_kind) == {"wrong", "booted"}
+    assert (by_kind["wrong"].first, by_kind["wrong"].booted) == (2, "the same results, entries and areas")
+    booted = by_kind["booted"]
+    assert (booted.first, booted.wrong.scenario.split()[0], found.unfinished) == (3, "vmap", 0)
+    assert booted.place.startswith("mm/vmalloc.c:") and report.commands(booted)[0][0] == "boot"
+    text = report.as_text(found)
+    assert "booted: in QEMU; results, areas and entries as of its code in the emulator, " in text
+    assert "WRONG: 2 things" in text and "booted: the same results" in as_mail(found)
+
+
+
+@needs_kernel
+@pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
+def test_a_kernel_with_another_allocator_is_held_against_its_code_alone():
+    tree = objects.tree_of("linux-source-6.1")
+    found = check_booted(bootable(tree=tree), objects.build(targets.get("arm64-4k"), tree), 200)
+    assert (found.difference, found.scenarios, found.against) == ("", 200, "")
+    assert found.unmodelled == "the model has the allocator of kernels from 6.9 on"

@@ -125,15 +125,20 @@ def build(
     :param checks: the kernel's own that are built in.
     :raises InputError: with the kernel's own error if its build fails, or tools are missing.
     """
-    board = board_of(arch)
+    check_board(arch)
     tree = (tree_of() if tree is None else tree.expanduser()).resolve()
     version = check_tree(tree)
     if snippet is not None and not snippet.is_file():
         raise InputError(f"snippet: there is no file {snippet}")
-    if shutil.which(board.command[0]) is None:
-        raise InputError(f"{board.command[0]} is missing to boot {arch}; apt-get install {board.package}")
     with in_the_cache():
         return _build(arch, tree, version, config, snippet, call, checks)
+
+
+def check_board(arch: str) -> None:
+    """:raises InputError: if there is nothing to boot ``arch`` in."""
+    board = board_of(arch)
+    if shutil.which(board.command[0]) is None:
+        raise InputError(f"{board.command[0]} is missing to boot {arch}; apt-get install {board.package}")
 
 
 def _build(

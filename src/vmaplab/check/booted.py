@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A booted kernel against the model and the kernel's own code in the emulator: results, areas, page tables."""
+"""A booted kernel against the kernel's own code in the emulator and the model: results, areas, page tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,13 +14,13 @@ from vmaplab.arch import Arch
 from vmaplab.boot.build import Bootable
 from vmaplab.boot.machine import CALLS, MOST_PAGES, BootedKernel, lines_of
 from vmaplab.calls.effects import Changes, Maps, Moves, physical_until
-from vmaplab.calls.flags import VM_ALLOC, VM_IOREMAP, VM_MAP_PUT_PAGES
+from vmaplab.calls.entry import Call
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.operation import Operation
 from vmaplab.calls.scenario import Scenario, text_of
 from vmaplab.calls.shrink import shrink
 from vmaplab.calls.table import STEPS, effect_of
-from vmaplab.check.plan import lacked_by
+from vmaplab.check.plan import OLD_ALLOCATOR, lacked_by
 from vmaplab.check.sides import BUG, UNDEFINED, play
 from vmaplab.check.tree import TreeFacts, facts_of, model_config
 from vmaplab.config import parse_boot_args
@@ -56,12 +56,12 @@ class Came(NamedTuple):
 class Booted:
     """What came of many scenarios.
 
-    :param kernel: what was booted; ``against``: the model's release.
+    :param kernel: what was booted; ``against``: the model's release, "" if it was not asked.
     :param scenarios: that were compared; ``skipped``: that no kernel survives, or that take more than its RAM.
     :param calls: steps in them; ``pages``: base pages that their page tables mapped at their ends.
     :param unsure: scenarios that differed once, and not on a kernel that had just booted.
     :param boots: of the kernel; ``boot_seconds``: how long one took; ``areas``: in use since then.
-    :param without: why the emulator was not asked, "" if it was.
+    :param without: why the emulator was not asked, "" if it was; ``unmodelled``: the model.
     :param difference: in words, "" if there is none; ``scenario``: the smallest found that shows it; ``number``: which
         of the seed's it was, None for one that was given.
     """
@@ -76,6 +76,7 @@ class Booted:
     boots: int = 0
     areas: int = 0
     without: str = ""
+    unmodelled: str = ""
     boot_seconds: float = 0.0
     difference: str = ""
     scenario: Scenario | None = None
@@ -86,23 +87,35 @@ class Kinds(NamedTuple):
     """Parts of an address space, first address and last + 1.
 
     :param own: whose pages the kernel has chosen.
+    :param single: those of them that it took one by one: whether some are contiguous is chance.
     :param given: mapped by physical address, which does not count from where RAM begins.
     """
 
     own: list[tuple[int, int]]
+    single: list[tuple[int, int]]
     given: list[tuple[int, int]]
 
 
 class Trio:
-    """A booted kernel, the same code in the emulator, and the model, which all have the areas of its boot."""
+    """A booted kernel, the same code in the emulator, and the model, which all have the areas of its boot.
 
-    def __init__(self, kernel: Bootable, built: Built, release: Release | None = None, boot_args: str = "") -> None:
-        if not built.has_nodes:
-            raise InputError(
-                f"{built.code} has another allocator than the model; kernels from 6.9 on can be compared booted"
-            )
+    :param modelled: whether the model is asked: of a tree whose rules no release has, it says nothing.
+    """
+
+    def __init__(
+        self,
+        kernel: Bootable,
+        built: Built,
+        release: Release | None = None,
+        boot_args: str = "",
+        modelled: bool = True,
+    ) -> None:
         self.without = ""  # why the emulator is not asked
-        self.release = release or self._facts(built).release
+        facts = self._facts(built)
+        if release and not built.has_nodes:
+            raise InputError(f"{built.code} has another allocator than the model: leave out --release")
+        self.release = release or facts.release
+        self.unmodelled = "" if release else _no_model(built, facts) if modelled else "it was not asked"
         model = self.release.on(kernel.target.arch)
         self._boot_args = parse_boot_args(model, boot_args)  # refused before anything boots
         self.booted = BootedKernel(kernel, " ".join(self._boot_args))
@@ -129,9 +142,10 @@ class Trio:
         self._object = ObjectKernel(built, self._boot_args, total_pages=self._pages, log_lines=1 << 20)
         self._form = FORMATS[kernel.target.arch].booted(self._boot_args)
         self._base = np.uint64(kernel.board.ram_base)
-        self._kinds = Kinds([], [])
+        self._kinds = Kinds([], [], [])
         self._is_clean = True
-        self.left_out = _NEVER | lacked_by(built, self.release)
+        self.left_out = _NEVER | lacked_by(built, self.release) | _without_function(kernel)
+        self.left_out |= frozenset() if built.has_nodes else OLD_ALLOCATOR
 
     def close(self) -> None:
         """End the booted kernel."""
@@ -170,7 +184,7 @@ class Trio:
         return step._replace(pfns=np.where(step.pfns == np.uint64(NULL_PFN), step.pfns, step.pfns - down))
 
     def compare(self, scenario: Scenario) -> tuple[str, Came | None]:
-        """How the three differ, in words, "" if they do not; and what came of the model.
+        """How they differ, in words, "" if they do not; and what came of the first that the kernel is held against.
 
         What no kernel survives is not asked of one that runs: nothing came of it then.
         """
@@ -180,20 +194,27 @@ class Trio:
         self._is_clean = False
         booted.fill()
         areas = [(int(start), int(end)) for start, end in booted.reserved]
-        model = Kernel(self.arch, self.release, self._boot_args, total_pages=self._pages, config=self._config)
-        model.reserve(areas)
-        ours = self._came(model, scenario)
-        if {BUG, UNDEFINED} & set(ours.results) or ours.fault:
+        ours = self._came_of_model(scenario, areas) if not self.unmodelled else None
+        if ours and _is_fatal(ours):
             return "", None
-        self._kinds = _kinds_of(model, scenario, ours.results)
         theirs = self._emulated(scenario, areas)
+        first = ours or theirs
+        if first is None:
+            raise InputError(f"nothing to hold the booted kernel against: {self.without}")
+        if _is_fatal(first):
+            return "", None
+        self._kinds = _kinds_of(first.info, scenario, first.results, self.arch.page_size)
         real = self._real(scenario)
-        told = self._differ(scenario, ("the model", ours), ("booted", real))
-        if theirs and not told:
-            told = self._differ(scenario, ("the object", theirs), ("booted", real))
+        sides = [(name, came) for name, came in (("the model", ours), ("the object", theirs)) if came]
+        told = next(filter(None, (self._differ(scenario, side, ("booted", real)) for side in sides)), "")
         fell = "" if told else booted.reset()
         self._is_clean = not told
-        return told or (f"when all is ended\n  booted: {fell}" if fell else ""), ours
+        return told or (f"when all is ended\n  booted: {fell}" if fell else ""), first
+
+    def _came_of_model(self, scenario: Scenario, areas: list[tuple[int, int]]) -> Came:
+        model = Kernel(self.arch, self.release, self._boot_args, total_pages=self._pages, config=self._config)
+        model.reserve(areas)
+        return self._came(model, scenario)
 
     def _emulated(self, scenario: Scenario, areas: list[tuple[int, int]]) -> Came | None:
         """What it comes to in the emulator; None if that does not have what the code calls."""
@@ -206,6 +227,18 @@ class Trio:
         except Unprovided as error:
             self.without = str(error).removeprefix("vmaplab: ")
             return None
+
+    def told_of(self, scenario: Scenario) -> str:
+        """What becomes of a scenario on the booted kernel, in words: a fault, a difference, or nothing of both."""
+        one = self.placed(scenario)
+        if one is None:
+            return f"not asked: {_why_not(scenario)}"
+        told, came = self.compare(one)
+        if came is not None:
+            head, _, rest = told.partition("\n")
+            return f"otherwise: {head}; {rest.strip()}" if told else "the same results, entries and areas"
+        real = self._real(one)
+        return real.fault or "no fault is seen"
 
     def again(self, scenario: Scenario) -> str:
         """As :meth:`compare`, on a kernel that has just booted; only how they differ."""
@@ -245,9 +278,18 @@ class Trio:
             left, right = (came.results[number] if number < len(came.results) else "-" for came in (ours, real))
             if left != right:
                 return told(f"step {number} ({text_of(step)})", _number(left), _number(real.fault or right))
-        at = self._first(ours.entries, real.entries)
+        single = [_inside(came.entries["va"], self._kinds.single) for came in (ours, real)]
+        my_entries, other_entries = ours.entries[~single[0]], real.entries[~single[1]]
+        at = self._first(my_entries, other_entries)
         if at >= 0:
-            return told("an entry", self._entry(ours.entries, at), self._entry(real.entries, at, int(self._base)))
+            return told("an entry", self._entry(my_entries, at), self._entry(other_entries, at, int(self._base)))
+        mine_single, other_single = (
+            [*_pages(came.entries[which], self.arch.page_size), "nothing"]
+            for came, which in zip((ours, real), single, strict=True)
+        )
+        for mine_page, other_page in zip(mine_single, other_single, strict=False):
+            if mine_page != other_page:
+                return told("a page of its own", mine_page, other_page)
         changed = any(isinstance(effect_of(step.call), Changes) for step in scenario.steps)  # as the caller likes
         if frame := 0 if changed else _twice(real.entries[_inside(real.entries["va"], self._kinds.own)]):
             return told("pages of its own", "each is mapped once", f"{frame:#x} is mapped twice")
@@ -279,6 +321,12 @@ class Trio:
         return f"{int(entry['va']):#x} -> {frame}, {int(entry['size']):#x} bytes, bits {bits}"
 
 
+def _pages(entries: NDArray[Any], page: int) -> Iterator[str]:
+    """Each page that ``entries`` map, in words: address and rights."""
+    for va, size, rights in zip(*(entries[name].tolist() for name in ("va", "size", "rights")), strict=True):
+        yield from (f"{at:#x}, rights {rights:#x}" for at in range(va, va + size, page))
+
+
 def _twice(entries: NDArray[Any]) -> int:
     """The physical address of a page that two of ``entries`` map; 0 if none is."""
     order = np.argsort(entries["phys"])
@@ -293,19 +341,48 @@ def _has_own(step: Operation) -> bool:
     return isinstance(effect, Maps) and effect.frames is None and not effect.quiet
 
 
-def _kinds_of(model: Kernel, scenario: Scenario, results: list[int | str]) -> Kinds:
-    """Where in its address space frames are what, at the end of a scenario."""
-    page = model.arch.page_size
-    bounds = [(area.addr, area.addr + area.size, area.flags) for area in model.areas]
-    own = [(start, end) for start, end, flags in bounds if flags & (VM_ALLOC | VM_MAP_PUT_PAGES)]
-    given = [(start, end) for start, end, flags in bounds if flags & VM_IOREMAP]
-    for step in scenario.steps:
-        at = results[step.ref] if 0 <= step.ref < len(results) else step.addr
+def _without_function(kernel: Bootable) -> frozenset[str]:
+    """The calls, by the first words of their steps, whose functions a kernel does not have."""
+    bound = ((word, one.binding) for word, one in STEPS.items() if word in CALLS and isinstance(one, Call))
+    return frozenset(word for word, one in bound if one and one.name not in kernel.symbols)
+
+
+def _no_model(built: Built, facts: TreeFacts) -> str:
+    """Why the model says nothing of a tree; "" if it does."""
+    if not built.has_nodes:
+        return "the model has the allocator of kernels from 6.9 on"
+    return "vmap() follows the rules of no release" if facts.unknown else ""
+
+
+def _is_fatal(came: Came) -> bool:
+    """Whether no kernel survives it, or it is not defined what it does."""
+    return bool({BUG, UNDEFINED} & set(came.results) or came.fault)
+
+
+def _kinds_of(info: list[str], scenario: Scenario, results: list[int | str], page: int) -> Kinds:
+    """Where in its address space frames are what, at the end of a scenario.
+
+    :param info: the lines of /proc/vmallocinfo then; ``page``: bytes of one.
+    """
+    words = [line.split() for line in info]
+    bounds = [(int(start, 16), int(end, 16)) for start, end in (one[0].split("-") for one in words)]
+    allocated = {area for area, one in zip(bounds, words, strict=True) if "vmalloc" in one}
+    given = {area for area, one in zip(bounds, words, strict=True) if "ioremap" in one}
+    own = set(allocated)
+    for step, result in zip(scenario.steps, results, strict=False):
         effect = effect_of(step.call)
-        if isinstance(effect, Changes) and effect.frames is physical_until and isinstance(at, int):
-            start = at + step.offset * page
-            given.append((start, start + (step.length + 1) * page))
-    return Kinds(own, given)
+        if isinstance(effect, Maps) and isinstance(result, int):
+            for area in (one for one in bounds if one[0] <= result < one[1]):  # what comes last has ended the others
+                if effect.frames is None and not effect.quiet:
+                    own.add(area)
+                elif effect.frames is not None:
+                    own.discard(area)
+        elif isinstance(effect, Changes) and effect.frames is physical_until:
+            at = results[step.ref] if 0 <= step.ref < len(results) else step.addr
+            if isinstance(at, int):
+                start = at + step.offset * page
+                given.add((start, start + (step.length + 1) * page))
+    return Kinds(sorted(own), sorted(own - allocated), sorted(given))
 
 
 def _inside(va: NDArray[np.uint64], areas: list[tuple[int, int]]) -> NDArray[np.bool_]:
@@ -330,6 +407,7 @@ def check_booted(
     pages: int = 256,
     release: Release | None = None,
     scenario: Scenario | None = None,
+    modelled: bool = True,
     told: Callable[[], None] = lambda: None,
 ) -> Booted:
     """Run scenarios on a kernel that boots, on its code in the emulator and on the model; stops at a difference.
@@ -337,12 +415,20 @@ def check_booted(
     :param kernel: what is booted; ``built``: the object of the same tree.
     :param boot_args: that all three have; ``release``: of the model, if not what the tree is.
     :param cases: how many to compare; ``scenario``: the only one to run.
+    :param modelled: as of :class:`Trio`.
     :param told: called for each scenario.
     """
     if scenario and (scenario.boot_args or scenario.total_pages):
         raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
-    trio = Trio(kernel, built, release, boot_args)
-    found = Booted(kernel, trio.release.name, areas=len(trio.booted.reserved), boot_seconds=trio.booted.boot_seconds)
+    trio = Trio(kernel, built, release, boot_args, modelled)
+    against = "" if trio.unmodelled else trio.release.name
+    found = Booted(
+        kernel,
+        against,
+        unmodelled=trio.unmodelled,
+        areas=len(trio.booted.reserved),
+        boot_seconds=trio.booted.boot_seconds,
+    )
     try:
         generator = trio.generator(seed, pages)
         for number in range(1 if scenario else _DRAWN * cases):

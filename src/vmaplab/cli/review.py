@@ -76,6 +76,9 @@ def review_command(
     junit: Annotated[
         Path | None, typer.Option("--junit", metavar="FILE", help="Of a series: write JUnit's XML, for robots.")
     ] = None,
+    booted: Annotated[
+        bool, typer.Option("--booted", help="Of a series: boot each tree in QEMU, hold its code here against it.")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Of a series: processes. Default: one per CPU.")
     ] = None,
@@ -86,7 +89,7 @@ def review_command(
     if sources or since:
         if release or own_code or snippet or call or boot_args or config or only:
             raise InputError(
-                "of a series only --tree, --arch, --trust, --jobs, --mail, --json, --html, --junit are asked"
+                "of a series only --tree, --arch, --booted, --trust, --jobs, --mail, --json, --html, --junit are asked"
             )
         if sources and since:
             raise InputError("give mails or a range of commits, or --since, not both")
@@ -95,12 +98,12 @@ def review_command(
 
         names = targets_of(arch or ",".join(MAIN))
         form = "mail" if mail else "json" if as_json else "text"
-        status = review_mails(sources or [], since, tree, names, trust, jobs, form, html, junit)
+        status = review_mails(sources or [], since, tree, names, trust, jobs, form, html, junit, booted)
         if status:
             raise typer.Exit(status)
         return
-    if trust or html or junit or jobs:
-        raise InputError("--trust, --jobs, --html and --junit are for a series: give its mails or patches")
+    if trust or html or junit or jobs or booted:
+        raise InputError("--booted, --trust, --jobs, --html and --junit are for a series: give its mails or patches")
     arch = arch or "all"
     own_code = own_code or bool(tree or snippet or call)
     if own_code and release:

@@ -75,10 +75,12 @@ def review_mails(
     form: str,
     html: Path | None,
     junit: Path | None,
+    booted: bool = False,
 ) -> int:
     """Review a series and print what came of it.
 
     :param form: ``text``, ``mail`` or ``json``.
+    :param booted: boot each tree, too.
     :returns: the exit status: 0, 1 where a judge finds something or a patch does not build, 2 where one does not apply.
     """
     for path in (html, junit):
@@ -95,7 +97,13 @@ def review_mails(
     if series.base_commit and since is None:
         notes.append(f"the mails say base-commit {series.base_commit[:12]}")
     cells = (len(series.patches) + 1) * len(arches)
-    with progress("building the base, then reviewing", total=cells) as advance:
+    if booted:
+        from vmaplab.boot.build import check_board
+
+        for arch in arches:
+            check_board(arch)
+    what = ", then booting (the first build of a kernel takes minutes)" if booted else ""
+    with progress(f"building the base, then reviewing{what}", total=cells * (1 + booted)) as advance:
 
         def told(found: Reviewed, cell: Cell | None) -> None:
             if cell is not None:
@@ -106,7 +114,7 @@ def review_mails(
                 sys.stdout.write("\n".join(report.patches(found)) + "\n\n")
                 sys.stdout.flush()
 
-        found = review_series(series, base, name, arches, trust=trust, jobs=jobs, told=told)
+        found = review_series(series, base, name, arches, trust=trust, jobs=jobs, booted=booted, told=told)
     if form == "json":
         print_json(report.as_json(found))
     elif form == "mail":

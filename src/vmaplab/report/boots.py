@@ -24,7 +24,7 @@ def booted(found: list[Booted], commands: list[str], seed: int) -> None:
     for one in found:
         counts = (one.areas, one.scenarios, one.calls, one.pages)
         name, code = one.kernel.target.arch, one.kernel.code
-        table.add_row(name, code, one.against, *map(str, counts), word_of(one))
+        table.add_row(name, code, one.against or "its object", *map(str, counts), word_of(one))
     print_table(Output(), table)
     for one in found:
         name = one.kernel.target.arch
@@ -34,6 +34,8 @@ def booted(found: list[Booted], commands: list[str], seed: int) -> None:
             print(f"{name}: nothing was mapped at the end of any: no page table had an entry to compare")
         if one.without:
             print(f"{name}: held against the model alone: {one.without}")
+        if one.unmodelled:
+            print(f"{name}: held against its code in the emulator, not the model: {one.unmodelled}")
         if one.unsure:
             print(f"{name}: {one.unsure} scenarios differed once, and not on a kernel that had just booted")
     for one, command in zip(found, commands, strict=True):
@@ -93,6 +95,7 @@ def as_json(found: list[Booted], commands: list[str], seed: int) -> list[dict[st
             "scenarios": one.scenarios,
             "left_out": one.skipped,
             "without_object": one.without,
+            "without_model": one.unmodelled,
             "unsure": one.unsure,
             "calls": one.calls,
             "pages": one.pages,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from vmaplab.report.review import columns, commands_text, evidence_of, wrapped
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 MOST_LINES = 8
-ORDER = {"build": 0, "wrong": 1, "refuses": 1, "unfinished": 2, "warning": 3}
+ORDER = {"build": 0, "wrong": 1, "booted": 1, "refuses": 1, "unfinished": 2, "warning": 3}
 """What is worst comes first; experiments come behind."""
 
 
@@ -71,10 +71,11 @@ def as_text(found: Reviewed) -> str:
     """Everything behind the list of patches."""
     lines = [*verdict(found), ""]
     if len(found.steps) > 1:
-        lines += columns(tuple(table(found)), left=1 + len(found.arches))
+        lines += columns(tuple(table(found)), left=1 + len(found.arches) + found.boots)
         compared = {cell.step.compared for cell in found.cells.values() if cell.step and not cell.step.same}
         if compared:
             lines.append(f"   same: as the tree before it in {min(compared)} scenarios")
+        lines += booted_lines(found)
         lines += ["", *details(found)]
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
@@ -85,7 +86,7 @@ def verdict(found: Reviewed) -> list[str]:
 
 
 def _right(found: Reviewed) -> str:
-    wrong = [it for it in found.remarks if it.kind in ("wrong", "refuses") and it.state == "new"]
+    wrong = [it for it in found.remarks if it.kind in ("wrong", "booted", "refuses") and it.state == "new"]
     broken = [it for it in found.remarks if it.kind == "build" and it.state == "new"]
     between = [it for it in found.remarks if it.is_wrong and it.state == "in between"]
     told = []
@@ -193,11 +194,35 @@ def _count(number: int, word: str, plural: str = "s") -> str:
 
 def table(found: Reviewed) -> Iterator[tuple[str, ...]]:
     """Patches by architectures: the head, then a row per tree."""
-    yield "patch", *found.arches, "lines ran"
+    yield "patch", *found.arches, *["booted"] * found.boots, "lines ran"
     for number in range(len(found.steps)):
         ran, there, _ = lines_of(found, [number])
         row = [word_of(found, number, arch) for arch in found.arches]
+        row += [booted_of(found, number)] * found.boots
         yield place(found, number), *row, f"{ran} of {there}" if there else "-" if number else ""
+
+
+def booted_of(found: Reviewed, number: int) -> str:
+    """What came of the kernels of a tree that booted, in some words."""
+    cells = [found.cells[number, arch] for arch in found.arches if (number, arch) in found.cells]
+    met = [(cell.arch, cell.booted) for cell in cells if cell.booted]
+    told = [f"{arch} DIFFERENT" for arch, one in met if one.differs]
+    told += [f"{arch} does not come up" for arch, one in met if one.error]
+    return ", ".join(told) or ("as its code here" if met else "-")
+
+
+def booted_lines(found: Reviewed) -> list[str]:
+    """What the column ``booted`` says, and what kept a kernel from being asked."""
+    met = [(cell, cell.booted) for _, cell in sorted(found.cells.items()) if cell.booted]
+    asked = [one for _, one in met if one.scenarios]
+    lines = []
+    if asked:
+        counts = f"{min(one.scenarios for one in asked)} scenarios ({min(one.calls for one in asked)} calls) each"
+        lines.append(f"   booted: in QEMU; results, areas and entries as of its code in the emulator, {counts}")
+    for cell, one in met:
+        if one.error:
+            lines.append(f"   {place(found, cell.number)} on {cell.arch} was not booted: {one.error}")
+    return lines
 
 
 def word_of(found: Reviewed, number: int, arch: str) -> str:
@@ -208,7 +233,7 @@ def word_of(found: Reviewed, number: int, arch: str) -> str:
     if cell.measured.error:
         return "does not build" if not cell.measured.error.startswith("cannot") else "cannot be run"
     shows = [it for it in found.remarks if arch in it.arches and it.first <= number and not 0 < it.gone <= number]
-    wrong = sum(it.kind in ("wrong", "refuses") for it in shows)
+    wrong = sum(it.kind in ("wrong", "booted", "refuses") for it in shows)
     brings = [it for it in shows if it.first == number and not it.is_wrong]
     step = found.steps[number]
     if step.left_out and not step.files:
@@ -235,6 +260,8 @@ def remark_lines(found: Reviewed, number: int, remark: Remark, width: int) -> li
         _, _, more = remark.wrong.told.partition("\n")
         lines += [part for line in more.splitlines() for part in wrapped(line.strip(), width, "     ", "   ")]
         lines += also_lines(remark, width)
+    if remark.booted:
+        lines += wrapped(f"booted: {remark.booted}", width, "     ", "   ")
     for words in commands(remark):
         lines += commands_text(words, width)
     return lines
@@ -267,6 +294,8 @@ def named(found: Reviewed, remark: Remark) -> Finding:
 def commands(remark: Remark) -> list[tuple[str, ...]]:
     """What a reader runs in a tree with the patches up to the first that has it."""
     tree = ("--tree", ".", "--arch", remark.arch)
+    if remark.wrong and remark.kind == "booted":
+        return [("boot", *tree, "--scenario", remark.wrong.scenario)]
     if remark.wrong:
         return [("check", *tree, "--judge", "--scenario", remark.wrong.scenario)]
     if remark.finding:
@@ -416,6 +445,7 @@ def as_json(found: Reviewed) -> dict[str, Any]:
                 "arches": list(it.arches),
                 "place": it.place,
                 "scenario": it.wrong.scenario if it.wrong else None,
+                "booted": it.booted or None,
                 "commands": [command_line(words) for words in commands(it)],
             }
             for it in sorted_remarks(found)
@@ -440,4 +470,5 @@ def _cell_json(found: Reviewed, number: int, arch: str) -> dict[str, Any] | None
         "lines": {name: list(lines) for name, lines in step.code.items()} if step else {},
         "ran": {name: list(lines) for name, lines in step.ran.items()} if step else {},
         "outside": list(step.outside) if step else [],
+        "booted": asdict(cell.booted) if cell.booted else None,
     }

@@ -15,6 +15,7 @@ from vmaplab.report.series import (
     also_lines,
     as_rows,
     base_of,
+    booted_lines,
     bytes_of_text,
     changes,
     command_line,
@@ -55,6 +56,7 @@ def as_html(found: Reviewed) -> str:
         patches=[(place(found, number), step) for number, step in enumerate(found.steps) if step.patch],
         head=head,
         rows=rows,
+        booted=booted_lines(found),
         changes=[
             {
                 "array": name,
@@ -85,7 +87,8 @@ def _remark(found: Reviewed, remark: Remark) -> dict[str, object]:
             pictures.append((name, picture(stretches_of(one), name)))
     text = ""
     if remark.wrong:
-        text = "\n".join([remark.wrong.told, *also_lines(remark, 100)])
+        booted = [f"booted: {remark.booted}"] if remark.booted else []
+        text = "\n".join([remark.wrong.told, *also_lines(remark, 100), *booted])
     elif finding:
         text = "\n".join(evidence_of(finding, 100))
     return {

@@ -14,6 +14,7 @@ from vmaplab.report.review import MAIL_WIDTH, columns, commands_text, evidence_o
 from vmaplab.report.series import (
     also_lines,
     as_rows,
+    booted_lines,
     bytes_of_text,
     changes,
     commands,
@@ -38,7 +39,10 @@ def as_mail(found: Reviewed) -> str:
         lines += wrapped(text, MAIL_WIDTH, "         ", "")
     lines.append("")
     if len(found.steps) > 1:
-        lines += [*columns(tuple(table(found)), left=1 + len(found.arches)), ""]
+        lines += [*columns(tuple(table(found)), left=1 + len(found.arches) + found.boots)]
+        for text in booted_lines(found):
+            lines += wrapped(text.strip(), MAIL_WIDTH, "   ")
+        lines.append("")
     by_patch: dict[int, list[Remark]] = {}
     for remark in sorted_remarks(found):
         if remark.of:
@@ -135,6 +139,8 @@ def _remark(found: Reviewed, number: int, remark: Remark) -> Iterator[str]:
         for line in remark.wrong.told.splitlines()[1:]:
             yield from wrapped(line.strip(), MAIL_WIDTH, "     ", "   ")
         yield from also_lines(remark, MAIL_WIDTH)
+    if remark.booted:
+        yield from wrapped(f"booted: {remark.booted}", MAIL_WIDTH, "     ", "   ")
     message = found.series.message_id
     for words in commands(remark):
         if message:

@@ -8,25 +8,31 @@ from dataclasses import dataclass, field
 from vmaplab.review.findings import Finding
 from vmaplab.series import ask, ground
 from vmaplab.series.ask import Effort, Measured, Wrong
+from vmaplab.series.boots import Met
 from vmaplab.series.mails import Series
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A patch on an architecture; of the base there is no step."""
+    """A patch on an architecture; of the base there is no step.
+
+    :param booted: what came of the kernel that boots, if that was asked.
+    """
 
     number: int
     arch: str
     measured: Measured
     step: ask.Step | None = None
     kept: bool = False
+    booted: Met | None = None
 
 
 @dataclass(frozen=True)
 class Remark:
     """A finding of any kind, and in which trees of the series it shows.
 
-    :param kind: ``wrong`` (a judge), ``build``, ``refuses`` (what the base maps), ``warning``, or an experiment.
+    :param kind: ``wrong`` (a judge), ``booted`` (it does otherwise in the emulator), ``build``, ``refuses`` (what the
+        base maps), ``warning``, or an experiment.
     :param key: what tells it from others of the kind.
     :param headline: one line.
     :param arches: on which it shows; ``arch``: the one of the example.
@@ -35,6 +41,7 @@ class Remark:
     :param finding: the example, if an experiment found it; ``wrong``: if a judge did.
     :param also: the same of other calls.
     :param stays: the patch that mends it on other architectures and not on these, 0 if there is none.
+    :param booted: what a kernel that boots makes of the scenario, if that was asked.
     """
 
     kind: str
@@ -49,6 +56,7 @@ class Remark:
     wrong: Wrong | None = None
     also: tuple[Wrong, ...] = ()
     stays: int = 0
+    booted: str = ""
 
     @property
     def of(self) -> int:
@@ -67,7 +75,7 @@ class Remark:
     @property
     def is_wrong(self) -> bool:
         """Whether it decides the exit status where it is new."""
-        return self.kind in ("wrong", "build", "refuses")
+        return self.kind in ("wrong", "booted", "build", "refuses")
 
 
 @dataclass
@@ -79,7 +87,8 @@ class Reviewed:
     :param steps: the trees: the base, and one behind each patch that applies.
     :param refused: the first patch that does not apply, with git's error.
     :param cells: by number of the patch (0: the base) and architecture.
-    :param unfinished: cells that were not reached.
+    :param unfinished: cells that were not reached, and kernels that were not booted.
+    :param boots: whether kernels are booted, too.
     """
 
     series: Series
@@ -93,6 +102,7 @@ class Reviewed:
     remarks: tuple[Remark, ...] = ()
     notes: list[str] = field(default_factory=list)
     unfinished: int = 0
+    boots: bool = False
 
     @property
     def last(self) -> int:

@@ -159,6 +159,8 @@ def _of_cell(cell: Cell) -> Iterator[tuple[str, str, Any]]:
         yield "warning", ask.kind_of(warning), warning
     for wrong in one.wrong:
         yield "wrong", wrong.kind, wrong
+    if cell.booted and cell.booted.differs:
+        yield "booted", ask.kind_of(cell.booted.differs), Wrong("booted", cell.booted.differs, cell.booted.scenario)
     for finding in one.findings:
         yield finding.experiment, finding.key, finding
     for experiment, _, why in one.unfinished:

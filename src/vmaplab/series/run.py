@@ -16,9 +16,9 @@ from vmaplab._pool import cpus, leave_interrupts
 from vmaplab.errors import InputError, Unprovided
 from vmaplab.object.build import check_tree
 from vmaplab.object.tools import digest
-from vmaplab.series import ask, ground
+from vmaplab.series import ask, boots, ground
 from vmaplab.series.ask import Effort
-from vmaplab.series.found import Cell, Reviewed
+from vmaplab.series.found import Cell, Remark, Reviewed
 from vmaplab.series.kept import keep, of_key, own_state
 from vmaplab.series.mails import Series
 from vmaplab.series.remarks import Remarks
@@ -32,16 +32,18 @@ def review_series(
     effort: Effort | None = None,
     trust: bool = False,
     jobs: int | None = None,
+    booted: bool = False,
     told: Callable[[Reviewed, Cell | None], None] = lambda reviewed, cell: None,
 ) -> Reviewed:
     """Apply, build and ask; Ctrl-C ends it with what is finished.
 
     :param base: what ``tree`` is, in words.
     :param trust: build also what is not memory management's C.
-    :param told: called when the patches are applied, and for each cell.
+    :param booted: boot each tree, too.
+    :param told: called when the patches are applied, for each cell, and for each cell that was booted.
     :raises InputError: for what is refused, or a base that does not build.
     """
-    found = Reviewed(series, base, tuple(arches), effort or Effort(), check_tree(tree))
+    found = Reviewed(series, base, tuple(arches), effort or Effort(), check_tree(tree), boots=booted)
     with ground.ground(tree.resolve()) as place:
         found.steps.append(ground.Step(None))
         for patch in series.patches:
@@ -55,6 +57,8 @@ def review_series(
             with suppress(KeyboardInterrupt):
                 _Asking(found, place, tree.resolve(), jobs or cpus(), told).run()
             found.unfinished = len(found.steps) * len(arches) - len(found.cells)
+            if booted:
+                found.unfinished += sum(_boots(cell) and cell.booted is None for cell in found.cells.values())
     return found
 
 
@@ -90,7 +94,8 @@ class _Asking:
                 self._take(future.result())
                 keep(self._key(number, arch), found.cells[number, arch])
             self._fill()
-            found.remarks = self._remarks(pool).remarks()
+            self._boot()
+            found.remarks = tuple(map(self._booted, self._remarks(pool).remarks()))
         except KeyboardInterrupt:  # of what is finished, without another look
             self._fill()
             found.remarks = self._remarks(None).remarks()
@@ -98,6 +103,23 @@ class _Asking:
             for process in list((pool._processes or {}).values()):  # else they end what they are at
                 process.kill()
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _boot(self) -> None:
+        """Boot what is code of its own; the last tree first, the base next: each takes all CPUs."""
+        cells = self._found.cells
+        last = self._found.last
+        for number, arch in sorted(cells, key=lambda one: (one[0] != last, one)) if self._found.boots else ():
+            cell = cells[number, arch]
+            if _boots(cell):
+                cells[number, arch] = cell = replace(cell, booted=boots.meet(arch, self._tree(number), self._base))
+                self._told(self._found, cell)
+
+    def _booted(self, remark: Remark) -> Remark:
+        """With what the kernel that boots makes of it, if a judge found it and it is the series'."""
+        if not self._found.boots or remark.kind != "wrong" or remark.wrong is None or not remark.of:
+            return remark
+        told = boots.told_of(remark.arch, self._tree(remark.of), self._base, remark.wrong.scenario)
+        return replace(remark, booted=told)
 
     def _remarks(self, pool: ProcessPoolExecutor | None) -> Remarks:
         return Remarks(self._found, self._tree, self._base, pool, self._jobs)
@@ -153,6 +175,11 @@ class _Asking:
                     own = cell.measured
                     filled = replace(before.measured, image=own.image, warnings=own.warnings, scenarios=0, failing=0)
                     cells[number, arch] = replace(cell, measured=filled)
+
+
+def _boots(cell: Cell) -> bool:
+    """Whether there is a kernel to boot that is none of another cell."""
+    return not cell.measured.error and not (cell.step and cell.step.same)
 
 
 def _cell(
