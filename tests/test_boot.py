@@ -18,17 +18,19 @@ from effort import LONG, some
 from object_support import EXAMPLE, needs_kernel
 from patches import Edit, mailed, repository
 from vmaplab.boot.board import BOARDS, board_of
-from vmaplab.boot.build import Bootable, build
+from vmaplab.boot.build import FAULTS, Bootable, build
 from vmaplab.boot.checks import CHECKS, checks_of, report_in
 from vmaplab.boot.guest import _cause
 from vmaplab.boot.machine import CALLS, BootedKernel, Step, lines_of
 from vmaplab.calls.scenario import parse
 from vmaplab.calls.table import STEPS
-from vmaplab.check.booted import Trio, _kinds_of, _twice, check_booted
+from vmaplab.check.booted import Trio, check_booted
+from vmaplab.check.came import _twice, kinds_of
+from vmaplab.check.failing import check_failing
 from vmaplab.check.sides import play
 from vmaplab.check.together import EACH, _round, check_together, program
 from vmaplab.check.tree import facts_of
-from vmaplab.errors import InputError, KernelFault, Unprovided
+from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
 from vmaplab.judge import walker
 from vmaplab.kernel import Kernel
 from vmaplab.object import build as objects
@@ -283,7 +285,7 @@ class TestBooted:
         scenario = parse("vmalloc 4; vfree @0; aliases; vmap 0x100+4; vmap_put 3; ioremap 0x80000+2")
         results, _, _ = play(model, scenario)
         info = lines_of(model.vmalloc_info(), np.empty((0, 2), dtype=np.uint64))
-        kinds = _kinds_of(info, scenario, results, 4096)
+        kinds = kinds_of(info, scenario, results, 4096)
         assert results[0] == results[3] and [start for start, _ in kinds.own] == [results[4]]
         assert kinds.single == kinds.own and [start for start, _ in kinds.given] == [results[5]]
 
@@ -424,7 +426,6 @@ def test_the_trees_of_a_series_are_booted(tmp_path):
     assert "WRONG: 2 things" in text and "booted: the same results" in as_mail(found)
 
 
-
 @needs_kernel
 @pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
 def test_a_kernel_with_another_allocator_is_held_against_its_code_alone():
@@ -432,3 +433,36 @@ def test_a_kernel_with_another_allocator_is_held_against_its_code_alone():
     found = check_booted(bootable(tree=tree), objects.build(targets.get("arm64-4k"), tree), 200)
     assert (found.difference, found.scenarios, found.against) == ("", 200, "")
     assert found.unmodelled == "the model has the allocator of kernels from 6.9 on"
+
+
+@needs_kernel
+@pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
+class TestFailingAllocations:
+    def test_what_fails_booted_fails_so_in_the_emulator(self):
+        found = check_failing(bootable(config=FAULTS), objects.build(targets.get("arm64-4k")), 200)
+        assert (found.difference, found.scenarios) == ("", 200)
+        assert found.outcomes > found.met > 0.7 * found.outcomes and found.runs > found.failed > 200
+
+    def test_an_error_path_that_goes_otherwise_booted_is_told(self, tmp_path):
+        file = tmp_path / "again.c"
+        head = "void *again(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)"
+        file.write_text(
+            f"{head};\n{head}\n{{\n\tvoid *addr = vmap(pages, count, flags, prot);\n\n"
+            "\treturn addr || !current->pid ? addr : vmap(pages, 1, flags, prot);\n}\n"
+        )
+        given = {"snippet": file, "call": "again"}
+        kernel = bootable(config=FAULTS, **given)
+        found = check_failing(kernel, objects.build(targets.get("arm64-4k"), **given), 20)
+        assert "booted: " in found.difference and str(found.scenario).startswith("fail ")
+
+    def test_two_at_a_time_are_not_to_be_had(self):
+        kernel = BootedKernel(bootable(config=FAULTS))
+        try:
+            with pytest.raises(Unprovided, match="one allocation of a task fail, not two"):
+                kernel.fail([1, 2])
+            kernel.fail([0])
+            with pytest.raises(VmapError):
+                kernel.vmap([1])
+            assert kernel.allocations == 1
+        finally:
+            kernel.close()

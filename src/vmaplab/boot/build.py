@@ -26,6 +26,9 @@ from vmaplab.object.kbuild import CONFIG, SUPPORT, VMALLOC_O, KernelBuild, Wrapp
 from vmaplab.object.tools import Tools, digest, tools_for
 
 _SYMBOLS = "symbols.json"
+_SYMBOL_TYPES = ("STT_FUNC", "STT_OBJECT")
+FAULTS = ("FAULT_INJECTION=y", "FAILSLAB=y", "FAIL_PAGE_ALLOC=y")
+"""Options with which a kernel lets allocations of a task fail."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Bootable:
     """A kernel that boots, in the cache.
 
     :param image: what QEMU takes.
-    :param symbols: function -> address.
+    :param symbols: function or data -> address.
     :param seconds: that it took to build; 0 if it was there.
     :param checks: the kernel's own that are built in, see :data:`vmaplab.boot.checks.CHECKS`.
     """
@@ -94,7 +97,7 @@ class BootBuild(KernelBuild):
         ours = {self._in_tree(name) for name in self._wrapped()}
         seed.finish(self.dir, self.recipe, self.tree, files, ours)
         symbols = own / _SYMBOLS
-        symbols.write_text(json.dumps(_functions(self.dir / "vmlinux")))
+        symbols.write_text(json.dumps(_symbols_of(self.dir / "vmlinux")))
         return self._publish(images, {"files": files}, {"kernel": self.dir / self._board.image, _SYMBOLS: symbols})
 
     def _wrappers(self, probed: list[str]) -> Iterator[Wrapper]:
@@ -102,11 +105,11 @@ class BootBuild(KernelBuild):
         yield self._vmalloc(probed, [], ["inside.h", "entries.h", "agent.h"])
 
 
-def _functions(vmlinux: Path) -> dict[str, int]:
-    """The functions of a kernel by name; of a static one that is there several times, any."""
+def _symbols_of(vmlinux: Path) -> dict[str, int]:
+    """The functions and data of a kernel by name; of a static one that is there several times, any."""
     with vmlinux.open("rb") as file:
         table: Any = ELFFile(file).get_section_by_name(".symtab")
-        return {one.name: one["st_value"] for one in table.iter_symbols() if one["st_info"]["type"] == "STT_FUNC"}
+        return {one.name: one["st_value"] for one in table.iter_symbols() if one["st_info"]["type"] in _SYMBOL_TYPES}
 
 
 def build(

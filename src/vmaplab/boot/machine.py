@@ -28,6 +28,7 @@ from vmaplab.release import of_version
 from vmaplab.trace import EventLog
 
 _MOST_AREAS = 4096
+_FAIL_NTH = "vmaplab_fail_nth"
 _APPEND = "no_hash_pointers"
 _MARGIN = 16 << 20
 _USED_WORDS = 16
@@ -123,6 +124,11 @@ class BootedKernel(Lowered):
         self._out = head.words
         guest.said()
         self._live.clear()
+        self._nth = 0
+        if _FAIL_NTH in self.kernel.symbols:
+            attributes = map(guest.address_of, ("failslab", "fail_page_alloc"))
+            if not self._call("vmaplab_spare_nothing", *attributes) & 0xFF:
+                raise InputError(f"{self.code} spares allocations, whatever fail_nth says")
         self.reserved = self._settled()
         self._first = len(self.reserved)
 
@@ -152,6 +158,8 @@ class BootedKernel(Lowered):
         """
         fault = ""
         try:
+            if self._nth:
+                self.fail(())
             for addr, (ender, size) in list(self._live.items()):
                 counted = isinstance(ender.effect, Ends) and ender.effect.counted
                 with suppress(VmapError):
@@ -408,13 +416,22 @@ class BootedKernel(Lowered):
         raise Unprovided("which pages a booted kernel hands out is not seen")
 
     def fail(self, numbers: Iterable[int]) -> None:
-        """Not to be had."""
-        raise Unprovided("allocations of a booted kernel do not fail here")
+        """Let one allocation fail, by the kernel's own fault injection: the one with this number, from 0 from now on.
+
+        :raises Unprovided: if that is not built in (:data:`~vmaplab.boot.build.FAULTS`), or of more than one.
+        """
+        several = tuple(numbers)
+        if _FAIL_NTH not in self.kernel.symbols:
+            raise Unprovided("no allocation of this kernel fails: it is built without FAULT_INJECTION")
+        if len(several) > 1:
+            raise Unprovided("the fault injection of a kernel lets one allocation of a task fail, not two")
+        self._nth = several[0] + 1 if several else 0
+        self._call(_FAIL_NTH, self._nth)
 
     @property
     def allocations(self) -> int:
-        """Not told."""
-        return 0
+        """Allocations tried since the last :meth:`fail`, up to the one that failed; 0 where none is to."""
+        return self._nth - self._call("vmaplab_fail_left") if self._nth else 0
 
     def set_limit(self, max_tables: int | None) -> None:
         """Not to be had."""

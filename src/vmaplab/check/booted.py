@@ -3,23 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.boot.build import Bootable
 from vmaplab.boot.machine import CALLS, MOST_PAGES, BootedKernel, lines_of
-from vmaplab.calls.effects import Changes, Maps, Moves, physical_until
+from vmaplab.calls.effects import Maps, Moves
 from vmaplab.calls.entry import Call
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.operation import Operation
-from vmaplab.calls.scenario import Scenario, text_of
+from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import shrink
 from vmaplab.calls.table import STEPS, effect_of
+from vmaplab.check.came import Came, Comparison, is_fatal, kinds_of
 from vmaplab.check.plan import OLD_ALLOCATOR, lacked_by
 from vmaplab.check.sides import BUG, UNDEFINED, play
 from vmaplab.check.tree import TreeFacts, facts_of, model_config
@@ -32,24 +31,11 @@ from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pfn import NULL_PFN
 from vmaplab.release import Release
 
+MOST_TRIES = 4
+"""Of a scenario that others disturb: a kernel that takes an area each time does so because of the scenario."""
 _DRAWN = 20
 """So many scenarios are drawn for one, until there are enough that can be asked for."""
 _NEVER = frozenset(word for word in STEPS if word not in CALLS)
-
-
-class Came(NamedTuple):
-    """What a scenario came to on one machine.
-
-    :param results: of its steps.
-    :param entries: what is mapped then, but for what was there since boot; as ``walker.ENTRY``.
-    :param info: the lines of /proc/vmallocinfo, likewise.
-    :param fault: what went wrong beyond results.
-    """
-
-    results: list[int | str]
-    entries: NDArray[Any]
-    info: list[str]
-    fault: str
 
 
 @dataclass
@@ -81,19 +67,6 @@ class Booted:
     difference: str = ""
     scenario: Scenario | None = None
     number: int | None = None
-
-
-class Kinds(NamedTuple):
-    """Parts of an address space, first address and last + 1.
-
-    :param own: whose pages the kernel has chosen.
-    :param single: those of them that it took one by one: whether some are contiguous is chance.
-    :param given: mapped by physical address, which does not count from where RAM begins.
-    """
-
-    own: list[tuple[int, int]]
-    single: list[tuple[int, int]]
-    given: list[tuple[int, int]]
 
 
 class Trio:
@@ -139,10 +112,9 @@ class Trio:
         )
         self._config = model_config(built)
         self._pages = self.booted.total_pages or 0
-        self._object = ObjectKernel(built, self._boot_args, total_pages=self._pages, log_lines=1 << 20)
+        self.object = ObjectKernel(built, self._boot_args, total_pages=self._pages, log_lines=1 << 20)
         self._form = FORMATS[kernel.target.arch].booted(self._boot_args)
         self._base = np.uint64(kernel.board.ram_base)
-        self._kinds = Kinds([], [], [])
         self._is_clean = True
         self.left_out = _NEVER | lacked_by(built, self.release) | _without_function(kernel)
         self.left_out |= frozenset() if built.has_nodes else OLD_ALLOCATOR
@@ -186,44 +158,72 @@ class Trio:
     def compare(self, scenario: Scenario) -> tuple[str, Came | None]:
         """How they differ, in words, "" if they do not; and what came of the first that the kernel is held against.
 
-        What no kernel survives is not asked of one that runs: nothing came of it then.
+        What no kernel survives is not asked of one that runs: nothing came of it then. If others of that kernel have
+        taken or given back an area meanwhile, it is asked again.
         """
+        for _ in range(MOST_TRIES):
+            told, came = self._compare(scenario)
+            if not told or not self._is_disturbed():
+                break
+        return told, came
+
+    def _is_disturbed(self) -> bool:
+        """Whether there are other areas than before the last scenario, now that it is ended."""
+        boots, before = self.booted.boots, self._before
+        self.booted.reset()
+        self._is_clean = True
+        return boots == self.booted.boots and not np.array_equal(self.booted.areas(), before)
+
+    def _compare(self, scenario: Scenario) -> tuple[str, Came | None]:
         booted = self.booted
         if not self._is_clean:
             booted.reset()
         self._is_clean = False
-        booted.fill()
-        areas = [(int(start), int(end)) for start, end in booted.reserved]
+        areas = self.filled()
         ours = self._came_of_model(scenario, areas) if not self.unmodelled else None
-        if ours and _is_fatal(ours):
+        if ours and is_fatal(ours):
             return "", None
-        theirs = self._emulated(scenario, areas)
+        theirs = self.emulated(scenario, areas)
         first = ours or theirs
         if first is None:
             raise InputError(f"nothing to hold the booted kernel against: {self.without}")
-        if _is_fatal(first):
+        if is_fatal(first):
             return "", None
-        self._kinds = _kinds_of(first.info, scenario, first.results, self.arch.page_size)
-        real = self._real(scenario)
+        compared = self._comparison(scenario, first)
+        real = self.real(scenario)
         sides = [(name, came) for name, came in (("the model", ours), ("the object", theirs)) if came]
-        told = next(filter(None, (self._differ(scenario, side, ("booted", real)) for side in sides)), "")
+        told = next(filter(None, (compared.differ(scenario, side, ("booted", real)) for side in sides)), "")
         fell = "" if told else booted.reset()
         self._is_clean = not told
         return told or (f"when all is ended\n  booted: {fell}" if fell else ""), first
+
+    def filled(self) -> list[tuple[int, int]]:
+        """The areas that there are now, with no hole between them: see :meth:`.BootedKernel.fill`."""
+        self._before = self.booted.areas()
+        self.booted.fill()
+        return [(int(start), int(end)) for start, end in self.booted.reserved]
+
+    def differ(self, scenario: Scenario, theirs: Came, real: Came) -> str:
+        """How the emulator and the booted kernel differ, in words; "" if they do not."""
+        return self._comparison(scenario, theirs).differ(scenario, ("the object", theirs), ("booted", real))
+
+    def _comparison(self, scenario: Scenario, came: Came) -> Comparison:
+        page = self.arch.page_size
+        return Comparison(kinds_of(came.info, scenario, came.results, page), self._base, page)
 
     def _came_of_model(self, scenario: Scenario, areas: list[tuple[int, int]]) -> Came:
         model = Kernel(self.arch, self.release, self._boot_args, total_pages=self._pages, config=self._config)
         model.reserve(areas)
         return self._came(model, scenario)
 
-    def _emulated(self, scenario: Scenario, areas: list[tuple[int, int]]) -> Came | None:
+    def emulated(self, scenario: Scenario, areas: list[tuple[int, int]]) -> Came | None:
         """What it comes to in the emulator; None if that does not have what the code calls."""
         if self.without:
             return None
         try:
-            self._object.reset()
-            self._object.reserve(areas)
-            return self._came(self._object, scenario)
+            self.object.reset()
+            self.object.reserve(areas)
+            return self._came(self.object, scenario)
         except Unprovided as error:
             self.without = str(error).removeprefix("vmaplab: ")
             return None
@@ -237,7 +237,7 @@ class Trio:
         if came is not None:
             head, _, rest = told.partition("\n")
             return f"otherwise: {head}; {rest.strip()}" if told else "the same results, entries and areas"
-        real = self._real(one)
+        real = self.real(one)
         return real.fault or "no fault is seen"
 
     def again(self, scenario: Scenario) -> str:
@@ -255,7 +255,8 @@ class Trio:
         entries = walker.walk(memory, root, root, self._form, start, end).entries
         return Came(results, entries, lines_of(kernel.vmalloc_info(), self.booted.reserved), "")
 
-    def _real(self, scenario: Scenario) -> Came:
+    def real(self, scenario: Scenario) -> Came:
+        """What it comes to on the booted kernel."""
         booted = self.booted
         results, _, fault = play(booted, scenario)
         if fault:
@@ -265,74 +266,6 @@ class Trio:
             return Came(results, booted.since(booted.reserved), info, booted.complaint())
         except KernelFault as fell:  # what the steps have broken shows now
             return Came(results[:-1], np.empty(0, dtype=walker.ENTRY), [], str(fell))
-
-    def _differ(self, scenario: Scenario, one: tuple[str, Came], other: tuple[str, Came]) -> str:
-        """How two machines differ, in words: results, entries, lines of /proc/vmallocinfo."""
-        (mine, ours), (theirs, real) = one, other
-
-        def told(what: str, left: object, right: object) -> str:
-            width = max(len(mine), len(theirs)) + 1
-            return f"{what}\n  {mine + ':':{width}} {left}\n  {theirs + ':':{width}} {right}"
-
-        for number, step in enumerate(scenario.steps):
-            left, right = (came.results[number] if number < len(came.results) else "-" for came in (ours, real))
-            if left != right:
-                return told(f"step {number} ({text_of(step)})", _number(left), _number(real.fault or right))
-        single = [_inside(came.entries["va"], self._kinds.single) for came in (ours, real)]
-        my_entries, other_entries = ours.entries[~single[0]], real.entries[~single[1]]
-        at = self._first(my_entries, other_entries)
-        if at >= 0:
-            return told("an entry", self._entry(my_entries, at), self._entry(other_entries, at, int(self._base)))
-        mine_single, other_single = (
-            [*_pages(came.entries[which], self.arch.page_size), "nothing"]
-            for came, which in zip((ours, real), single, strict=True)
-        )
-        for mine_page, other_page in zip(mine_single, other_single, strict=False):
-            if mine_page != other_page:
-                return told("a page of its own", mine_page, other_page)
-        changed = any(isinstance(effect_of(step.call), Changes) for step in scenario.steps)  # as the caller likes
-        if frame := 0 if changed else _twice(real.entries[_inside(real.entries["va"], self._kinds.own)]):
-            return told("pages of its own", "each is mapped once", f"{frame:#x} is mapped twice")
-        if ours.info != real.info:
-            pairs = zip([*ours.info, "nothing"], [*real.info, "nothing"], strict=False)
-            return told("/proc/vmallocinfo", *next(pair for pair in pairs if pair[0] != pair[1]))
-        return told("what the kernel says", "nothing", real.fault) if real.fault else ""
-
-    def _first(self, ours: NDArray[Any], real: NDArray[Any]) -> int:
-        """Which entry is the first that differs, frames of pages aside that the kernel chose; -1 if none does."""
-        common = min(len(ours), len(real))
-        mine, other = ours[:common], real[:common]
-        alike = (mine["phys"] == other["phys"]) & _inside(mine["va"], self._kinds.given)
-        alike |= (mine["phys"] + self._base == other["phys"]) | _inside(mine["va"], self._kinds.own)
-        for name in ("va", "size", "attributes", "group", "rights"):
-            alike &= mine[name] == other[name]
-        differ = np.flatnonzero(~alike)
-        return int(differ[0]) if len(differ) else common if len(ours) != len(real) else -1
-
-    def _entry(self, entries: NDArray[Any], at: int, base: int = 0) -> str:
-        """One entry in words; ``base``: where RAM begins for it."""
-        if at >= len(entries):
-            return "nothing"
-        entry, va = entries[at], entries["va"][at : at + 1]
-        phys = int(entry["phys"])
-        frame = f"{phys - base:#x}" if phys >= base and not _inside(va, self._kinds.given)[0] else f"{phys:#x}"
-        frame = "a page of its own" if _inside(va, self._kinds.own)[0] else frame
-        bits = f"{int(entry['attributes']):#x}, rights {int(entry['rights']):#x}, group {int(entry['group'])}"
-        return f"{int(entry['va']):#x} -> {frame}, {int(entry['size']):#x} bytes, bits {bits}"
-
-
-def _pages(entries: NDArray[Any], page: int) -> Iterator[str]:
-    """Each page that ``entries`` map, in words: address and rights."""
-    for va, size, rights in zip(*(entries[name].tolist() for name in ("va", "size", "rights")), strict=True):
-        yield from (f"{at:#x}, rights {rights:#x}" for at in range(va, va + size, page))
-
-
-def _twice(entries: NDArray[Any]) -> int:
-    """The physical address of a page that two of ``entries`` map; 0 if none is."""
-    order = np.argsort(entries["phys"])
-    start, size = entries["phys"][order], entries["size"][order].astype(np.uint64)
-    again = np.flatnonzero(start[:-1] + size[:-1] > start[1:])
-    return int(start[again[0] + 1]) if len(again) else 0
 
 
 def _has_own(step: Operation) -> bool:
@@ -352,50 +285,6 @@ def _no_model(built: Built, facts: TreeFacts) -> str:
     if not built.has_nodes:
         return "the model has the allocator of kernels from 6.9 on"
     return "vmap() follows the rules of no release" if facts.unknown else ""
-
-
-def _is_fatal(came: Came) -> bool:
-    """Whether no kernel survives it, or it is not defined what it does."""
-    return bool({BUG, UNDEFINED} & set(came.results) or came.fault)
-
-
-def _kinds_of(info: list[str], scenario: Scenario, results: list[int | str], page: int) -> Kinds:
-    """Where in its address space frames are what, at the end of a scenario.
-
-    :param info: the lines of /proc/vmallocinfo then; ``page``: bytes of one.
-    """
-    words = [line.split() for line in info]
-    bounds = [(int(start, 16), int(end, 16)) for start, end in (one[0].split("-") for one in words)]
-    allocated = {area for area, one in zip(bounds, words, strict=True) if "vmalloc" in one}
-    given = {area for area, one in zip(bounds, words, strict=True) if "ioremap" in one}
-    own = set(allocated)
-    for step, result in zip(scenario.steps, results, strict=False):
-        effect = effect_of(step.call)
-        if isinstance(effect, Maps) and isinstance(result, int):
-            for area in (one for one in bounds if one[0] <= result < one[1]):  # what comes last has ended the others
-                if effect.frames is None and not effect.quiet:
-                    own.add(area)
-                elif effect.frames is not None:
-                    own.discard(area)
-        elif isinstance(effect, Changes) and effect.frames is physical_until:
-            at = results[step.ref] if 0 <= step.ref < len(results) else step.addr
-            if isinstance(at, int):
-                start = at + step.offset * page
-                given.add((start, start + (step.length + 1) * page))
-    return Kinds(sorted(own), sorted(own - allocated), sorted(given))
-
-
-def _inside(va: NDArray[np.uint64], areas: list[tuple[int, int]]) -> NDArray[np.bool_]:
-    inside = np.zeros(len(va), dtype=np.bool_)
-    for start, end in areas:
-        inside |= (va >= np.uint64(start)) & (va < np.uint64(end))
-    return inside
-
-
-def _number(value: int | str) -> str:
-    if isinstance(value, str):
-        return value
-    return f"returns {value:#x}" if value > 0 else f"returns {value}"
 
 
 def check_booted(

@@ -43,7 +43,10 @@ def boot_command(
     release: Annotated[
         str | None, typer.Option("--release", "-r", help="The model's release. Default: what the tree is.")
     ] = None,
-    cases: Annotated[int, typer.Option("--cases", min=1, help="Random scenarios per architecture.")] = 1000,
+    cases: Annotated[
+        int | None,
+        typer.Option("--cases", min=1, help="Random scenarios per architecture. Default: 1000; with --faults 50."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which scenarios.")] = 1,
     scenario: Annotated[
         str | None, typer.Option("--scenario", metavar="STEPS", help="Run this one, e.g. 'vmap 0x100+16; vunmap @0'.")
@@ -54,9 +57,19 @@ def boot_command(
     cpus: Annotated[
         int, typer.Option("--cpus", min=1, max=8, help="Several: calls at the same time, judged when all are idle.")
     ] = 1,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Let each allocation fail once, by the kernel's own fault injection.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Boot a kernel in QEMU; hold the model and its code in the emulator against it."""
+    if faults:
+        named = {"--release": release, "--boot-args": boot_args, "--cpus": cpus > 1}
+        if given := [option for option, value in named.items() if value]:
+            raise InputError(f"--faults compares with the object on one CPU; leave out {' '.join(given)}")
+        _failing(arch, tree, snippet, call, cases or 50, seed, scenario, config, checks, as_json)
+        return
+    cases = cases or 1000
     if cpus > 1:
         named = {"--release": release, "--scenario": scenario, "--boot-args": boot_args}
         if given := [option for option, value in named.items() if value]:
@@ -116,6 +129,41 @@ def _together(
     else:
         boots.together(found, seed)
     if any(one.difference for one in found):
+        raise typer.Exit(1)
+
+
+def _failing(
+    arch: str,
+    tree: Path | None,
+    snippet: Path | None,
+    call: str | None,
+    cases: int,
+    seed: int,
+    scenario: str | None,
+    config: list[str] | None,
+    checks: str,
+    as_json: bool,
+) -> None:
+    """Build, boot, let allocations fail and print; exit status 1 if the two differ."""
+    from vmaplab.boot.build import FAULTS
+    from vmaplab.boot.checks import checks_of
+    from vmaplab.calls.scenario import parse
+    from vmaplab.check.failing import check_failing
+    from vmaplab.report import boots
+
+    one = None if scenario is None else parse(scenario)
+    names = targets_of(arch)
+    kernels = _kernels(names, tree, [*FAULTS, *(config or [])], snippet, call, checks_of(checks))
+    objects = build_all(names, tree, config, snippet, call)
+    found = []
+    with progress("letting allocations fail", total=cases * len(names)) as advance:
+        for kernel, built in zip(kernels, objects, strict=True):
+            found.append(check_failing(kernel, built, cases, seed, one, advance))
+    if as_json:
+        print_json(boots.failing_as_json(found, seed))
+    else:
+        boots.failing(found, seed)
+    if any(it.difference for it in found):
         raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ from vmaplab.report.text import Output, new_table, print_table
 
 if TYPE_CHECKING:
     from vmaplab.check.booted import Booted
+    from vmaplab.check.failing import Failing
     from vmaplab.check.together import Together
 
 
@@ -74,6 +75,46 @@ def together_as_json(found: list[Together], seed: int) -> list[dict[str, Any]]:
             "verdict": "wrong" if one.difference else "holds",
             "difference": one.difference,
             "round": one.round if one.difference else None,
+        }
+        for one in found
+    ]
+
+
+def failing(found: list[Failing], seed: int) -> None:
+    """Print what came of allocations that fail, one line per architecture."""
+    table = new_table("arch", "booted", "scenarios", "runs", "failed", "outcomes", "met", "", left=2)
+    table.columns[-1].justify = "left"
+    for one in found:
+        counts = (one.scenarios, one.runs, one.failed, one.outcomes, one.met)
+        verdict = "DIFFERENT" if one.difference else "same" if one.runs else "nothing failed"
+        table.add_row(one.kernel.target.arch, one.kernel.code, *map(str, counts), verdict)
+    print_table(Output(), table)
+    for one in found:
+        name = one.kernel.target.arch
+        if one.skipped:
+            print(f"{name}: {one.skipped} more were drawn and left out: not asked for, or with too many allocations")
+        if one.difference:
+            head, _, rest = one.difference.partition("\n")
+            print(f"\n{name}: {head} (seed {seed})\n{rest}\n  {one.scenario}")
+
+
+def failing_as_json(found: list[Failing], seed: int) -> list[dict[str, Any]]:
+    """The same as plain data."""
+    return [
+        {
+            "arch": one.kernel.target.arch,
+            "booted": one.kernel.code,
+            "compiler": one.kernel.compiler,
+            "seed": seed,
+            "scenarios": one.scenarios,
+            "left_out": one.skipped,
+            "runs": one.runs,
+            "failed": one.failed,
+            "outcomes": one.outcomes,
+            "met": one.met,
+            "verdict": "different" if one.difference else "same",
+            "difference": one.difference,
+            "scenario": str(one.scenario or ""),
         }
         for one in found
     ]

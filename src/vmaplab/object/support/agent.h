@@ -92,6 +92,60 @@ unsigned long vmaplab_info(char *room, unsigned long size)
 }
 #endif
 
+#ifdef CONFIG_FAULT_INJECTION
+#include <linux/fault-inject.h>
+
+/* As mm/failslab.c and mm/fail_page_alloc.c have their own: which allocations are spared. */
+struct vmaplab_failslab {
+	struct fault_attr attr;
+	bool ignore_gfp_reclaim;
+	bool cache_filter;
+};
+
+struct vmaplab_fail_page_alloc {
+	struct fault_attr attr;
+	bool ignore_gfp_highmem;
+	bool ignore_gfp_reclaim;
+	u32 min_order;
+};
+
+bool vmaplab_spare_nothing(struct vmaplab_failslab *slab, struct vmaplab_fail_page_alloc *page);
+void vmaplab_fail_nth(unsigned int nth);
+unsigned int vmaplab_fail_left(void);
+
+/* Let all allocations of a task fail that its fail_nth names, and say whether they do. */
+bool vmaplab_spare_nothing(struct vmaplab_failslab *slab, struct vmaplab_fail_page_alloc *page)
+{
+	void *bytes;
+	struct page *one;
+
+	slab->ignore_gfp_reclaim = false;
+	page->ignore_gfp_highmem = false;
+	page->ignore_gfp_reclaim = false;
+	page->min_order = 0;
+	current->fail_nth = 1;
+	bytes = kmalloc(64, GFP_KERNEL);
+	current->fail_nth = 1;
+	one = alloc_page(GFP_KERNEL);
+	current->fail_nth = 0;
+	kfree(bytes);
+	if (one)
+		__free_page(one);
+	return !bytes && !one;
+}
+
+void vmaplab_fail_nth(unsigned int nth)
+{
+	current->fail_nth = nth;
+}
+
+/* How many allocations are still to come, with the one that fails; 0 after it. */
+unsigned int vmaplab_fail_left(void)
+{
+	return current->fail_nth;
+}
+#endif
+
 #ifdef CONFIG_SMP
 /* A call of a program: with the result of call @ref - 1 of it as the first argument, if @ref is not 0. */
 struct vmaplab_op {
