@@ -24,7 +24,7 @@ from document import table
 from vmaplab import InputError, Kernel
 from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP
 from vmaplab.changes import Change
-from vmaplab.cost import Cost
+from vmaplab.cost.counters import Cost
 from vmaplab.object import build, targets
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.release import of_version

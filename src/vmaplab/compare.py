@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vmaplab import pages
-from vmaplab.cost import Cost
+from vmaplab.cost.counters import Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.machine import Machine

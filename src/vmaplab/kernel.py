@@ -33,7 +33,7 @@ from vmaplab.calls.options import BY, GFP, TAKE_GFP
 from vmaplab.calls.table import Call, absent_from, check_cpu, outcome
 from vmaplab.changes import Change
 from vmaplab.config import booted, complete_config, parse_boot_args
-from vmaplab.cost import C_LEAVES, Cost
+from vmaplab.cost.counters import C_LEAVES, Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.machine import Machine
 from vmaplab.mapping import LEAF_DTYPE, Mapping, Part, SetMemory, VmArea, VmAreas

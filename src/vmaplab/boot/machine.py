@@ -19,7 +19,7 @@ from vmaplab.calls.effects import Ends, Maps, Moves
 from vmaplab.calls.entry import Call
 from vmaplab.calls.table import STEPS
 from vmaplab.config import booted
-from vmaplab.cost import Cost
+from vmaplab.cost.counters import Cost
 from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
 from vmaplab.judge import FORMATS, invariants, walker
 from vmaplab.mapping import Mapping

@@ -74,6 +74,7 @@ FAMILY = Family(
     link=reg.UC_ARM64_REG_X30,
     program_counter=reg.UC_ARM64_REG_PC,
     task=reg.UC_ARM64_REG_SP_EL0,
+    shadow=reg.UC_ARM64_REG_X18,
     ret=bytes.fromhex("c0035fd6"),
     ret_zero=bytes.fromhex("000080d2c0035fd6"),
     nop={4: bytes.fromhex("1f2003d5")},

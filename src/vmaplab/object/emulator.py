@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
 from vmaplab._jit import callback, native
+from vmaplab.cost.executed import Code, Executed
 from vmaplab.errors import InputError, KernelFault, Unprovided
 from vmaplab.object.bind import ANSWERS, NOWHERE, OWN, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.object.build import Built
@@ -30,6 +31,7 @@ from vmaplab.trace import L_STORE, L_WARN, Ints, signed, unsigned
 EXIT = ANSWERS  # where a call returns to
 STACK = 0x3000_0000  # relative to the image's base, as those below
 STACK_BYTES = 1 << 16
+SHADOW = 0x3400_0000
 PER_CPU = 0x3800_0000
 OWN_DATA = 0x4000_0000
 PAGE = 1 << 12  # granularity of what is mapped
@@ -39,6 +41,9 @@ _BUDGET, _LOGGED, _ROOM, _OFFSET, _LAST, _LENGTH, _MASK, _LIVE, _OPEN, _OPENED, 
     range(14)
 )
 _LOG = 16
+_BLOCKS, _ACCESSES, _EVENTS, _HEAD = 0, 1, 2, 4
+"""Of what is executed: how many, for how many there is room, and where they begin: two words of a block, then one of an
+access."""
 
 # What an instruction of 4 bytes is, for the order of stores and barriers.
 _STORES, _COMPLETES, _FOLLOWS = 1, 2, 3
@@ -96,10 +101,12 @@ class Emulator:
         self._texts: list[str] = []
         self._writable: list[NDArray[np.uint8]] = []
         self._counter: Ints = np.zeros(0, dtype=np.int64)
+        self._traced: Ints = np.zeros(0, dtype=np.int64)
         self._blocks: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self._load()
         self._stack_top = self.base + STACK + STACK_BYTES
         self.map(self.base + STACK, STACK_BYTES)
+        self.map(self.base + SHADOW, PAGE)
         start, end = self.image.text
         lines_end = 8 * (_LOG + 4 * log_lines)
         self._control: Ints = np.zeros(lines_end + (end - start) * 2 + 7 >> 3, dtype=np.int64)
@@ -238,10 +245,13 @@ class Emulator:
         else:
             self.set_register(family.link, self.base + EXIT)
         self.set_register(family.stack, stack)
+        if family.shadow is not None:
+            self.set_register(family.shadow, self.base + SHADOW)
         self._allow_blocks()
         self._control[_OPEN] = 0
         self._control[_LAST] = 0
         self._counter[2 : 1 + len(self._counter) // 2] = 0
+        self._traced[:_EVENTS] = 0
         self._enter(start)
         return self.register(family.result)
 
@@ -437,6 +447,52 @@ class Emulator:
                 total[index] += number * int(times[offset])
         return total[0], total[1], total[2], total[3]
 
+    def trace_execution(self, events: int) -> None:
+        """Keep the basic blocks and memory accesses of each call, up to so many of each, for :meth:`executed`."""
+        self._traced = np.zeros(_HEAD + 3 * events, dtype=np.int64)
+        self._traced[_EVENTS] = events
+        self._add_hook(unicorn.UC_HOOK_BLOCK, _on_traced_block.address, self._traced, 1, 0)
+        kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
+        self._add_hook(kinds, _on_traced_access.address, self._traced, 1, 0)
+
+    def executed(self) -> Executed | None:
+        """What the last call executed, ours and what is answered for it included; None if that is not kept.
+
+        :raises KernelFault: if it was more than there is room for.
+        """
+        if not len(self._traced):
+            return None
+        blocks, accesses, room = (int(self._traced[at]) for at in (_BLOCKS, _ACCESSES, _EVENTS))
+        if max(blocks, accesses) > room:
+            raise KernelFault(f"{max(blocks, accesses)} events in one call; there is room for {room}")
+        rows = self._traced[_HEAD:][: 2 * blocks].reshape(-1, 2)
+        found, which = self._told_apart(rows[:, 0] - signed(self.base), rows[:, 1] & 0xFFFF)
+        where = self._traced[_HEAD + 2 * room :][:accesses].copy()
+        code = [
+            Code(self.base + at, bytes(self.view(self.base + at, size)), self.base + at in self._names)
+            for at, size in found
+        ]
+        names = [self._names.get(one.address) or self.image.symbol(one.address)[0] for one in code]
+        first = np.append(rows[:, 1] >> 16, accesses)
+        return Executed(self.family.name, code, names, which, first, where)
+
+    def _told_apart(self, offsets: Ints, sizes: Ints) -> tuple[list[tuple[int, int]], NDArray[np.uint32]]:
+        """The different basic blocks, offset and size, and which of them each is; sorting would take longest of all."""
+        start, end = (address - self.base for address in self.image.text)
+        inside = (start <= offsets) & (offsets < end)
+        known = np.zeros(end - start, dtype=np.int64)
+        known[offsets[inside] - start] = sizes[inside]
+        which = np.zeros(len(offsets), dtype=np.uint32)
+        if not (known[offsets[inside] - start] == sizes[inside]).all():  # one of them was cut at times
+            inside[:] = False
+            known[:] = 0
+        numbers = np.cumsum(known > 0) - 1
+        which[inside] = numbers[offsets[inside] - start]
+        found = [(start + int(at), int(known[at])) for at in np.flatnonzero(known)]
+        others, numbers = np.unique(offsets[~inside] << 16 | sizes[~inside], return_inverse=True)
+        which[~inside] = len(found) + numbers
+        return found + [(int(one) >> 16, int(one) & 0xFFFF) for one in others], which
+
     def _block(self, address: int, size: int) -> tuple[int, int, int, int]:
         """Instructions, loads, stores and barriers of a basic block."""
         known = self._blocks.get((address, size))
@@ -552,3 +608,24 @@ def _on_counted_block(_uc: Any, address: int, size: int, data: Any) -> None:
     counter = carray(data, (2 + 2 * length,), np.int64)
     counter[2 + offset] += 1
     counter[2 + length + offset] = size
+
+
+@callback(NATIVE_BLOCK)
+def _on_traced_block(_uc: Any, address: int, size: int, data: Any) -> None:
+    head = carray(data, (_HEAD,), np.int64)
+    number = head[_BLOCKS]
+    head[_BLOCKS] += 1
+    if number < head[_EVENTS]:
+        rows = carray(data, (_HEAD + 2 * number + 2,), np.int64)
+        rows[_HEAD + 2 * number] = np.int64(address)
+        rows[_HEAD + 2 * number + 1] = head[_ACCESSES] << 16 | size
+
+
+@callback(NATIVE_ACCESS)
+def _on_traced_access(_uc: Any, _access: int, address: int, _size: int, _value: int, data: Any) -> None:
+    head = carray(data, (_HEAD,), np.int64)
+    number = head[_ACCESSES]
+    head[_ACCESSES] += 1
+    if number < head[_EVENTS]:
+        at = _HEAD + 2 * head[_EVENTS] + number
+        carray(data, (at + 1,), np.int64)[at] = np.int64(address)

@@ -43,6 +43,7 @@ class Family:
     :param program_counter: where the CPU stands.
     :param link: the register of the return address, or None where a call pushes it.
     :param task: the register that holds ``current``, or None.
+    :param shadow: the register of the shadow call stack, or None.
     :param ret: encoding of a return instruction.
     :param ret_zero: code that returns 0.
     :param nop: length of a trapping WARN instruction -> an instruction of that length that does nothing.
@@ -86,6 +87,7 @@ class Family:
     calls: Callable[[str, str], bool]
     cpu: int | None = None
     task: int | None = None
+    shadow: int | None = None
     relative: bool = False
     stores_in_order: bool = False
     sources: tuple[str, ...] = ()

@@ -22,7 +22,8 @@ from vmaplab.calls.options import BY, GFP, TAKE_GFP, ZEROING
 from vmaplab.calls.table import check_cpu
 from vmaplab.changes import Change
 from vmaplab.config import parse_boot_args
-from vmaplab.cost import Cost
+from vmaplab.cost.counters import Cost
+from vmaplab.cost.executed import Executed
 from vmaplab.errors import InputError, KernelFault, Undefined, Violation, VmapError
 from vmaplab.judge import FORMATS, invariants, walker
 from vmaplab.mapping import ZEROES, Mapping, Part, VmArea, VmAreas, parts_of
@@ -95,6 +96,7 @@ class ObjectKernel(Lowered):
     :param total_pages: pages of RAM, as for :class:`vmaplab.Kernel`, in whole memory sections.
     :param max_tables: page tables that can exist before the kernel runs out of memory.
     :param count: count instructions, loads, stores and barriers.
+    :param trace: keep what each call executes, up to so many basic blocks and accesses, as :attr:`traced`.
     :param cpus: CPUs that are possible and online; more than one needs an object with CONFIG_SMP.
     :param log_lines: room for the stores, allocations and flushes of one call.
     :param instead: C functions of the object that methods call in place of their own, ``{"ioremap": "my_ioremap"}``:
@@ -113,6 +115,7 @@ class ObjectKernel(Lowered):
         total_pages: int | None = None,
         max_tables: int | None = None,
         count: bool = False,
+        trace: int = 0,
         cpus: int = 1,
         log_lines: int = 1 << 16,
         instead: Dict[str, str] | None = None,
@@ -140,6 +143,8 @@ class ObjectKernel(Lowered):
         self._page_structs: dict[int, NDArray[np.uint8]] = {}
         self._contents = Contents()
         self._percpu: dict[int, tuple[int, int]] = {}  # of pcpu_get_vm_areas(): first address -> array, its length
+        self.traced: Executed | None = None
+        self._room_for_trace = trace
         self._boot(count)
         self._log = EventLog()
         self._warnings: list[str] = []
@@ -152,6 +157,8 @@ class ObjectKernel(Lowered):
         cpu, rest, arch, base = self._cpu, self._rest, self.arch, self._cpu.base
         if count:
             cpu.count_instructions()  # before any code is translated: what is translated already is not counted
+        if self._room_for_trace:
+            cpu.trace_execution(self._room_for_trace)
         rest.heap_start = base + OWN_DATA
         rest.heap = cpu.map(rest.heap_start, HEAP_BYTES).data
         self._input = cpu.map(base + _INPUT, MAX_PAGES * 8)
@@ -602,7 +609,7 @@ class ObjectKernel(Lowered):
         try:
             result = cpu.call(function, *arguments)
             self._forbid("")
-            self._executed = cpu.counts()  # what it queued is not its own
+            self._executed, self.traced = cpu.counts(), cpu.executed()  # what it queued is not its own
             self._take_log()
             self._rules.after(function.removeprefix("vmaplab_"), self.log.rows(seen))
             self._run_queued()

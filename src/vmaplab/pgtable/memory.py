@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import jit
-from vmaplab.cost import C_TABLES, COMPILED
+from vmaplab.cost.counters import C_TABLES, COMPILED
 from vmaplab.errors import InputError
 from vmaplab.pgtable.geometry import MAX_LEVELS, Geometry, i64
 from vmaplab.trace import L_STORE, L_TABLE_ALLOC, L_TABLE_FREE, L_WARN, Ints, WarnOn

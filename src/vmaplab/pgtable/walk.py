@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab._jit import inlined, jit
-from vmaplab.cost import C_CALLS, C_ENTRIES, C_LEAVES, C_SETS, C_WALK
+from vmaplab.cost.counters import C_CALLS, C_ENTRIES, C_LEAVES, C_SETS, C_WALK
 from vmaplab.pgtable.geometry import (
     CLEARS_ALL_BEFORE,
     CLEARS_NONE,

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from vmaplab.arch import Arch
 from vmaplab.config import settings
-from vmaplab.cost import COLUMNS, TEXTS
+from vmaplab.cost.counters import COLUMNS, TEXTS
 from vmaplab.errors import plain
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.config import BOOT_ARGS, CONFIG, settings
-from vmaplab.cost import Cost
+from vmaplab.cost.counters import Cost
 from vmaplab.errors import InputError
 from vmaplab.kernel import Kernel
 from vmaplab.release import Release

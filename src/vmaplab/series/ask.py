@@ -21,7 +21,7 @@ from vmaplab.check.one import fault_of, judged
 from vmaplab.check.plan import Plan
 from vmaplab.check.sides import ObjectSide
 from vmaplab.check.tree import facts_of, model_config
-from vmaplab.cost import Cost
+from vmaplab.cost.counters import Cost
 from vmaplab.errors import InputError, KernelFault, Unprovided, Violation, VmapError
 from vmaplab.object import confine, targets
 from vmaplab.object.build import Built, build

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vmaplab._jit import jit
 from vmaplab.arch import Arch
-from vmaplab.cost import C_SCANNED
+from vmaplab.cost.counters import C_SCANNED
 from vmaplab.pgtable.geometry import LARGEST_SHIFT, Geometry, i64
 from vmaplab.pgtable.memory import STOPPED, Tables
 from vmaplab.pgtable.walk import floor_log2, map_range

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What ``vmaplab cost`` prints."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from vmaplab.cost.core import Core, Corner, Fact, fact
+from vmaplab.cost.time import CAUSES, Band, Situation
+from vmaplab.report.text import Output, new_table, print_table
+
+if TYPE_CHECKING:
+    from vmaplab.cost.measure import Measured
+
+_FUNCTIONS = 6
+"""Functions that are named."""
+LEGEND = (
+    "band: all that is assumed of a core at its fast and at its slow end ('vmaplab cost --assumed'). issue: operations"
+    " that are executed or wait for each other's results. loads, stores, barriers: waiting for those. branches:"
+    " mispredicted ones. special: atomics, system registers. allocation: what is assumed of the page and slab"
+    " allocators, which do not run here."
+)
+
+
+def number(us: float) -> str:
+    """Microseconds with three digits that count."""
+    return f"{us:.2f}" if us < 10 else f"{us:.1f}" if us < 100 else f"{us:.0f}"
+
+
+def costs(found: list[Measured], arch: str, options: list[str], situation: Situation) -> None:
+    """Print a table of kernels and cores, where the time goes, and the ratio of the first to the last kernel."""
+    first = found[0]
+    told = [f"{first.what}, {first.pages} pages on {arch}" if first.pages > 1 else f"{first.what} on {arch}"]
+    told += [" ".join(options)] if options else []
+    told += ["nothing in a cache"] * situation.cold + ["no prefetcher"] * (not situation.prefetch)
+    print(", ".join(told), end="\n\n")
+    table = new_table("kernel", "core", "us", "band", "cycles a page", *CAUSES, left=2)
+    for one in found:
+        for band in one.bands:
+            whole = sum(band.usual.causes) or 1
+            shares = [f"{100 * part / whole:.0f}%" for part in band.usual.causes]
+            low, high = sorted((band.us(Corner.FAST), band.us(Corner.SLOW)))
+            cycles = f"{band.usual.cycles / one.pages:.1f}" if one.pages else "-"
+            name = f"{band.core.name}, {band.core.mhz.usual / 1000:.2f} GHz"
+            table.add_row(one.name, name, number(band.us()), f"{number(low)} .. {number(high)}", cycles, *shares)
+    print_table(Output(), table)
+    if len(found) > 1:
+        print()
+        for before, after in zip(found[0].bands, found[-1].bands, strict=True):
+            low, usual, high = ratios(before, after)
+            print(f"{before.core.name}: {usual:.2f}x as fast ({low:.2f}x .. {high:.2f}x)")
+    print()
+    for one in found:
+        for band in one.bands:
+            parts = sorted(band.usual.functions.items(), key=lambda part: -part[1])[:_FUNCTIONS]
+            shares_of = [(name, 100 * part / band.usual.cycles) for name, part in parts]
+            shown = ", ".join(f"{name} {share:.0f}%" for name, share in shares_of if share >= 1)
+            print(f"{one.name}, {band.core.name}: {shown}")
+    print()
+    print(fill(LEGEND, 100))
+
+
+def ratios(before: Band, after: Band) -> tuple[float, float, float]:
+    """How many times as fast ``after`` is: the least and the most of the corners, and between them the usual one."""
+    each = [before.us(corner) / after.us(corner) for corner in Corner]
+    return min(each), each[Corner.USUAL], max(each)
+
+
+def as_json(found: list[Measured], arch: str, options: list[str], situation: Situation) -> list[dict[str, Any]]:
+    """For programs: one object a kernel and core."""
+    return [
+        {
+            "kernel": one.name,
+            "call": one.what,
+            "arch": arch,
+            "config": options,
+            "cold": situation.cold,
+            "prefetch": situation.prefetch,
+            "pages": one.pages,
+            "core": band.core.name,
+            "mhz": band.core.mhz.usual,
+            "us": band.us(),
+            "us_fast": band.us(Corner.FAST),
+            "us_slow": band.us(Corner.SLOW),
+            "cycles": band.usual.cycles,
+            "cycles_of": dict(zip(CAUSES, band.usual.causes, strict=True)),
+            "cycles_in": band.usual.functions,
+        }
+        for one in found
+        for band in one.bands
+    ]
+
+
+def assumed(cores: list[Core]) -> None:
+    """Print every number of some cores, with its source."""
+    for core in cores:
+        print(f"{core.title} ({core.name})")
+        table = new_table("", "fast", "usual", "slow", "source", left=1)
+        table.columns[-1].justify = "left"
+        table.columns[-1].overflow = "fold"
+        for name, one in facts_of(core):
+            table.add_row(name, *(f"{value:g}" for value in one[:3]), one.source)
+        print_table(Output(), table)
+        print()
+
+
+def facts_of(core: Core) -> list[tuple[str, Fact]]:
+    """Every number of a core, by its name."""
+    found = [(one.name, value) for one in fields(core) if isinstance(value := getattr(core, one.name), Fact)]
+    found += [(f"{kind.name.lower()}, latency", use.latency) for kind, use in core.uses.items()]
+    found += [(f"{name}, pipes", fact(pipe.number, pipe.source)) for name, pipe in core.pipes.items()]
+    for number_of, level in enumerate(core.levels, start=1):
+        found.append((f"L{number_of}, KiB", fact(level.size >> 10, level.source)))
+        found.append((f"L{number_of}, ways", fact(level.ways, level.source)))
+        found.append((f"L{number_of}, cycles", level.latency))
+    for number_of, tlb in enumerate(core.tlbs, start=1):
+        found.append((f"L{number_of} TLB, entries", fact(tlb.entries, tlb.source)))
+    return found
