@@ -103,6 +103,19 @@ class TestTrace:
         with contextlib.suppress(InputError):
             trace.load(path, 4096)
 
+    def test_what_bpftrace_prints_is_read_as_that_of_events(self, tmp_path):
+        """Its program in docs/capture.md: eight pointers a line, also what lies behind the array's end."""
+        form = re.search(r'printf\("(.*?)\\n"', blocks("capture.md", "bpftrace")[0])[1]
+        form = re.sub(r"%lu|%d", "{}", form.replace("{", "{{").replace("}", "}}")).replace("%lx", "{:x}")
+        base, lines = 0xFFAF_C4DE_C000_0000, ["Attaching 1 probe..."]
+        for piece in range(2):
+            pointers = [base + 64 * (0x500 + 2 * n) for n in range(8 * piece, 8 * piece + 8)]
+            lines.append(form.format(piece, 15121435202, 11, base, *pointers))
+        text = "\n".join(lines) + "\n"
+        assert load(text, tmp_path, "", "x86_64").tolist() == [0x500 + 2 * n for n in range(11)]
+        with pytest.raises(InputError, match="had 11 pages, and 8 of them were traced"):
+            load(text.replace(lines[-1], ""), tmp_path, "", "x86_64")
+
     def test_the_shell_writes_events_that_cover_an_array(self, tmp_path):
         events = kprobe_events(tmp_path)
         assert len(events) == 9

@@ -259,7 +259,7 @@ class TestFiles:
 @pytest.mark.parametrize("arch", ARCH.values())
 class TestOfTheKernel:
     def test_each_block_accesses_what_its_instructions_say(self, arch):
-        executed = traced_vmap(build(targets.get(arch)), np.arange(0x100, 0x500, dtype=np.uint64))
+        executed = traced_vmap(build(targets.get(arch)), np.arange(0x100, 0x500, dtype=np.uint64)).executed
         decoded = decode(executed)
         sums = np.add.reduceat(np.append(decoded.accesses.astype(int), 0), decoded.bounds[:-1])
         sums[decoded.bounds[:-1] == decoded.bounds[1:]] = 0
@@ -268,7 +268,7 @@ class TestOfTheKernel:
         assert len(wrong) <= 2 and len(executed.blocks) > 5000  # what is told of a store that may fail is not in there
 
     def test_no_instruction_is_left_out(self, arch):
-        executed = traced_vmap(build(targets.get(arch)), np.arange(0x100, 0x140, dtype=np.uint64))
+        executed = traced_vmap(build(targets.get(arch)), np.arange(0x100, 0x140, dtype=np.uint64)).executed
         family = targets.get(arch).family
         machine = capstone.Cs(*family.disassembler)
         for one in executed.code:
@@ -279,7 +279,7 @@ class TestOfTheKernel:
         core = CORES[DEFAULTS[targets.get(arch).family.name][0]]
         found = []
         for pages in (1, 2, 16, 64, 512, 513, 4096):
-            executed = traced_vmap(built, np.arange(0x1000, 0x1000 + pages, dtype=np.uint64))
+            executed = traced_vmap(built, np.arange(0x1000, 0x1000 + pages, dtype=np.uint64)).executed
             band = band_of(executed, core)
             found.append([band.at(corner).cycles for corner in Corner])
             assert sum(band.usual.causes) == pytest.approx(band.usual.cycles, rel=0.02, abs=20)
@@ -290,7 +290,7 @@ class TestOfTheKernel:
     def test_the_second_call_at_the_same_addresses_allocates_no_table(self, arch):
         built, pfns = build(targets.get(arch)), np.arange(0x1000, 0x1400, dtype=np.uint64)
         core = CORES[DEFAULTS[targets.get(arch).family.name][0]]
-        first, again = (band_of(traced_vmap(built, pfns, again=it), core).usual for it in (False, True))
+        first, again = (band_of(traced_vmap(built, pfns, again=it).executed, core).usual for it in (False, True))
         at = CAUSES.index("allocation")
         assert again.causes[at] < first.causes[at] and again.cycles < first.cycles
 

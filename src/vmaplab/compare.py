@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ class Row:
     :param tlb_ratio: TLB entries of linux-6.12 for the same pages, divided by this release's; None if either refused.
     :param refused: why there is nothing to show, or "".
     :param note: what the source says of itself, or "".
+    :param us: microseconds by core, of a kernel's own code.
     """
 
     arch: str
@@ -38,6 +39,7 @@ class Row:
     tlb_ratio: float | None
     refused: str = ""
     note: str = ""
+    us: Mapping[str, float] = field(default_factory=dict)
 
 
 def compare(
@@ -70,9 +72,13 @@ def compare(
 
         def kernel_of(name: str, arch: str = arch, built: Mapping[str, Built] = built) -> Machine:
             if name in built:
+                from vmaplab.cost.measure import events_for
                 from vmaplab.object.kernel import ObjectKernel
 
-                return ObjectKernel(built[name], boot_args.split(), total_pages=total_pages, log_lines=1 << 20)
+                trace = events_for(max(map(len, loaded.values()), default=0))
+                return ObjectKernel(
+                    built[name], boot_args.split(), total_pages=total_pages, log_lines=1 << 20, trace=trace
+                )
             return Kernel(arch, name, boot_args, config=config, total_pages=total_pages)
 
         try:
@@ -109,7 +115,19 @@ def _compare_on(
             sizes, counts = np.unique(mapping.leaves["size"], return_counts=True)
             by_size = {int(size): int(count) for size, count in zip(sizes, counts, strict=True)}
             ratio = base_entries / mapping.cost.tlb_entries if base_entries else None
-            rows[release] = Row(kernel.arch.name, release, by_size, mapping.cost, ratio, note=pfns.note)
+            us = _us_of(kernel)
+            rows[release] = Row(kernel.arch.name, release, by_size, mapping.cost, ratio, note=pfns.note, us=us)
         if release in releases:
             advance()
     return [rows[release] for release in releases]
+
+
+def _us_of(kernel: Machine) -> dict[str, float]:
+    """Microseconds by core of what a kernel's own code did last; of the model nobody knows."""
+    if isinstance(kernel, Kernel):
+        return {}
+    from vmaplab.cost.measure import us_of
+    from vmaplab.object.kernel import ObjectKernel
+
+    assert isinstance(kernel, ObjectKernel)
+    return us_of(kernel)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,14 @@ def cost_command(
     again: Annotated[
         bool, typer.Option("--again", help="Time the second call at the same addresses: its page tables are there.")
     ] = False,
+    use: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--use",
+            metavar="PATTERN",
+            help="Use what is mapped: stream, stride:bytes=N, random, blocks, scanout, offsets:file=F; several times.",
+        ),
+    ] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Nothing is in a cache. Default: all is in the last.")] = False,
     no_prefetch: Annotated[bool, typer.Option("--no-prefetch", help="The prefetcher is off.")] = False,
     assumed: Annotated[bool, typer.Option("--assumed", help="Show the cores' numbers and their sources.")] = False,
@@ -71,6 +80,8 @@ def cost_command(
         raise InputError("give a page array, or --scenario with calls")
     if scenario is not None and (boot_args or again or page_size):
         raise InputError("a scenario has its own boot arguments and calls: leave out --boot-args, --again, --page-size")
+    if scenario is not None and use:
+        raise InputError("--use is for a page array that vmap() maps, not for --scenario")
     names = targets_of(arch)
     if len(names) != 1:
         raise InputError("--arch: one architecture at a time")
@@ -82,9 +93,9 @@ def cost_command(
 
     family = targets.get(names[0]).family.name
     chosen = cores_of(core) if core else measure.default_cores(family)
-    for one in chosen:
-        if one.family != family:
-            raise InputError(f"--core: {one.title} is none of {names[0]}")
+    for it in chosen:
+        if it.family != family:
+            raise InputError(f"--core: {it.title} is none of {names[0]}")
     options = options_of(config or [], family)
     kernels = [build_all(names, base, options, None, None)[0]] if base or (snippet and call) else []
     kernels.append(build_all(names, tree, options, snippet, call)[0])
@@ -98,15 +109,18 @@ def cost_command(
 
         pfns = pages.load(source, names[0], number_of(page_size)) if source is not None else None
         for built in kernels:
+            uses = []
             if pfns is not None:
-                executed = measure.traced_vmap(built, pfns, boot_args, again)
+                made = measure.traced_vmap(built, pfns, boot_args, again)
+                executed, uses = made.executed, measure.uses_of(made, use or [], chosen)
                 what, count = f"{built.call}() of {source}", len(pfns)
             else:
                 assert steps is not None
                 executed = measure.traced_scenario(built, steps)
                 what, count = f"the last of '{steps}'", 0 if steps.steps[-1].pfns is None else steps.steps[-1].length
             name = f"{built.code} ({built.tree.name})" if base else built.code
-            found.append(measure.on_cores(name, what, count, executed, chosen, situation))
+            one = measure.on_cores(name, what, count, executed, chosen, situation)
+            found.append(replace(one, uses=tuple(uses)))
             step()
     if trace is not None:
         found[-1].executed.save(trace)

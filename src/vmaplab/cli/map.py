@@ -69,14 +69,17 @@ def map_command(
         built = build_all([arch], tree, config, snippet, call)[0]
         with progress("running the kernel's code"):
             from vmaplab import pages
+            from vmaplab.cost.measure import events_for, us_of
             from vmaplab.object.kernel import ObjectKernel
 
             pfns = pages.load(source, arch, number_of(page_size))
             lines = 2 * len(pfns) + (1 << 16)
             ram = number_of(total_pages)
-            machine = ObjectKernel(built, boot_args, total_pages=ram, count=True, log_lines=lines)
+            trace = 0 if verify else events_for(len(pfns))
+            machine = ObjectKernel(built, boot_args, total_pages=ram, count=True, log_lines=lines, trace=trace)
             mapping, proof = _vmap(machine, pfns, verify, as_json)
-        _show_mapping(machine, mapping, switches(config), pfns.note, proof, rows, events, as_json)
+            times = us_of(machine) if trace else {}
+        _show_mapping(machine, mapping, switches(config), pfns.note, proof, rows, events, as_json, times)
         return
     stay_small(source)
     with progress("mapping (the first run compiles, once)"):
@@ -120,12 +123,13 @@ def _show_mapping(
     rows: int,
     events: bool,
     as_json: bool,
+    times: dict[str, float] | None = None,
 ) -> None:
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json(to_json.mapping(kernel, mapping, proof, events))
+        print_json(to_json.mapping(kernel, mapping, proof, events, times))
     else:
         from vmaplab.report import tables
 
-        tables.mapping(kernel, mapping, config, note, proof, rows, events)
+        tables.mapping(kernel, mapping, config, note, proof, rows, events, times)

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab.arch import Arch
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.table import Returns, outcome, returns_of
-from vmaplab.cost.core import Core
+from vmaplab.cost.core import Core, Corner
 from vmaplab.cost.cores import cores
+from vmaplab.cost.decode import decode
 from vmaplab.cost.executed import Executed
-from vmaplab.cost.time import Band, Situation, band_of
+from vmaplab.cost.patterns import offsets_of
+from vmaplab.cost.time import USUAL, Band, Situation, band_of, time_of
+from vmaplab.cost.use import Used, use
 from vmaplab.errors import InputError
 from vmaplab.object.build import Built
 from vmaplab.object.kernel import ObjectKernel
@@ -31,6 +36,7 @@ class Measured:
 
     :param name: whose code; ``what``: the call; ``pages``: of its array, 0 if it has none.
     :param bands: one for each core.
+    :param uses: patterns, and what came of each on each core.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Measured:
     pages: int
     executed: Executed
     bands: tuple[Band, ...]
+    uses: tuple[tuple[str, Used], ...] = ()
 
 
 def default_cores(family: str) -> list[Core]:
@@ -50,7 +57,30 @@ def events_for(pages: int) -> int:
     return _LEAST + _EVENTS * pages
 
 
-def traced_vmap(built: Built, pfns: NDArray[np.uint64], boot_args: str = "", again: bool = False) -> Executed:
+def us_of(kernel: ObjectKernel) -> dict[str, float]:
+    """Microseconds of the last call of a kernel that traces, on each core that is asked for its family."""
+    executed = kernel.traced
+    assert executed is not None
+    decoded = decode(executed)
+    return {
+        core.name: time_of(executed, decoded, core, Corner.USUAL, USUAL).cycles / core.mhz.usual
+        for core in default_cores(executed.family)
+    }
+
+
+class Traced(NamedTuple):
+    """A ``vmap()``.
+
+    :param leaves: what it built, as of a :class:`~vmaplab.mapping.Mapping`; ``addr``: where it begins.
+    """
+
+    executed: Executed
+    leaves: NDArray[Any]
+    addr: int
+    arch: Arch
+
+
+def traced_vmap(built: Built, pfns: NDArray[np.uint64], boot_args: str = "", again: bool = False) -> Traced:
     """Trace ``vmap()``.
 
     :param again: of the second call at the same addresses: the tables are there.
@@ -63,7 +93,22 @@ def traced_vmap(built: Built, pfns: NDArray[np.uint64], boot_args: str = "", aga
         kernel.vm_unmap_aliases()
         mapping = kernel.vmap(pfns)
     assert kernel.traced is not None
-    return kernel.traced
+    return Traced(kernel.traced, mapping.leaves.copy(), mapping.addr, kernel.arch)
+
+
+def uses_of(traced: Traced, patterns: Sequence[str], chosen: Sequence[Core]) -> list[tuple[str, Used]]:
+    """Use a mapping by each pattern on each core.
+
+    :raises InputError: for a pattern that is none.
+    """
+    page = traced.arch.page_size
+    size = int(traced.leaves["size"].sum())
+    groups = {1 << group.shift: page for group in traced.arch.groups}
+    found = []
+    for pattern in patterns:
+        offsets = offsets_of(pattern, size)
+        found += [(pattern, use(traced.leaves, traced.addr, page, groups, offsets, core)) for core in chosen]
+    return found
 
 
 def traced_scenario(built: Built, scenario: Scenario) -> Executed:

@@ -26,14 +26,18 @@ def _kernel(kernel: Machine) -> dict[str, Any]:
     return {"arch": kernel.arch.name, "release": kernel.code, "boot_args": " ".join(kernel.boot_args)}
 
 
-def mapping(kernel: Machine, made: Mapping, proof: Proof | None, events: bool) -> dict[str, Any]:
-    """A mapping: where, its leaves as [va, size, pfn], its counters, and its events if wanted."""
+def mapping(
+    kernel: Machine, made: Mapping, proof: Proof | None, events: bool, times: dict[str, float] | None = None
+) -> dict[str, Any]:
+    """A mapping: where, its leaves as [va, size, pfn], its counters, microseconds by core, and its events if wanted."""
     result = _kernel(kernel) | {
         "addr": made.addr,
         "pages": made.cost.pages,
         "leaves": [list(leaf) for leaf in made.leaves.tolist()],
         "cost": dict(made.cost),
     }
+    if times:
+        result["us"] = times
     if proof:
         result["proof"] = {"holds": True} | proof._asdict()
     if events:
@@ -59,6 +63,7 @@ def comparison(rows: list[Row]) -> list[dict[str, Any]]:
             "leaves_by_size": {str(size): count for size, count in row.leaves_by_size.items()},
             "tlb_ratio": row.tlb_ratio,
             "cost": dict(row.cost),
+            **({"us": dict(row.us)} if row.us else {}),
         }
         for row in rows
     ]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from vmaplab.cost.core import Core, Corner, Fact, fact
 from vmaplab.cost.time import CAUSES, Band, Situation
-from vmaplab.report.text import Output, new_table, print_table
+from vmaplab.pages.array import size_text
+from vmaplab.report.text import Output, new_table, print_table, us_text
 
 if TYPE_CHECKING:
     from vmaplab.cost.measure import Measured
@@ -24,9 +25,11 @@ LEGEND = (
 )
 
 
-def number(us: float) -> str:
-    """Microseconds with three digits that count."""
-    return f"{us:.2f}" if us < 10 else f"{us:.1f}" if us < 100 else f"{us:.0f}"
+USES = (
+    "entries: TLB entries that the mapping takes on that core. reach: bytes of it that the last TLB holds at once. L1"
+    " misses, walks: of one pass, when another went before, that missed the first TLB, and all. a MB: walks for a"
+    " megabyte read. us a pass: what the walks take, none of it hidden by other work."
+)
 
 
 def costs(found: list[Measured], arch: str, options: list[str], situation: Situation) -> None:
@@ -44,7 +47,7 @@ def costs(found: list[Measured], arch: str, options: list[str], situation: Situa
             low, high = sorted((band.us(Corner.FAST), band.us(Corner.SLOW)))
             cycles = f"{band.usual.cycles / one.pages:.1f}" if one.pages else "-"
             name = f"{band.core.name}, {band.core.mhz.usual / 1000:.2f} GHz"
-            table.add_row(one.name, name, number(band.us()), f"{number(low)} .. {number(high)}", cycles, *shares)
+            table.add_row(one.name, name, us_text(band.us()), f"{us_text(low)} .. {us_text(high)}", cycles, *shares)
     print_table(Output(), table)
     if len(found) > 1:
         print()
@@ -60,6 +63,37 @@ def costs(found: list[Measured], arch: str, options: list[str], situation: Situa
             print(f"{one.name}, {band.core.name}: {shown}")
     print()
     print(fill(LEGEND, 100))
+    if first.uses:
+        print()
+        uses(found)
+
+
+def uses(found: list[Measured]) -> None:
+    """Print what came of using what is mapped, and after how many passes a kernel has won by that."""
+    table = new_table(
+        "kernel", "core", "pattern", "entries", "reach", "accesses", "L1 misses", "walks", "a MB", "us a pass", left=3
+    )
+    for one in found:
+        for pattern, it in one.uses:
+            counts = (it.accesses, it.first, it.walks)
+            reach = size_text(it.reach)
+            times = f"{it.walks_per_mb:.2f}", us_text(it.us())
+            table.add_row(one.name, it.core.name, pattern, str(it.entries), reach, *map(str, counts), *times)
+    print_table(Output(), table)
+    print()
+    print(fill(USES, 100))
+    if len(found) < 2:
+        return
+    print()
+    maps = {band.core.name: band.us() for band in found[0].bands}
+    mapped = {band.core.name: maps[band.core.name] - band.us() for band in found[-1].bands}
+    for (pattern, before), (_, after) in zip(found[0].uses, found[-1].uses, strict=True):
+        core = before.core.name
+        print(f"{core}, {pattern}: {_saved(mapped[core])} once, {_saved(before.us() - after.us())} a pass")
+
+
+def _saved(us: float) -> str:
+    return f"saves {us_text(us)} us" if us >= 0 else f"loses {us_text(-us)} us"
 
 
 def ratios(before: Band, after: Band) -> tuple[float, float, float]:
@@ -87,6 +121,23 @@ def as_json(found: list[Measured], arch: str, options: list[str], situation: Sit
             "cycles": band.usual.cycles,
             "cycles_of": dict(zip(CAUSES, band.usual.causes, strict=True)),
             "cycles_in": band.usual.functions,
+            "uses": [
+                {
+                    "pattern": pattern,
+                    "entries": it.entries,
+                    "reach": it.reach,
+                    "accesses": it.accesses,
+                    "l1_misses": it.first,
+                    "walks": it.walks,
+                    "walks_per_mb": it.walks_per_mb,
+                    "bytes_read_by_walks": it.bytes_read,
+                    "us": it.us(),
+                    "us_fast": it.us(Corner.FAST),
+                    "us_slow": it.us(Corner.SLOW),
+                }
+                for pattern, it in one.uses
+                if it.core is band.core
+            ],
         }
         for one in found
         for band in one.bands

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from vmaplab.report.review import columns, commands_text, evidence_of, wrapped
+from vmaplab.report.text import us_text
 
 if TYPE_CHECKING:
     from vmaplab.review.findings import Finding
@@ -354,7 +355,17 @@ def costs(found: Reviewed) -> list[str]:
     rows = as_rows(found)
     if rows and not any("->" in cell for row in rows for cell in row):
         return [f"vmap() costs the same as before, in every counter, for each of {_count(len(rows), 'array')}"]
-    head = ("cost of vmap(), base -> series", "arch", "instructions", "", "stores", "barriers", "tables", "TLB entries")
+    head = (
+        "cost of vmap(), base -> series",
+        "arch",
+        "instructions",
+        "",
+        "stores",
+        "barriers",
+        "tables",
+        "TLB entries",
+        "us on a core",
+    )
     return columns((head, *rows), left=2) if rows else []
 
 
@@ -377,7 +388,14 @@ def _cost_rows(arch: str, base: Measured, last: Measured) -> Iterator[tuple[str,
         ratio = f"{(after.instructions or 0) / max(before.instructions or 1, 1):.2f}x"
         pairs = [(getattr(before, it), getattr(after, it)) for it in COSTS]
         cells = [str(one) if one == other else f"{one} -> {other}" for one, other in pairs]
-        yield name, arch, cells[0], ratio, *cells[1:]
+        ours, theirs = base.tables[name].us, last.tables[name].us
+        times = [f"{core} {_times(ours[core], theirs[core])}" for core in ours if core in theirs]
+        yield name, arch, cells[0], ratio, *cells[1:], ", ".join(times)
+
+
+def _times(before: float, after: float) -> str:
+    told = us_text(before), us_text(after)
+    return told[0] if told[0] == told[1] else " -> ".join(told)
 
 
 COSTS = ("instructions", "stores", "barriers", "tables_allocated", "tlb_entries")

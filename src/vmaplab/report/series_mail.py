@@ -164,9 +164,10 @@ def _changes(found: Reviewed) -> Iterator[str]:
 
 def _rest(found: Reviewed) -> Iterator[str]:
     for arch, of_arch in groupby(as_rows(found), key=lambda row: row[1]):
-        yield from ("", f"Cost of vmap() on {arch}, instructions and TLB entries:", "")
-        head = ("", "instructions", "", "TLB entries")
-        yield from columns((head, *((name, it, ratio, tlb) for name, _, it, ratio, *_, tlb in of_arch)))
+        yield from ("", f"Cost of vmap() on {arch}:", "")
+        head = ("", "instructions", "TLB entries", "us on a core")
+        rows = ((name, ratio, tlb, us.partition(", ")[0]) for name, _, _, ratio, *_, tlb, us in of_arch)
+        yield from columns((head, *rows))
     for line in bytes_of_text(found):
         yield from ("", *wrapped(line, MAIL_WIDTH, "   ", ""))
     before = [it for it in sorted_remarks(found) if it.state == "as before"]

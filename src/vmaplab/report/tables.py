@@ -18,7 +18,7 @@ from vmaplab.cost.counters import COLUMNS, TEXTS
 from vmaplab.errors import plain
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
-from vmaplab.report.text import Output, new_table, pages_text, print_table
+from vmaplab.report.text import Output, new_table, pages_text, print_table, us_text
 
 if TYPE_CHECKING:
     from vmaplab.check.verify import Proof
@@ -36,10 +36,12 @@ def mapping(
     proof: Proof | None,
     rows: int,
     events: bool,
+    times: Dict[str, float] | None = None,
 ) -> None:
     """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and its events if wanted.
 
     :param note: what the source says of itself, or "".
+    :param times: microseconds by core, of a kernel's own code.
     """
     console = Output()
     where = ", ".join([kernel.arch.name, kernel.code, *settings(kernel.boot_args, config)])
@@ -63,6 +65,8 @@ def mapping(
     table.columns[2].justify = "left"
     for name, count in dict(made.cost).items():
         table.add_row(name, str(count), TEXTS[name])
+    for core, us in (times or {}).items():
+        table.add_row(f"us ({core})", us_text(us), "microseconds on that core: see 'vmaplab cost'")
     print_table(console, table)
     if events:
         console.print()
@@ -129,7 +133,9 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
         if block[0].note:
             console.print(block[0].note)
         sizes = sorted({size for row in block for size in row.leaves_by_size})
-        table = new_table("release", *(f"{size_text(size)} leaves" for size in sizes), *COLUMNS.values(), "fewer TLB")
+        cores = list(dict.fromkeys(core for row in block for core in row.us))
+        heads = [*COLUMNS.values(), *(f"us ({core})" for core in cores), "fewer TLB"]
+        table = new_table("release", *(f"{size_text(size)} leaves" for size in sizes), *heads)
         for row in block:
             if row.cost is None:
                 table.add_row(row.release, *["-"] * (len(table.columns) - 1))
@@ -138,6 +144,7 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
                 row.release,
                 *(str(row.leaves_by_size.get(size, 0)) for size in sizes),
                 *("-" if getattr(row.cost, name) is None else str(row.cost[name]) for name in COLUMNS),
+                *(us_text(row.us[core]) if core in row.us else "-" for core in cores),
                 f"{row.tlb_ratio:.1f}x" if row.tlb_ratio else "-",
             )
         print_table(console, table)
@@ -146,6 +153,7 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
                 console.print(f"{row.release} refuses: {row.refused}")
         console.print()
     legend = " ".join(f"{head}: {TEXTS[name]}." for name, head in COLUMNS.items())
+    legend += " us (A55), ...: microseconds on that core, see 'vmaplab cost'." * any(row.us for row in rows)
     console.print(fill(legend, 105))
     console.print(f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's.")
 

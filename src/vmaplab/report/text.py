@@ -36,6 +36,11 @@ def new_table(*columns: str, left: int = 1) -> Table:
     return table
 
 
+def us_text(us: float) -> str:
+    """Microseconds with three digits that count."""
+    return f"{us:.2f}" if us < 10 else f"{us:.1f}" if us < 100 else f"{us:.0f}"
+
+
 def pages_text(count: int) -> str:
     """``count`` pages, in words."""
     return f"{count} page" + "s" * (count != 1)

@@ -22,6 +22,7 @@ from vmaplab.check.plan import Plan
 from vmaplab.check.sides import ObjectSide
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.cost.counters import Cost
+from vmaplab.cost.measure import events_for, us_of
 from vmaplab.errors import InputError, KernelFault, Unprovided, Violation, VmapError
 from vmaplab.object import confine, targets
 from vmaplab.object.build import Built, build
@@ -37,6 +38,8 @@ from vmaplab.review.subject import Pfns, Table, of_objects
 
 CPUS = targets.CPUS
 SIDE = "the tree"
+MOST_PAGES = 2048
+"""Of the arrays that costs are told of."""
 MOST_KINDS = 6
 """Kinds of what is wrong that are searched for: behind the first of them, too."""
 EXPERIMENTS = ("coupling", "lost", "alignment", "area", "scan", "early", "contract")
@@ -85,12 +88,14 @@ class Outcome:
     :param text: leaves by size, ``1 x 2M + 3 x 4K``; or why vmap() refuses.
     :param cost: counters, if it was mapped.
     :param stretches: size of a leaf, in bytes, and how many of it follow each other, in the order of their addresses.
+    :param us: microseconds by core.
     """
 
     text: str
     entries: int = 0
     cost: Cost | None = None
     stretches: tuple[tuple[int, int], ...] = ()
+    us: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def alike(kind: str) -> str:
 def arrays_of(kernel: ObjectKernel) -> dict[str, Pfns]:
     """The arrays that costs are told of: 8/4/0 heaps at three levels of fragmentation, single pages, runs."""
     target = kernel.arch
-    shapes, pages = Shapes(target), 2048
+    shapes, pages = Shapes(target), MOST_PAGES
     base = target.ram_base >> target.page_shift
     found = {"one run": shapes.run(pages)}
     for share in (0.0, 0.5, 1.0):
@@ -253,17 +258,22 @@ def _reviewed(one: Measured, built: Built) -> Measured:
 
 def _costs(one: Measured, built: Built) -> Measured:
     """What vmap() builds of some arrays, and what that costs."""
-    kernel = ObjectKernel(built, count=True, log_lines=1 << 18)
+
+    def booted() -> ObjectKernel:
+        return ObjectKernel(built, count=True, log_lines=1 << 18, trace=events_for(MOST_PAGES))
+
+    kernel = booted()
     tables = {}
     for name, pfns in _named(kernel):
         try:
             kernel.reset()
             mapping = kernel.vmap(pfns)
             table = Table(mapping.addr, mapping.leaves.copy(), mapping.cost)
-            tables[name] = Outcome(sizes_text(table), len(table.leaves), mapping.cost, stretches_of(table))
+            us = us_of(kernel) if len(pfns) <= MOST_PAGES else {}
+            tables[name] = Outcome(sizes_text(table), len(table.leaves), mapping.cost, stretches_of(table), us)
         except (VmapError, KernelFault, Violation) as error:
             tables[name] = Outcome(f"refused: {error}")
-            kernel = ObjectKernel(built, count=True, log_lines=1 << 18)
+            kernel = booted()
     return replace(one, tables=tables, sizes=Image(built.image).sizes)
 
 

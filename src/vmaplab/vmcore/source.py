@@ -112,14 +112,30 @@ def _in_ram(path: Path, vmlinux: Path | None) -> KernelMemory:
     why = InputError(f"{file.name} has no VMCOREINFO: it is no memory of a kernel that can be read")
     for note in plain.notes():
         layout = layout_of(info_of(note), "")
+        found: list[KernelMemory] = []
         for ranges in ram_layouts(file.size, layout) if layout else []:
             memory = RamFile(file, ranges)
             memory.note = note
             try:
-                return KernelMemory(memory, vmlinux)
+                kernel = KernelMemory(memory, vmlinux)
             except InputError as error:
                 why = error
+                continue
+            if _ends_at(kernel, ranges[-1].start + ranges[-1].size):
+                return kernel
+            found.append(kernel)
+        if found:
+            return found[0]
     raise why
+
+
+def _ends_at(kernel: KernelMemory, end: int) -> bool:
+    """Whether the kernel says that its memory ends there; where it lies low, it can be read in a wrong place, too."""
+    try:
+        at = kernel.symbols.get("max_pfn")
+        return at is not None and kernel.word(at) * kernel.page_size == end
+    except InputError:
+        return False
 
 
 def areas_of(text: str) -> Areas:
