@@ -221,7 +221,7 @@ def ratios(found: dict[str, dict[str, Cost]]) -> str:
 
 
 def main() -> None:
-    file, tree = [*sys.argv[1:], "-", ""][:2] if len(sys.argv) > 1 else ["-", ""]
+    file, tree = [*sys.argv[1:], "-", ""][:2] if len(sys.argv) != 2 else [sys.argv[1], ""]
     found = costs(Path(tree) if tree else None)
     sys.argv[1:] = [] if file == "-" else [file]
     document.publish("\n\n".join([ratios(found), counters(found)]), "published")

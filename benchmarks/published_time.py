@@ -112,7 +112,7 @@ def rows(tree: Path | None, config: list[str]) -> list[list[str]]:
 
 
 def main() -> None:
-    file, tree = [*sys.argv[1:], "-", ""][:2] if len(sys.argv) > 1 else ["-", ""]
+    file, tree = [*sys.argv[1:], "-", ""][:2] if len(sys.argv) != 2 else [sys.argv[1], ""]
     head = ["before -> after, us", "published", "A55", "ratio (band)", "nothing in a cache", "llvm-mca, A55", "A76"]
     parts = []
     for name in ("the smallest configuration", "board"):
