@@ -43,6 +43,7 @@ from vmaplab.series import mails
 from vmaplab.series.ask import Effort
 from vmaplab.series.run import review_series
 
+SNIPPETS = Path(__file__).parent / "snippets" / "booted.c"
 ARCHES = [
     "arm64-4k",
     *(
@@ -201,7 +202,7 @@ class TestBooted:
     @pytest.mark.parametrize("arch", ARCHES)
     def test_it_does_what_model_and_object_do(self, arch):
         found = check_booted(bootable(arch), objects.build(targets.get(arch)), some(2000))
-        assert (found.difference, found.scenarios, found.unsure, found.boots) == ("", some(2000), 0, 1)
+        assert (found.difference, found.scenarios, found.boots) == ("", some(2000), 1)
         assert found.pages > 20 * some(2000)
 
     def test_batched_mapping_does_what_mm_unstable_says(self):
@@ -300,7 +301,7 @@ class TestBooted:
     def test_the_kernels_own_checks_find_nothing_in_the_kernel(self):
         kernel = bootable(checks=tuple(CHECKS))
         found = check_booted(kernel, objects.build(targets.get("arm64-4k")), 500)
-        assert (found.difference, found.scenarios, found.unsure) == ("", 500, 0)
+        assert (found.difference, found.scenarios) == ("", 500)
 
     @pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
     @pytest.mark.parametrize(
@@ -385,6 +386,22 @@ class TestBooted:
         assert done.returncode == 0 and (told["scenarios"], told["verdict"], told["boots"]) == (20, "same", 1)
 
 
+@needs_kernel
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "told", "alone"),
+    [
+        ("fails_after_fifty", "booted:    NULL", False),
+        ("leaves_an_area", " is left", True),
+        ("warns", "a WARN()", True),
+    ],
+)
+def test_what_comes_of_what_went_before_is_told_too(call, told, alone):
+    given = {"snippet": SNIPPETS, "call": call}
+    found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 200)
+    assert told in found.difference and found.alone is alone
+
+
 IN_INIT = [
     Edit(
         "mm/vmalloc.c",
@@ -454,6 +471,16 @@ class TestFailingAllocations:
         kernel = bootable(config=FAULTS, **given)
         found = check_failing(kernel, objects.build(targets.get("arm64-4k"), **given), 20)
         assert "booted: " in found.difference and str(found.scenario).startswith("fail ")
+
+    @pytest.mark.parametrize(
+        ("call", "told"),
+        [("leaves_an_area_on_failure", "when all is ended"), ("fails_without_failure", "booted:     NULL")],
+    )
+    def test_what_is_left_behind_and_what_fails_without_a_failure_is_told(self, call, told):
+        given = {"snippet": SNIPPETS, "call": call}
+        kernel = bootable(config=FAULTS, **given)
+        found = check_failing(kernel, objects.build(targets.get("arm64-4k"), **given), 40)
+        assert told in found.difference
 
     def test_two_at_a_time_are_not_to_be_had(self):
         kernel = BootedKernel(bootable(config=FAULTS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +29,9 @@ _LOADED = 1 << 27
 """Kernels are loaded below this offset in RAM."""
 _SAID = 1 << 16
 _PANIC = b"Kernel panic"
+_DIES_OF = re.compile(
+    rb"kernel BUG at [\w./-]+:\d+!|Unable to handle [ -~]{1,80}|Kernel panic - not syncing: [ -~]{1,80}"
+)
 
 
 SLOT = np.dtype(
@@ -78,6 +82,7 @@ class Guest:
         started = time.monotonic()
         room = Path(tempfile.mkdtemp(prefix="vmaplab-", dir=_room()))
         self._process: subprocess.Popen[bytes] | None = None
+        self.ram: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
         try:
             self._process = self._start(room / "ram", append, cpus)
             self.ram = self._memory(room / "ram", started)
@@ -108,9 +113,8 @@ class Guest:
         words += ["-object", f"memory-backend-file,id=ram,size={size},mem-path={ram},share=on"]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "none", "-monitor", "none"]
         words += ["-no-reboot", "-kernel", str(self.kernel.image)]
-        line = " ".join(filter(None, [board.append.get(self.kernel.target.arch, ""), append]))
-        if line:
-            words += ["-append", line]
+        line = " ".join(filter(None, ["panic=-1", board.append.get(self.kernel.target.arch, ""), append]))
+        words += ["-append", line]  # so a panic ends QEMU
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def _memory(self, ram: Path, started: float) -> NDArray[np.uint8]:
@@ -134,6 +138,8 @@ class Guest:
     def _alive(self, started: float) -> None:
         """:raises InputError: if QEMU has ended, or the kernel does not come up."""
         if self._process is not None and self._process.poll() is not None:
+            if words := _last_words(self.ram):
+                raise InputError(f"{self.kernel.code} does not come up on {self.kernel.target.arch}: {words}")
             said = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
             raise InputError(f"{self.kernel.board.command[0]} ended: {' '.join(said.split())[-300:]}")
         if time.monotonic() - started > BOOT_SECONDS:
@@ -209,6 +215,12 @@ def _room() -> Path:
     room = cache_root() / "boot"
     room.mkdir(parents=True, exist_ok=True)
     return room
+
+
+def _last_words(ram: NDArray[np.uint8]) -> str:
+    """Of what a kernel has died of before it could say so: its messages are in its memory."""
+    found = [one[0].decode() for one in _DIES_OF.finditer(ram[:_LOADED].data) if b"%" not in one[0]]
+    return next((text for mark in ("BUG at", "Unable", "panic") for text in found if mark in text), "")
 
 
 def _cause(said: bytes) -> str:

@@ -32,7 +32,7 @@ from vmaplab.pfn import NULL_PFN
 from vmaplab.release import Release
 
 MOST_TRIES = 4
-"""Of a scenario that others disturb: a kernel that takes an area each time does so because of the scenario."""
+"""Of a scenario behind which other areas are in use than before."""
 _DRAWN = 20
 """So many scenarios are drawn for one, until there are enough that can be asked for."""
 _NEVER = frozenset(word for word in STEPS if word not in CALLS)
@@ -45,18 +45,17 @@ class Booted:
     :param kernel: what was booted; ``against``: the model's release, "" if it was not asked.
     :param scenarios: that were compared; ``skipped``: that no kernel survives, or that take more than its RAM.
     :param calls: steps in them; ``pages``: base pages that their page tables mapped at their ends.
-    :param unsure: scenarios that differed once, and not on a kernel that had just booted.
     :param boots: of the kernel; ``boot_seconds``: how long one took; ``areas``: in use since then.
     :param without: why the emulator was not asked, "" if it was; ``unmodelled``: the model.
     :param difference: in words, "" if there is none; ``scenario``: the smallest found that shows it; ``number``: which
-        of the seed's it was, None for one that was given.
+        of the seed's it was, None for one that was given; ``alone``: whether it shows that on a kernel that has just
+        booted, too, without the scenarios before it.
     """
 
     kernel: Bootable
     against: str
     scenarios: int = 0
     skipped: int = 0
-    unsure: int = 0
     calls: int = 0
     pages: int = 0
     boots: int = 0
@@ -67,6 +66,7 @@ class Booted:
     difference: str = ""
     scenario: Scenario | None = None
     number: int | None = None
+    alone: bool = True
 
 
 class Trio:
@@ -158,21 +158,28 @@ class Trio:
     def compare(self, scenario: Scenario) -> tuple[str, Came | None]:
         """How they differ, in words, "" if they do not; and what came of the first that the kernel is held against.
 
-        What no kernel survives is not asked of one that runs: nothing came of it then. If others of that kernel have
-        taken or given back an area meanwhile, it is asked again.
+        What no kernel survives is not asked of one that runs: nothing came of it then. If other areas are in use when
+        all is ended, it is asked again: others of that kernel take some, too, but not each time.
         """
         for _ in range(MOST_TRIES):
             told, came = self._compare(scenario)
-            if not told or not self._is_disturbed():
+            left = self._left() if told or came else ""
+            if not left:
                 break
-        return told, came
+        return told or (left and f"when all is ended\n  booted: {left}"), came
 
-    def _is_disturbed(self) -> bool:
-        """Whether there are other areas than before the last scenario, now that it is ended."""
+    def _left(self) -> str:
+        """Which area there is, or is no more, that was not there before the last scenario, now that it is ended."""
         boots, before = self.booted.boots, self._before
-        self.booted.reset()
-        self._is_clean = True
-        return boots == self.booted.boots and not np.array_equal(self.booted.areas(), before)
+        if not self._is_clean:
+            self.booted.reset()
+            self._is_clean = True
+        now = self.booted.areas()
+        if boots != self.booted.boots or np.array_equal(now, before):
+            return ""
+        known = {tuple(area) for area in before.tolist()}
+        added = next((area for area in now.tolist() if tuple(area) not in known), None)
+        return f"the area [{added[0]:#x}, {added[1]:#x}) is left" if added else "an area of others is gone"
 
     def _compare(self, scenario: Scenario) -> tuple[str, Came | None]:
         booted = self.booted
@@ -232,7 +239,7 @@ class Trio:
         """What becomes of a scenario on the booted kernel, in words: a fault, a difference, or nothing of both."""
         one = self.placed(scenario)
         if one is None:
-            return f"not asked: {_why_not(scenario)}"
+            return f"not asked: {why_not(scenario)}"
         told, came = self.compare(one)
         if came is not None:
             head, _, rest = told.partition("\n")
@@ -253,7 +260,8 @@ class Trio:
         memory, root = kernel.live_tables(), kernel.table_root
         start, end = self.arch.vmalloc_start, self.arch.vmalloc_end
         entries = walker.walk(memory, root, root, self._form, start, end).entries
-        return Came(results, entries, lines_of(kernel.vmalloc_info(), self.booted.reserved), "")
+        info, warned = lines_of(kernel.vmalloc_info(), self.booted.reserved), next(iter(kernel.warnings), "")
+        return Came(results, entries, info, "", warned)
 
     def real(self, scenario: Scenario) -> Came:
         """What it comes to on the booted kernel."""
@@ -263,7 +271,8 @@ class Trio:
             return Came(results, np.empty(0, dtype=walker.ENTRY), [], fault)
         try:
             info = lines_of(booted.vmalloc_info(), booted.reserved)
-            return Came(results, booted.since(booted.reserved), info, booted.complaint())
+            warned = next(iter(booted.warnings), "")
+            return Came(results, booted.since(booted.reserved), info, booted.complaint(), warned)
         except KernelFault as fell:  # what the steps have broken shows now
             return Came(results[:-1], np.empty(0, dtype=walker.ENTRY), [], str(fell))
 
@@ -329,22 +338,23 @@ def check_booted(
                 found.difference, came = trio.compare(one)
             if one is None or came is None:
                 if scenario:
-                    why = _why_not(scenario) if one is None else "no kernel survives it"
+                    why = why_not(scenario) if one is None else "no kernel survives it"
                     raise InputError(f"'{scenario}' cannot be compared: {why}")
                 found.skipped += 1
                 continue
-            if found.difference and not trio.again(one):  # what others of that kernel do with its address space
-                found.difference = ""
-                found.unsure += 1
             found.scenarios += 1
             told()
             found.calls += len(one.steps)
             found.pages += int((came.entries["size"] >> np.uint64(trio.arch.page_shift)).sum())
             if found.difference:
                 found.number = None if scenario else number
+                found.scenario = one
+                if not trio.again(one):
+                    found.alone = False
+                    break
                 smaller, _ = shrink(one, lambda other: trio.compare(other)[0] != "", tries=100)
-                told_of = trio.again(smaller)
-                found.difference, found.scenario = told_of or found.difference, smaller if told_of else one
+                if told_of := trio.again(smaller):
+                    found.difference, found.scenario = told_of, smaller
                 break
     finally:
         found.boots, found.without = trio.booted.boots, trio.without
@@ -352,7 +362,7 @@ def check_booted(
     return found
 
 
-def _why_not(scenario: Scenario) -> str:
+def why_not(scenario: Scenario) -> str:
     """Why :meth:`Trio.placed` has no place for a scenario."""
     odd = next((step.call for step in scenario.steps if step.call not in CALLS), "")
     return f"a running kernel is not asked for the step '{odd}'" if odd else "it takes more than there is"

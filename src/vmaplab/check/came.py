@@ -22,13 +22,14 @@ class Came(NamedTuple):
     :param results: of its steps.
     :param entries: what is mapped then, but for what was there since boot; as ``walker.ENTRY``.
     :param info: the lines of /proc/vmallocinfo, likewise.
-    :param fault: what went wrong beyond results.
+    :param fault: what went wrong beyond results; ``warned``: a WARN() that fired, in words.
     """
 
     results: list[int | str]
     entries: NDArray[Any]
     info: list[str]
     fault: str
+    warned: str = ""
 
 
 def is_fatal(came: Came) -> bool:
@@ -75,6 +76,9 @@ def kinds_of(info: list[str], scenario: Scenario, results: list[int | str], page
     return Kinds(sorted(own), sorted(own - allocated), sorted(given))
 
 
+_MOST_TEXT = 100
+
+
 @dataclass(frozen=True)
 class Comparison:
     """How to compare two machines.
@@ -99,26 +103,30 @@ class Comparison:
         for number, step in enumerate(scenario.steps):
             left, right = (came.results[number] if number < len(came.results) else "-" for came in (ours, real))
             if left != right:
-                return told(f"step {number} ({text_of(step)})", _number(left), _number(real.fault or right))
+                text = text_of(step)
+                text = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
+                return told(f"step {number} ({text})", _number(left), _number(real.fault or right))
         single = [_inside(came.entries["va"], self.kinds.single) for came in (ours, real)]
         my_entries, other_entries = ours.entries[~single[0]], real.entries[~single[1]]
         at = self._first(my_entries, other_entries)
         if at >= 0:
             return told("an entry", self._entry(my_entries, at), self._entry(other_entries, at, int(self.base)))
         mine_single, other_single = (
-            [*_pages(came.entries[which], self.page), "nothing"]
+            [*_pages(came.entries[which], self.page), _NOTHING]
             for came, which in zip((ours, real), single, strict=True)
         )
         for mine_page, other_page in zip(mine_single, other_single, strict=False):
-            if mine_page != other_page:
-                return told("a page of its own", mine_page, other_page)
+            if not _is_same_page(mine_page, other_page):
+                return told("a page of its own", _page(mine_page), _page(other_page))
         changed = any(isinstance(effect_of(step.call), Changes) for step in scenario.steps)  # as the caller likes
         if frame := 0 if changed else _twice(real.entries[_inside(real.entries["va"], self.kinds.own)]):
             return told("pages of its own", "each is mapped once", f"{frame:#x} is mapped twice")
         if ours.info != real.info:
             pairs = zip([*ours.info, "nothing"], [*real.info, "nothing"], strict=False)
             return told("/proc/vmallocinfo", *next(pair for pair in pairs if pair[0] != pair[1]))
-        return told("what the kernel says", "nothing", real.fault) if real.fault else ""
+        if real.fault:
+            return told("what the kernel says", "nothing", real.fault)
+        return told("a WARN()", "none", real.warned) if real.warned and not ours.warned else ""
 
     def _first(self, ours: NDArray[Any], real: NDArray[Any]) -> int:
         """Which entry is the first that differs, frames of pages aside that the kernel chose; -1 if none does."""
@@ -143,10 +151,24 @@ class Comparison:
         return f"{int(entry['va']):#x} -> {frame}, {int(entry['size']):#x} bytes, bits {bits}"
 
 
-def _pages(entries: NDArray[Any], page: int) -> Iterator[str]:
-    """Each page that ``entries`` map, in words: address and rights."""
-    for va, size, rights in zip(*(entries[name].tolist() for name in ("va", "size", "rights")), strict=True):
-        yield from (f"{at:#x}, rights {rights:#x}" for at in range(va, va + size, page))
+_NOTHING = (0, 0, 0, 0)
+
+
+def _pages(entries: NDArray[Any], page: int) -> Iterator[tuple[int, int, int, int]]:
+    """Each page that ``entries`` map: address, rights, attributes, and how many pages its leaf is one of."""
+    columns = (entries[name].tolist() for name in ("va", "size", "rights", "attributes", "group"))
+    for va, size, rights, attributes, group in zip(*columns, strict=True):
+        yield from ((at, rights, attributes, max(group, size // page)) for at in range(va, va + size, page))
+
+
+def _is_same_page(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    """Whether two pages are mapped alike; whether a leaf has others, too, which shows in its attributes, is chance."""
+    return one[:2] == other[:2] and (one[2] == other[2] or one[3] != other[3])
+
+
+def _page(page: tuple[int, int, int, int]) -> str:
+    va, rights, attributes, _ = page
+    return f"{va:#x}, bits {attributes:#x}, rights {rights:#x}" if va else "nothing"
 
 
 def _twice(entries: NDArray[Any]) -> int:

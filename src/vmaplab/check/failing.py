@@ -14,7 +14,7 @@ import numpy as np
 
 from vmaplab.boot.build import Bootable
 from vmaplab.calls.scenario import Scenario
-from vmaplab.check.booted import MOST_TRIES, Trio
+from vmaplab.check.booted import MOST_TRIES, Trio, why_not
 from vmaplab.check.came import Came, is_fatal
 from vmaplab.check.faults import failing
 from vmaplab.errors import InputError
@@ -64,6 +64,8 @@ def check_failing(
     :param cases: how many to run; ``scenario``: the only one to run.
     :param told: called for each scenario.
     """
+    if scenario and (scenario.boot_args or scenario.total_pages):
+        raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
     trio, found = Trio(kernel, built, modelled=False), Failing(kernel)
     try:
         generator = trio.generator(seed, _PAGES)
@@ -73,7 +75,10 @@ def check_failing(
             one = trio.placed(scenario or generator.scenario(number))
             if one is None or not _each(trio, one, found):
                 if scenario:
-                    raise InputError(f"'{scenario}' cannot be compared: it is not asked for, or takes too much")
+                    why = (
+                        why_not(scenario) if one is None else f"it is not defined, or has more than {MOST} allocations"
+                    )
+                    raise InputError(f"'{scenario}' cannot be compared: {why}")
                 found.skipped += 1
                 continue
             found.scenarios += 1
@@ -124,19 +129,21 @@ def _each(trio: Trio, scenario: Scenario, found: Failing) -> bool:
         told = [trio.differ(worse, one, real) for one in theirs]
         same = next((which for which, text in enumerate(told) if not text), None)
         fell, now = trio.booted.reset(), trio.filled()
-        if same is None and now != areas and tries < MOST_TRIES:  # others took some: once more, with those
+        if now != areas and tries < MOST_TRIES:  # others took some: once more, with those
             tries += 1
             areas, theirs = now, _all_of_object(trio, scenario, now) or theirs
             continue
-        if not has_failed and same == 0:
+        if not has_failed and same == 0 and now == areas:
             break
-        found.runs += 1
+        found.runs += has_failed
         found.failed += same != 0
-        if same is None or fell:
-            nearest = min(told, key=lambda text: text.startswith("step"))
-            found.difference = f"when all is ended\n  booted: {fell}" if fell else nearest
-            found.scenario = worse
+        if same is None or fell or now != areas or not has_failed:
+            left = "areas are left that were not there" if now != areas else ""
+            nearest = told[0] or min(told[1:] or told, key=lambda text: text.startswith("step"))
+            found.difference = f"when all is ended\n  booted: {fell or left}" if fell or left else nearest
+            found.scenario = worse if has_failed else scenario
             break
+        tries = 0
         met.add(same)
         number += 1
     found.outcomes += len(theirs)

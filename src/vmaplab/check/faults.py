@@ -37,6 +37,14 @@ def failing(scenario: Scenario, numbers: tuple[int, ...]) -> Scenario:
     return replace(scenario, steps=(Operation("fail", pages=first, pfn=second), *steps))
 
 
+def bare(scenario: Scenario) -> Scenario:
+    """What :func:`failing` was given."""
+    if scenario.steps[0].call != "fail":
+        return scenario
+    steps = tuple(step._replace(ref=step.ref - 1) if step.ref > 0 else step for step in scenario.steps[1:])
+    return replace(scenario, steps=steps)
+
+
 def fail_each(side: Side, scenario: Scenario) -> Failures:
     """Run ``scenario`` watched: as it is, with each of its allocations failing, and with each pair."""
     run = side.watch(scenario)

@@ -149,6 +149,7 @@ def _failing(
     from vmaplab.boot.checks import checks_of
     from vmaplab.calls.scenario import parse
     from vmaplab.check.failing import check_failing
+    from vmaplab.check.faults import bare
     from vmaplab.report import boots
 
     one = None if scenario is None else parse(scenario)
@@ -159,10 +160,16 @@ def _failing(
     with progress("letting allocations fail", total=cases * len(names)) as advance:
         for kernel, built in zip(kernels, objects, strict=True):
             found.append(check_failing(kernel, built, cases, seed, one, advance))
+    options = [*again(tree, None, None, config, snippet, call), *(["--with", checks] if checks else [])]
+    commands = []
+    for it in found:
+        steps = it.scenario and str(bare(it.scenario))
+        words = ["vmaplab", "boot", "--faults", *options, "--arch", it.kernel.target.arch, "--scenario", steps or ""]
+        commands.append(shlex.join(words) if it.difference else "")
     if as_json:
-        print_json(boots.failing_as_json(found, seed))
+        print_json(boots.failing_as_json(found, commands, seed))
     else:
-        boots.failing(found, seed)
+        boots.failing(found, commands, seed)
     if any(it.difference for it in found):
         raise typer.Exit(1)
 
@@ -202,12 +209,12 @@ def booted(
     options = again(tree, None, release, config, snippet, call)
     options += ["--boot-args", boot_args] if boot_args else []
     options += ["--with", ",".join(with_checks)] if with_checks else []
-    commands = [
-        shlex.join(["vmaplab", "boot", *options, "--arch", it.kernel.target.arch, "--scenario", str(it.scenario)])
-        if it.difference
-        else ""
-        for it in found
-    ]
+    commands = []
+    for it in found:
+        alone = ["--scenario", str(it.scenario)]
+        shown = alone if it.alone else ["--seed", str(seed), "--cases", str(it.scenarios)]
+        words = ["vmaplab", "boot", *options, "--arch", it.kernel.target.arch, *shown]
+        commands.append(shlex.join(words) if it.difference else "")
     if as_json:
         print_json(boots.as_json(found, commands, seed))
     else:

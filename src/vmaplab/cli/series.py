@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +97,7 @@ def review_mails(
     notes = [f"builds are not confined: {why}"] if (why := confine.why_not()) else []
     if series.base_commit and since is None:
         notes.append(f"the mails say base-commit {series.base_commit[:12]}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is finished is printed
     cells = (len(series.patches) + 1) * len(arches)
     if booted:
         from vmaplab.boot.build import check_board

@@ -37,11 +37,10 @@ def booted(found: list[Booted], commands: list[str], seed: int) -> None:
             print(f"{name}: held against the model alone: {one.without}")
         if one.unmodelled:
             print(f"{name}: held against its code in the emulator, not the model: {one.unmodelled}")
-        if one.unsure:
-            print(f"{name}: {one.unsure} scenarios differed once, and not on a kernel that had just booted")
     for one, command in zip(found, commands, strict=True):
         if one.difference:
-            where = f" (scenario {one.number} of seed {seed}, shrunk)" if one.number is not None else ""
+            how = "shrunk" if one.alone else "behind those before it, not on a kernel that has just booted"
+            where = f" (scenario {one.number} of seed {seed}, {how})" if one.number is not None else ""
             head, _, rest = one.difference.partition("\n")
             print(f"\n{one.kernel.target.arch}: {head}{where}\n{rest}\n  {command}")
 
@@ -80,8 +79,8 @@ def together_as_json(found: list[Together], seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def failing(found: list[Failing], seed: int) -> None:
-    """Print what came of allocations that fail, one line per architecture."""
+def failing(found: list[Failing], commands: list[str], seed: int) -> None:
+    """Print what came of allocations that fail, one line per architecture, and the command that shows a difference."""
     table = new_table("arch", "booted", "scenarios", "runs", "failed", "outcomes", "met", "", left=2)
     table.columns[-1].justify = "left"
     for one in found:
@@ -89,16 +88,18 @@ def failing(found: list[Failing], seed: int) -> None:
         verdict = "DIFFERENT" if one.difference else "same" if one.runs else "nothing failed"
         table.add_row(one.kernel.target.arch, one.kernel.code, *map(str, counts), verdict)
     print_table(Output(), table)
-    for one in found:
+    for one, command in zip(found, commands, strict=True):
         name = one.kernel.target.arch
         if one.skipped:
             print(f"{name}: {one.skipped} more were drawn and left out: not asked for, or with too many allocations")
         if one.difference:
             head, _, rest = one.difference.partition("\n")
             print(f"\n{name}: {head} (seed {seed})\n{rest}\n  {one.scenario}")
+            if command:
+                print(f"  {command}")
 
 
-def failing_as_json(found: list[Failing], seed: int) -> list[dict[str, Any]]:
+def failing_as_json(found: list[Failing], commands: list[str], seed: int) -> list[dict[str, Any]]:
     """The same as plain data."""
     return [
         {
@@ -115,8 +116,9 @@ def failing_as_json(found: list[Failing], seed: int) -> list[dict[str, Any]]:
             "verdict": "different" if one.difference else "same",
             "difference": one.difference,
             "scenario": str(one.scenario or ""),
+            "command": command,
         }
-        for one in found
+        for one, command in zip(found, commands, strict=True)
     ]
 
 
@@ -137,7 +139,6 @@ def as_json(found: list[Booted], commands: list[str], seed: int) -> list[dict[st
             "left_out": one.skipped,
             "without_object": one.without,
             "without_model": one.unmodelled,
-            "unsure": one.unsure,
             "calls": one.calls,
             "pages": one.pages,
             "verdict": word_of(one),

@@ -104,7 +104,7 @@ def _right(found: Reviewed) -> str:
     if not told:
         told.append("the judges find nothing wrong that was right before" if looked else "nobody knows: no patch ran")
     if found.unfinished:
-        told.append(f"{found.unfinished} of {len(found.steps) * len(found.arches)} not reached")
+        told.append(f"{found.unfinished} of {len(found.steps) * len(found.arches) * (1 + found.boots)} not reached")
     scenarios, failing = sum(it.scenarios for it in looked), sum(it.failing for it in looked)
     seen = f" ({scenarios} scenarios, {failing} with a failing allocation)" if looked else ""
     return f"right?   {'; '.join(told)}{seen}"

@@ -46,7 +46,8 @@ def meet(arch: str, tree: Path, base: Path) -> Met:
         if isinstance(kept, Met):
             return kept
         found = check_booted(kernel, built, CASES, modelled=False)
-        met = Met(found.scenarios, found.calls, found.pages, found.difference, str(found.scenario or ""))
+        told = found.difference + ("" if found.alone else f"\n  only behind the {found.scenarios - 1} before it")
+        met = Met(found.scenarios, found.calls, found.pages, told, str(found.scenario or ""))
     except (InputError, Unprovided, KernelFault) as error:
         return Met(error=str(error))
     keep(key, met)

@@ -87,7 +87,7 @@ class Reviewed:
     :param steps: the trees: the base, and one behind each patch that applies.
     :param refused: the first patch that does not apply, with git's error.
     :param cells: by number of the patch (0: the base) and architecture.
-    :param unfinished: cells that were not reached, and kernels that were not booted.
+    :param unfinished: cells that were not reached, and kernels that could not be booted, none of the series' doing.
     :param boots: whether kernels are booted, too.
     """
 

@@ -41,8 +41,8 @@ class Remarks:
         cells = self._found.cells
         keyed: dict[tuple[str, str], dict[str, dict[int, Any]]] = {}
         for (number, arch), cell in sorted(cells.items()):
-            base = cells.get((0, arch))
-            for kind, key, example in [*_of_cell(cell), *_refused(cell, base.measured if base else cell.measured)]:
+            base = cells.get((0, arch), cell)
+            for kind, key, example in [*_of_cell(cell), *_refused(cell, base.measured), *_dies(cell, base)]:
                 keyed.setdefault((kind, key), {}).setdefault(arch, {})[number] = example
         threads = ThreadPoolExecutor(2 * self._jobs)  # each waits for what the pool is asked for it
         try:
@@ -174,6 +174,12 @@ def _refused(cell: Cell, base: Measured) -> Iterator[tuple[str, str, str]]:
     if lost:
         more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
         yield "refuses", "arrays", f"vmap() refuses {lost[0]}, which the base maps{more}: {tables[lost[0]].text}"
+
+
+def _dies(cell: Cell, base: Cell) -> Iterator[tuple[str, str, str]]:
+    """A kernel that does not come up, where the base does."""
+    if cell.booted and cell.booted.error and base.booted and not base.booted.error:
+        yield "booted", "does not come up", cell.booted.error
 
 
 def _since(there: set[int], number: int, numbers: list[int]) -> bool:

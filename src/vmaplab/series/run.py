@@ -58,7 +58,7 @@ def review_series(
                 _Asking(found, place, tree.resolve(), jobs or cpus(), told).run()
             found.unfinished = len(found.steps) * len(arches) - len(found.cells)
             if booted:
-                found.unfinished += sum(_boots(cell) and cell.booted is None for cell in found.cells.values())
+                found.unfinished += sum(_boots(cell) and not _met(found, cell) for cell in found.cells.values())
     return found
 
 
@@ -175,6 +175,12 @@ class _Asking:
                     own = cell.measured
                     filled = replace(before.measured, image=own.image, warnings=own.warnings, scenarios=0, failing=0)
                     cells[number, arch] = replace(cell, measured=filled)
+
+
+def _met(found: Reviewed, cell: Cell) -> bool:
+    """Whether a kernel was booted, or a finding says why not: the base's was."""
+    base = found.cells.get((0, cell.arch), cell)
+    return bool(cell.booted) and not (base.booted and base.booted.error)
 
 
 def _boots(cell: Cell) -> bool:
