@@ -84,6 +84,9 @@ bench: .venv/.ready kernel-tools
 	$(PYTHON) benchmarks/check.py docs/performance.md
 	$(PYTHON) benchmarks/judges.py docs/performance.md
 	$(PYTHON) benchmarks/published.py docs/performance.md
+	$(PYTHON) benchmarks/native.py docs/cost.md
+	$(PYTHON) benchmarks/published_time.py docs/cost.md
+	$(PYTHON) benchmarks/growth.py
 	$(PYTHON) benchmarks/areas.py docs/performance.md docs/areas.svg
 
 # Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.
