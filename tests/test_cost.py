@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from assembled import ARCH, repeated
 from object_support import needs_kernel
+from test_boot import bootable
 from vmaplab.calls.scenario import parse
 from vmaplab.cost.boards import options_of
+from vmaplab.cost.booted import counted_vmap, instructions_of
 from vmaplab.cost.core import Core, Corner
 from vmaplab.cost.cores import cores, cores_of
 from vmaplab.cost.decode import decode
@@ -330,6 +332,7 @@ class TestCommand:
             (["heap:1M", "--arch", "all"], "one architecture at a time"),
             (["heap:1M", "--config", "nexus"], "neither KEY=value nor a board"),
             (["--scenario", "vmap 0x1", "--again"], "leave out"),
+            (["heap:1M", "--booted"], "say --again, too"),
             (["heap:1M", "--trace", "/nowhere/x"], "cannot write /nowhere/x"),
         ],
     )
@@ -340,3 +343,18 @@ class TestCommand:
     def test_a_refusal_is_told(self):
         with pytest.raises(VmapError):
             traced_vmap(build(targets.get("arm64-4k")), np.zeros(0, dtype=np.uint64))
+
+
+@needs_kernel
+@pytest.mark.kernel
+@pytest.mark.slow
+def test_a_booted_kernel_executes_what_the_trace_has():
+    kernel = bootable()
+    pfns = np.arange(0x1000, 0x1000 + 2 * 8192, 2, dtype=np.uint64)
+    ours = instructions_of(traced_vmap(build(targets.get("arm64-4k")), pfns, again=True).executed)
+    theirs = counted_vmap(kernel, pfns)
+    hot = max(ours, key=lambda name: ours[name])
+    assert abs(theirs.functions[hot] - ours[hot]) < 100 and ours[hot] > 50 * len(pfns)
+    assert sum(ours.values()) == pytest.approx(theirs.instructions, rel=0.03)
+    with pytest.raises(InputError, match="the machine that boots has 262144"):
+        counted_vmap(kernel, np.array([0, 1 << 19], dtype=np.uint64))

@@ -71,20 +71,20 @@ class Head(NamedTuple):
 class Guest:
     """One kernel that runs until :meth:`close`, or until whoever made it ends.
 
-    :param kernel: what to boot; ``append``: its boot arguments; ``cpus``: of the machine.
+    :param kernel: what to boot; ``append``: its boot arguments; ``cpus``: of the machine; ``more``: options of QEMU.
     :ivar ram: all of its memory, from :attr:`base` on.
     :ivar words: memory that nothing else uses, as words, at ``head.words`` there.
-    :ivar seconds: from QEMU's start until the kernel answered.
+    :ivar seconds: from QEMU's start until the kernel answered; ``slide``: how far it is from where it was linked.
     """
 
-    def __init__(self, kernel: Bootable, append: str = "", cpus: int = 1) -> None:
+    def __init__(self, kernel: Bootable, append: str = "", cpus: int = 1, more: tuple[str, ...] = ()) -> None:
         self.kernel, self.base = kernel, kernel.board.ram_base
         started = time.monotonic()
-        room = Path(tempfile.mkdtemp(prefix="vmaplab-", dir=_room()))
+        room = Path(tempfile.mkdtemp(prefix="vmaplab-", dir=room_for_ram()))
         self._process: subprocess.Popen[bytes] | None = None
         self.ram: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
         try:
-            self._process = self._start(room / "ram", append, cpus)
+            self._process = self._start(room / "ram", append, cpus, more)
             self.ram = self._memory(room / "ram", started)
             box = self._ready(started)
         except OSError as error:
@@ -103,16 +103,16 @@ class Guest:
         self._said = self.ram[box + head.said_at : box + head.said_at + _SAID]
         self._heard = int(self._told[0])
         self.words = self.ram[box + head.words_at :][: 8 << 20].view("<u8")
-        self._slide = head.vmap - kernel.symbols["vmap"]
+        self.slide = head.vmap - kernel.symbols["vmap"]
 
-    def _start(self, ram: Path, append: str, cpus: int) -> subprocess.Popen[bytes]:
+    def _start(self, ram: Path, append: str, cpus: int, more: tuple[str, ...]) -> subprocess.Popen[bytes]:
         board, size = self.kernel.board, RAM_BYTES
         words = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         words += [*board.command, "-cpu", board.cpus[self.kernel.target.arch], "-accel", "tcg", "-m", f"{size >> 20}M"]
         words += ["-smp", str(cpus)]
         words += ["-object", f"memory-backend-file,id=ram,size={size},mem-path={ram},share=on"]
         words += ["-nodefaults", "-no-user-config", "-display", "none", "-serial", "none", "-monitor", "none"]
-        words += ["-no-reboot", "-kernel", str(self.kernel.image)]
+        words += [*more, "-no-reboot", "-kernel", str(self.kernel.image)]
         line = " ".join(filter(None, ["panic=-1", board.append.get(self.kernel.target.arch, ""), append]))
         words += ["-append", line]  # so a panic ends QEMU
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -181,7 +181,7 @@ class Guest:
         """
         if function not in self.kernel.symbols:
             raise InputError(f"{self.kernel.code} has no function {function}()")
-        return (self.kernel.symbols[function] + self._slide) % (1 << 64)
+        return (self.kernel.symbols[function] + self.slide) % (1 << 64)
 
     def _tail(self) -> bytes:
         """What was printed last, as far as it is kept."""
@@ -205,7 +205,7 @@ class Guest:
             self._process.stderr.close()
 
 
-def _room() -> Path:
+def room_for_ram() -> Path:
     """Where RAM that is a file is best: in memory, if there is room."""
     shared = Path("/dev/shm")
     if shared.is_dir() and os.access(shared, os.W_OK):

@@ -76,6 +76,7 @@ class BootedKernel(Lowered):
     """
 
     _most_pages = MOST_PAGES
+    _more: tuple[str, ...] = ()
 
     def __init__(self, kernel: Bootable, boot_args: str = "", cpus: int = 1) -> None:
         self.kernel, self.boot_args, self.cpus = kernel, tuple(boot_args.split()), cpus
@@ -101,7 +102,8 @@ class BootedKernel(Lowered):
             raise
 
     def _boot(self) -> None:
-        self._guest = guest = Guest(self.kernel, " ".join([_APPEND, *self.boot_args]), self.cpus)
+        self._guest = guest = Guest(self.kernel, " ".join([_APPEND, *self.boot_args]), self.cpus, self._more)
+        self.slide = guest.slide
         self.boots += 1
         self.boot_seconds = guest.seconds
         head, arch = guest.head, booted(self._row.on(self.kernel.target.arch), self.boot_args)

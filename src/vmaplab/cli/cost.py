@@ -65,6 +65,9 @@ def cost_command(
     ] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Nothing is in a cache. Default: all is in the last.")] = False,
     no_prefetch: Annotated[bool, typer.Option("--no-prefetch", help="The prefetcher is off.")] = False,
+    booted: Annotated[
+        bool, typer.Option("--booted", help="With --again: count instructions in a kernel that boots, too.")
+    ] = False,
     assumed: Annotated[bool, typer.Option("--assumed", help="Show the cores' numbers and their sources.")] = False,
     trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", help="Keep what was executed.")] = None,
     as_json: Json = False,
@@ -80,6 +83,8 @@ def cost_command(
         raise InputError("give a page array, or --scenario with calls")
     if scenario is not None and (boot_args or again or page_size):
         raise InputError("a scenario has its own boot arguments and calls: leave out --boot-args, --again, --page-size")
+    if booted and not again:
+        raise InputError("--booted counts the second call at its addresses: say --again, too")
     if scenario is not None and use:
         raise InputError("--use is for a page array that vmap() maps, not for --scenario")
     names = targets_of(arch)
@@ -97,6 +102,10 @@ def cost_command(
         if it.family != family:
             raise InputError(f"--core: {it.title} is none of {names[0]}")
     options = options_of(config or [], family)
+    if booted:
+        from vmaplab.boot.build import check_board
+
+        check_board(names[0])
     kernels = [build_all(names, base, options, None, None)[0]] if base or (snippet and call) else []
     kernels.append(build_all(names, tree, options, snippet, call)[0])
     from vmaplab.calls.scenario import parse
@@ -122,6 +131,16 @@ def cost_command(
             one = measure.on_cores(name, what, count, executed, chosen, situation)
             found.append(replace(one, uses=tuple(uses)))
             step()
+    if booted and pfns is not None:
+        with progress("counting in kernels that boot (the first build takes minutes)", len(kernels)) as step:
+            from vmaplab.boot.build import build
+            from vmaplab.cost.booted import counted_vmap
+
+            for number, built in enumerate(kernels):
+                extra = snippet if built.call != "vmap" else None
+                kernel = build(names[0], built.tree, options, extra, built.call)
+                found[number] = replace(found[number], booted=counted_vmap(kernel, pfns, boot_args).instructions)
+                step()
     if trace is not None:
         found[-1].executed.save(trace)
     from vmaplab.report import costs

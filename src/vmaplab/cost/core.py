@@ -17,6 +17,9 @@ from vmaplab.cost.isa.base import Kind
 ASSUMED = "assumed: no source was found"
 
 
+PAGE_COST = "525 instructions, 263 of them clear the page (counted in a booted 6.12, arm64); cycles are assumed"
+
+
 class Corner(IntEnum):
     """Which end of the ranges: whatever makes the core fast, what is usual, and what makes it slow."""
 

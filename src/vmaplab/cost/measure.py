@@ -37,6 +37,7 @@ class Measured:
     :param name: whose code; ``what``: the call; ``pages``: of its array, 0 if it has none.
     :param bands: one for each core.
     :param uses: patterns, and what came of each on each core.
+    :param booted: instructions in a kernel that booted, if they were counted.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Measured:
     executed: Executed
     bands: tuple[Band, ...]
     uses: tuple[tuple[str, Used], ...] = ()
+    booted: int | None = None
 
 
 def default_cores(family: str) -> list[Core]:

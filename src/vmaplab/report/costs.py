@@ -7,6 +7,7 @@ from dataclasses import fields
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from vmaplab.cost.booted import instructions_of
 from vmaplab.cost.core import Core, Corner, Fact, fact
 from vmaplab.cost.time import CAUSES, Band, Situation
 from vmaplab.pages.array import size_text
@@ -62,6 +63,13 @@ def costs(found: list[Measured], arch: str, options: list[str], situation: Situa
             shown = ", ".join(f"{name} {share:.0f}%" for name, share in shares_of if share >= 1)
             print(f"{one.name}, {band.core.name}: {shown}")
     print()
+    for one in found:
+        if one.booted is not None:
+            ours = sum(instructions_of(one.executed).values())
+            told_of = " and ".join(f"{count} {where}" for count, where in ((ours, "here"), (one.booted, "booted")))
+            print(f"{one.name}: {told_of}, instructions ({100 * (one.booted / ours - 1):+.1f}%)")
+    if any(one.booted is not None for one in found):
+        print()
     print(fill(LEGEND, 100))
     if first.uses:
         print()
@@ -121,6 +129,8 @@ def as_json(found: list[Measured], arch: str, options: list[str], situation: Sit
             "cycles": band.usual.cycles,
             "cycles_of": dict(zip(CAUSES, band.usual.causes, strict=True)),
             "cycles_in": band.usual.functions,
+            "instructions": sum(instructions_of(one.executed).values()),
+            "instructions_booted": one.booted,
             "uses": [
                 {
                     "pattern": pattern,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmaplab.cost.core import ASSUMED, Buffer, Core, Fact, Level, Pipe, Use, fact
+from vmaplab.cost.core import ASSUMED, PAGE_COST, Buffer, Core, Fact, Level, Pipe, Use, fact
 from vmaplab.cost.isa.base import Kind
 
 _GUIDE = "Arm Cortex-A55 Software Optimization Guide (EPM128372), section"
@@ -52,7 +52,7 @@ CORE = Core(
     flush=Fact(8, 10, 14, f"{_GUIDE} 4.3: a flush is 8"),
     atomic=Fact(2, 4, 12, f"{_GUIDE} 4.10: 2 to 4 near"),
     system=Fact(2, 8, 30, ASSUMED),
-    page_cost=Fact(300, 600, 1500, ASSUMED),
+    page_cost=Fact(300, 600, 1500, PAGE_COST),
     slab_cost=Fact(60, 120, 300, ASSUMED),
     tlbs=(
         Buffer(16, 16, 2 << 20, True, "Intel Agilex 5 HPS manual (814346), table 48; sizes that it holds are assumed"),

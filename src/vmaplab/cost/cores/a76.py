@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmaplab.cost.core import ASSUMED, Buffer, Core, Fact, Level, Pipe, Use, fact
+from vmaplab.cost.core import ASSUMED, PAGE_COST, Buffer, Core, Fact, Level, Pipe, Use, fact
 from vmaplab.cost.isa.base import Kind
 
 _GUIDE = "Arm Cortex-A76 Software Optimization Guide (PJDOC-466751330-7215), section"
@@ -48,7 +48,7 @@ CORE = Core(
     flush=Fact(12, 20, 40, ASSUMED),
     atomic=Fact(4, 8, 30, ASSUMED),
     system=Fact(4, 12, 40, ASSUMED),
-    page_cost=Fact(200, 450, 1000, ASSUMED),
+    page_cost=Fact(200, 450, 1000, PAGE_COST),
     slab_cost=Fact(40, 80, 200, ASSUMED),
     tlbs=(
         Buffer(48, 48, 512 << 20, True, f"{_TRM} A5.2.2; that a group is one entry is assumed"),

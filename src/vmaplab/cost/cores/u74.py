@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmaplab.cost.core import ASSUMED, Buffer, Core, Fact, Level, Pipe, Use, fact
+from vmaplab.cost.core import ASSUMED, PAGE_COST, Buffer, Core, Fact, Level, Pipe, Use, fact
 from vmaplab.cost.isa.base import Kind
 
 _LLVM = "LLVM RISCVSchedSiFive7.td"
@@ -52,7 +52,7 @@ CORE = Core(
     flush=Fact(8, 15, 40, ASSUMED),
     atomic=Fact(3, 8, 20, f"{_LLVM} (3)"),
     system=Fact(5, 15, 40, ASSUMED),
-    page_cost=Fact(400, 800, 2000, ASSUMED),
+    page_cost=Fact(400, 800, 2000, PAGE_COST),
     slab_cost=Fact(80, 160, 400, ASSUMED),
     tlbs=(
         Buffer(40, 40, 1 << 30, False, f"{_DTS}: 40, fully associative"),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from vmaplab.cost.core import ASSUMED, Buffer, Core, Fact, Level, Pipe, Use, fact
+from vmaplab.cost.core import ASSUMED, PAGE_COST, Buffer, Core, Fact, Level, Pipe, Use, fact
 from vmaplab.cost.isa.base import Kind
 
 _GUIDE = "AMD Zen4 Software Optimization Guide (57647), quoted in LLVM X86ScheduleZnver4.td, section"
@@ -52,7 +52,7 @@ CORE = Core(
     flush=Fact(60, 100, 200, ASSUMED),
     atomic=Fact(2, 4, 6, f"{_HERE}: 6.3 to 9.0 for a locked instruction, less a load"),
     system=Fact(30, 80, 200, ASSUMED),
-    page_cost=Fact(150, 300, 700, ASSUMED),
+    page_cost=Fact(150, 300, 700, PAGE_COST),
     slab_cost=Fact(30, 60, 150, ASSUMED),
     tlbs=(
         Buffer(72, 72, 1 << 30, False, f"{_CHIPS} 2; {_HERE}"),
