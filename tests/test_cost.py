@@ -30,7 +30,7 @@ from vmaplab.cost.measure import DEFAULTS, traced_scenario, traced_vmap
 from vmaplab.cost.time import CAUSES, Situation, band_of
 from vmaplab.errors import InputError, VmapError
 from vmaplab.object import targets
-from vmaplab.object.build import build
+from vmaplab.object.build import build, tree_of
 from vmaplab.report import costs
 
 CORES = cores()
@@ -320,6 +320,12 @@ class TestCommand:
         example = str(Path(__file__).parent.parent / "examples" / "batched_vmap.c")
         done = vmaplab("cost", "heap:4M", "--snippet", example, "--call", "batched_vmap", "--core", "a55")
         assert done.returncode == 0 and "A55: " in done.stdout and "x as fast (" in done.stdout
+
+    def test_a_snippet_is_held_against_the_vmap_of_its_own_tree(self):
+        example = str(Path(__file__).parent.parent / "examples" / "batched_vmap.c")
+        words = ["--tree", str(tree_of("linux-source-6.1")), "--snippet", example, "--call", "batched_vmap", "--json"]
+        rows = json.loads(vmaplab("cost", "heap:256K", *words).stdout)
+        assert len(rows) == 4 and all(row["kernel"].startswith("Linux 6.1.") for row in rows)
 
     @pytest.mark.parametrize(
         ("words", "told"),

@@ -106,7 +106,7 @@ def cost_command(
         from vmaplab.boot.build import check_board
 
         check_board(names[0])
-    kernels = [build_all(names, base, options, None, None)[0]] if base or (snippet and call) else []
+    kernels = [build_all(names, base or tree, options, None, None)[0]] if base or (snippet and call) else []
     kernels.append(build_all(names, tree, options, snippet, call)[0])
     from vmaplab.calls.scenario import parse
 
