@@ -43,7 +43,7 @@ def blocks(pages: int, order: int, aligned: int) -> NDArray[np.uint64]:
 def series() -> list[tuple[str, str, list[tuple[float, NDArray[np.uint64]]]]]:
     """What is varied: title, axis, and arrays by value."""
     return [
-        ("size, order-8 blocks", "pages", [(1 << n, blocks(1 << n, min(n, 8), 9)) for n in range(0, 19)]),
+        ("size, order-8 blocks", "pages", [(1 << n, blocks(1 << n, min(n, 8), 9)) for n in (*range(17), 18, 20)]),
         ("order of blocks", "order", [(n, blocks(PAGES, n, max(n, 1) + 1)) for n in range(0, 11)]),
         ("alignment of blocks of 256", "log2 of pages", [(n, blocks(PAGES, 8, n)) for n in range(0, 10)]),
         (
