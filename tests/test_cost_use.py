@@ -156,13 +156,13 @@ class TestPatterns:
             ("stream:bytes=4", "stream has no 'bytes'"),
             ("stride:bytes=0", "bytes=0 is no number from 1 on"),
             ("stride:bytes=-1", "bytes=-1 is no number"),
-            ("random:count=999999999", "count=999999999 is more than 16777216"),
+            ("random:count=999999999", "makes 999999999 accesses: 16777216 are the most"),
             ("scanout:pitch=99999999", "makes 0 accesses"),
             ("scanout:rotate=45", "rotate=45 is none of 0, 90, 270"),
             ("blocks:pitch=64,width=128", "a tile of 128 bytes is wider than a row of 64"),
             ("offsets", "offsets has no file="),
             ("offsets:file=/nowhere", "no offsets"),
-            ("offsets:file=/dev/null", "makes 0 accesses"),
+            ("offsets:file=/dev/zero", "no offsets: a file of 256 MiB at most"),
         ],
     )
     def test_what_is_wrong_is_said(self, pattern, told):

@@ -69,15 +69,19 @@ def cost_command(
         bool, typer.Option("--booted", help="With --again: count instructions in a kernel that boots, too.")
     ] = False,
     assumed: Annotated[bool, typer.Option("--assumed", help="Show the cores' numbers and their sources.")] = False,
-    trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", help="Keep what was executed.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="Keep what the last kernel executed.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Microseconds of a call on some cores, with a band, and what they go into: the kernel's own code, timed."""
     if assumed:
+        if source is not None or scenario is not None or as_json or trace is not None:
+            raise InputError("--assumed prints the numbers of cores, and times nothing: give it --core alone")
         from vmaplab.cost.cores import cores_of
         from vmaplab.report import costs
 
-        costs.assumed(cores_of(core or "all"))
+        costs.assumed(cores_of("all" if core is None else core))
         return
     if (source is None) == (scenario is None):
         raise InputError("give a page array, or --scenario with calls")
@@ -97,10 +101,7 @@ def cost_command(
     from vmaplab.object import targets
 
     family = targets.get(names[0]).family.name
-    chosen = cores_of(core) if core else measure.default_cores(family)
-    for it in chosen:
-        if it.family != family:
-            raise InputError(f"--core: {it.title} is none of {names[0]}")
+    chosen = measure.default_cores(family) if core is None else cores_of(core, family)
     options = options_of(config or [], family)
     if booted:
         from vmaplab.boot.build import check_board

@@ -111,12 +111,13 @@ class Core:
     :param width: operations that begin in a cycle.
     :param uses: how each kind of operation is executed; what is not in there is as ``Kind.ALU``.
     :param mispredict: cycles from a branch that was taken to be otherwise to the first operation behind it.
-    :param memory: ns to memory; ``mhz``: the clock.
+    :param memory: ns to memory; ``bandwidth``: GB/s that a core gets from there; ``mhz``: the clock.
+    :param forward: cycles from a store to a load of the same word.
     :param misses: lines that are fetched at the same time; ``stores``: that wait to be written.
     :param ahead: lines that a prefetcher fetches behind a stream; 0: it is off.
     :param sync: cycles of a barrier that waits for all accesses, beside what it waits for.
     :param order: of one that orders them; ``flush``: of one that fetches anew; ``atomic``, ``system``: of those.
-    :param page_cost: cycles of the allocation of a page by the page allocator, zeroed; ``slab_cost``: of an object.
+    :param page_cost: cycles of a call of the page allocator, zeroing a page; ``slab_cost``: of an object, or to free.
     :param tlbs: the first level of the data's, and the second.
     :param walk: cycles of a page walk that finds its last entry in L2.
     """
@@ -131,6 +132,8 @@ class Core:
     mispredict: Fact
     levels: tuple[Level, ...]
     memory: Fact
+    bandwidth: Fact
+    forward: Fact
     mhz: Fact
     misses: Fact
     stores: Fact

@@ -54,6 +54,9 @@ class Executed:
                 for one, name in zip(self.code, self.names, strict=True)
             ],
         }
+        path = path.resolve()  # a symbolic link stays one
+        if not path.name or (path.exists() and not path.is_file()):
+            raise InputError(f"cannot write {path}: it is no plain file")
         half = path.with_name(f".{path.name}.half")
         try:
             counts, steps = np.diff(self.first), np.diff(self.accesses, prepend=0)

@@ -15,6 +15,7 @@ from vmaplab.trace import Ints
 LINE = 64
 _MOST = 1 << 24
 """Accesses of a pass."""
+_MOST_BYTES = 1 << 28
 _DEFAULT = 1 << 20
 
 
@@ -30,6 +31,7 @@ def stride(size: int, words: dict[str, str]) -> Ints:
     step = _number(words, "bytes", 4096 + LINE)
     starts = np.arange(0, min(step, size), LINE, dtype=np.int64)
     count = -(-size // step)
+    _few(count * len(starts))
     found = (starts[:, None] + np.arange(count, dtype=np.int64)[None, :] * step).ravel()
     inside: Ints = found[found < size]
     return inside
@@ -39,8 +41,7 @@ def random(size: int, words: dict[str, str]) -> Ints:
     """``random:count=N,seed=S``: lines anywhere."""
     _nothing_else("random", words, ("count", "seed"))
     count = _number(words, "count", _DEFAULT)
-    if count > _MOST:
-        raise InputError(f"pattern: count={count} is more than {_MOST}")
+    _few(count)
     lines = np.random.default_rng(_number(words, "seed", 1, least=0)).integers(0, max(size // LINE, 1), count)
     return lines.astype(np.int64) * LINE
 
@@ -52,6 +53,7 @@ def blocks(size: int, words: dict[str, str]) -> Ints:
     if width > pitch:
         raise InputError(f"pattern: a tile of {width} bytes is wider than a row of {pitch}")
     rows, columns = size // pitch // height, pitch // width
+    _few(rows * columns * height * -(-width // LINE))
     inside = (np.arange(height)[:, None] * pitch + np.arange(0, width, LINE)[None, :]).ravel()
     corners = (np.arange(rows)[:, None] * pitch * height + np.arange(columns)[None, :] * width).ravel()
     return (corners[:, None] + inside[None, :]).ravel().astype(np.int64)
@@ -63,6 +65,7 @@ def scanout(size: int, words: dict[str, str]) -> Ints:
     pitch, turned = _number(words, "pitch", 7680), words.get("rotate", "0")
     if turned not in ("0", "90", "270"):
         raise InputError(f"pattern: rotate={turned} is none of 0, 90, 270")
+    _few(size // pitch * -(-pitch // LINE))
     grid = np.arange(size // pitch)[:, None] * pitch + np.arange(0, pitch, LINE)[None, :]
     return (grid if turned == "0" else grid.T).ravel().astype(np.int64)
 
@@ -73,11 +76,13 @@ def given(size: int, words: dict[str, str]) -> Ints:
     if "file" not in words:
         raise InputError("pattern: offsets has no file=")
     path = Path(words["file"])
+    if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        raise InputError(f"{path}: no offsets: a file of {_MOST_BYTES >> 20} MiB at most is wanted")
     try:
         if path.suffix == ".npy":
             found = np.load(path, allow_pickle=False)
-            if found.ndim != 1 or found.dtype.kind not in "iu":
-                raise InputError(f"{path}: a row of integers is wanted, not {found.dtype} of shape {found.shape}")
+            if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iu":
+                raise InputError(f"{path}: a row of integers is wanted, no other array")
         else:
             found = np.array([int(line, 0) for line in path.read_text().split()], dtype=np.int64)
     except (OSError, ValueError, OverflowError, EOFError) as error:
@@ -114,6 +119,11 @@ def offsets_of(pattern: str, size: int) -> Ints:
     if not 0 < len(found) <= _MOST:
         raise InputError(f"pattern '{pattern}' makes {len(found)} accesses of {size} bytes: from 1 to {_MOST} can be")
     return found
+
+
+def _few(count: int) -> None:
+    if count > _MOST:
+        raise InputError(f"the pattern makes {count} accesses: {_MOST} are the most")
 
 
 def _nothing_else(name: str, words: dict[str, str], known: tuple[str, ...]) -> None:

@@ -20,8 +20,8 @@ from vmaplab.trace import Ints
 CAUSES = ("issue", "loads", "stores", "barriers", "branches", "special", "allocation")
 """What cycles go into, in the order of ``timing``'s numbers: operations that are executed, or wait for others; loads;
 stores; barriers; mispredicted branches; atomics and system registers; what the page and slab allocators take."""
-_PAGES = re.compile(r"alloc_pages|free_pages|free_unref|get_free_page|get_zeroed_page|__free_page")
-_OBJECTS = re.compile(r"k[vmz]*alloc|kmem_cache_alloc|kfree|kmem_cache_free|kvfree")
+_PAGES = re.compile(r"alloc_pages|get_free_page|get_zeroed_page")
+_OBJECTS = re.compile(r"k[vmz]*alloc|kmem_cache_alloc|kfree|kmem_cache_free|kvfree|free_pages|free_unref|__free_page")
 _OWN = "vmaplab_"
 
 
@@ -141,6 +141,7 @@ class _Machine(NamedTuple):
     cycles: Ints
     lines: Ints
     stamps: Ints
+    arrives: Ints
     streams: Ints
     counters: Ints
     targets: Ints
@@ -150,6 +151,7 @@ class _Machine(NamedTuple):
     window: Ints
     fetched: Ints
     drained: Ints
+    forward: Ints
 
 
 def _machine(core: Core, corner: Corner) -> _Machine:
@@ -157,13 +159,15 @@ def _machine(core: Core, corner: Corner) -> _Machine:
     params = np.zeros(timing.P_LEVEL + 4 * len(core.levels), dtype=np.int64)
     memory = core.memory.at(corner) * core.mhz.at(corner) / 1000
     facts = (core.misses, core.stores, core.ahead, core.sync, core.order, core.flush, core.atomic, core.system)
-    params[: timing.P_LEVELS + 1] = [
+    params[: timing.P_FORWARD + 1] = [
         round(core.width.at(corner)),
         core.window,
         round(core.mispredict.at(corner)),
         round(memory),
         *(round(one.at(corner)) for one in facts),
         len(core.levels),
+        round(64 / core.bandwidth.at(corner) * core.mhz.at(corner) / 1000),
+        round(core.forward.at(corner)),
     ]
     room = 0
     for number, level in enumerate(core.levels):
@@ -189,15 +193,17 @@ def _machine(core: Core, corner: Corner) -> _Machine:
         cycles=zeros(len(groups), timing.RING) - 1,
         lines=zeros(room) - 1,
         stamps=zeros(room),
+        arrives=zeros(room),
         streams=zeros(timing.STREAMS) - 10,
         counters=zeros(timing.PREDICTOR) + 1,
         targets=zeros(timing.PREDICTOR),
-        state=zeros(4),
+        state=zeros(8),
         ready=zeros(REGISTERS),
         why=zeros(REGISTERS),
         window=zeros(max(core.window, 1)),
         fetched=zeros(max(round(core.misses.at(corner)), 1)),
         drained=zeros(max(round(core.stores.at(corner)), 1)),
+        forward=zeros(timing.FORWARD, 2) - 1,
     )
 
 
@@ -207,6 +213,10 @@ _LIKE = {
     Kind.CALL: Kind.COND,
     Kind.INDIRECT: Kind.COND,
     Kind.RET: Kind.COND,
+    Kind.SYNC: Kind.STORE,
+    Kind.SYNC_STORES: Kind.STORE,
+    Kind.ORDER: Kind.STORE,
+    Kind.ORDER_STORES: Kind.STORE,
 }
 """Which kind another is executed as, if a core does not say."""
 
@@ -214,4 +224,4 @@ _LIKE = {
 def _warm(executed: Executed, machine: _Machine) -> None:
     """Put what the trace accesses into the last level of cache."""
     wanted = np.unique(executed.accesses >> timing.LINE_SHIFT)
-    timing.warm(wanted, machine.params, machine.lines, machine.stamps, machine.state)
+    timing.warm(wanted, machine.params, machine.lines, machine.stamps, machine.arrives, machine.state)

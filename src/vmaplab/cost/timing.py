@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The time of a trace on a core: a scoreboard for cores that execute in order, a window for those that do not.
 
-Times are cycles. What is not modelled: fetching and decoding beyond ``width``, the instruction cache, bandwidth between
-caches, other agents, and interrupts.
+Times are cycles. What is not modelled: fetching and decoding beyond ``width``, the instruction cache, misses of the
+TLBs, bandwidth between caches, other agents, and interrupts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from vmaplab.trace import Ints
     P_ATOMIC,
     P_SYSTEM,
     P_LEVELS,
-) = range(13)
+    P_BUS,
+    P_FORWARD,
+) = range(15)
 P_LEVEL = 16
 """From here on four words a level of cache: sets, ways, latency, where its lines begin in the array of all."""
 
@@ -57,7 +59,9 @@ CAUSES = 7
     K_NOP,
     K_VECTOR,
     K_STATUS,
-) = range(19)
+    K_SYNC_STORES,
+    K_ORDER_STORES,
+) = range(21)
 
 SKIPPED, TIMED = -1, 0
 """Of a block: it is none of the kernel's; it is timed. What is greater are the cycles of what stands for it."""
@@ -68,23 +72,38 @@ RING = 1 << 13
 HISTORY = 12
 PREDICTOR = 1 << HISTORY
 STREAMS = 16
-# Of the predictor's state, by their places: history, and the next entry of the streams.
-S_HISTORY, S_STREAM, S_STAMP = range(3)
+FORWARD = 1 << 10
+"""Words of which is known when they were stored last."""
+# What has been so far, by places: branches, streams, a clock of uses, misses, and when memory has sent its last line.
+S_HISTORY, S_STREAM, S_STAMP, S_MISSES, S_BUS = range(5)
 
 
 @jit
-def access(address: int, params: Ints, lines: Ints, stamps: Ints, streams: Ints, state: Ints) -> int:
-    """Cycles until a load of ``address`` has its value; the line is in all caches then."""
+def access(
+    address: int,
+    now: int,
+    params: Ints,
+    lines: Ints,
+    stamps: Ints,
+    arrives: Ints,
+    streams: Ints,
+    fetched: Ints,
+    state: Ints,
+) -> int:
+    """When an access at ``now`` has what it wants; the line is in all caches then.
+
+    :param fetched: when each of the lines that can be fetched at the same time is there.
+    """
     line = address >> LINE_SHIFT
-    levels = params[P_LEVELS]
     state[S_STAMP] += 1
-    found = levels
-    for level in range(levels):
-        if find(line, level, params, lines, stamps, state):
-            found = level
-            break
-    for level in range(found):
-        fill(line, level, params, lines, stamps, state)
+    slot = find(line, 0, params, lines, stamps, state)
+    if slot >= 0:
+        ready = max(now + params[P_LEVEL + 2], arrives[slot])
+    else:
+        place = state[S_MISSES] % params[P_MISSES]
+        state[S_MISSES] += 1
+        ready = fetch(line, max(now, fetched[place]), params, lines, stamps, arrives, state)
+        fetched[place] = ready
     if params[P_AHEAD]:
         stream = -1
         for one in range(STREAMS):
@@ -93,30 +112,50 @@ def access(address: int, params: Ints, lines: Ints, stamps: Ints, streams: Ints,
                 break
         if stream >= 0 and streams[stream] != line:
             for ahead in range(1, params[P_AHEAD] + 1):
-                for level in range(levels):
-                    fill(line + ahead, level, params, lines, stamps, state)
+                if find(line + ahead, 0, params, lines, stamps, state) < 0:
+                    fetch(line + ahead, now, params, lines, stamps, arrives, state)
             streams[stream] = line
-        elif stream < 0 and found:
+        elif stream < 0 and slot < 0:
             streams[state[S_STREAM] % STREAMS] = line
             state[S_STREAM] += 1
-    return int(params[P_MEMORY] if found == levels else params[P_LEVEL + 4 * found + 2])
+    return int(ready)
 
 
 @jit
-def find(line: int, level: int, params: Ints, lines: Ints, stamps: Ints, state: Ints) -> bool:
-    """Whether a level of cache has a line; it is the one used last then."""
+def fetch(line: int, now: int, params: Ints, lines: Ints, stamps: Ints, arrives: Ints, state: Ints) -> int:
+    """When a line that L1 does not have is there, from the nearest level that has it; it is in those before it then."""
+    levels = params[P_LEVELS]
+    found, ready = levels, 0
+    for level in range(1, levels):
+        slot = find(line, level, params, lines, stamps, state)
+        if slot >= 0:
+            found, ready = level, max(now + params[P_LEVEL + 4 * level + 2], arrives[slot])
+            break
+    if found == levels:
+        ready = max(now + params[P_MEMORY], state[S_BUS] + params[P_BUS])
+        state[S_BUS] = ready
+    for level in range(found):
+        fill(line, level, ready, params, lines, stamps, arrives, state)
+    return int(ready)
+
+
+@jit
+def find(line: int, level: int, params: Ints, lines: Ints, stamps: Ints, state: Ints) -> int:
+    """Where a level of cache has a line, which is the one used last then; -1 if it has not."""
     at = P_LEVEL + 4 * level
     start = params[at + 3] + (line % params[at]) * params[at + 1]
     for way in range(start, start + params[at + 1]):
         if lines[way] == line:
             stamps[way] = state[S_STAMP]
-            return True
-    return False
+            return int(way)
+    return -1
 
 
 @jit
-def fill(line: int, level: int, params: Ints, lines: Ints, stamps: Ints, state: Ints) -> None:
-    """Put a line into a level of cache, in place of the one whose use is longest ago."""
+def fill(
+    line: int, level: int, ready: int, params: Ints, lines: Ints, stamps: Ints, arrives: Ints, state: Ints
+) -> None:
+    """Put a line that comes at ``ready`` into a level of cache, in place of the one whose use is longest ago."""
     at = P_LEVEL + 4 * level
     start = params[at + 3] + (line % params[at]) * params[at + 1]
     oldest = start
@@ -125,14 +164,15 @@ def fill(line: int, level: int, params: Ints, lines: Ints, stamps: Ints, state: 
             return
         if stamps[way] < stamps[oldest]:
             oldest = way
-    lines[oldest], stamps[oldest] = line, state[S_STAMP]
+    lines[oldest], stamps[oldest], arrives[oldest] = line, state[S_STAMP], ready
 
 
 @jit
-def warm(wanted: Ints, params: Ints, lines: Ints, stamps: Ints, state: Ints) -> None:
+def warm(wanted: Ints, params: Ints, lines: Ints, stamps: Ints, arrives: Ints, state: Ints) -> None:
     """Put lines into the last level of cache."""
     for line in wanted:
-        fill(line, params[P_LEVELS] - 1, params, lines, stamps, state)
+        state[S_STAMP] += 1
+        fill(line, params[P_LEVELS] - 1, 0, params, lines, stamps, arrives, state)
 
 
 @jit
@@ -174,6 +214,12 @@ def mispredicted(kind: int, address: int, after: int, target: int, counters: Int
 
 
 @jit
+def is_slow(kind: int) -> bool:
+    """Whether nothing begins beside an operation, in order."""
+    return bool(K_SYNC <= kind <= K_SYSTEM or kind in (K_SYNC_STORES, K_ORDER_STORES))
+
+
+@jit
 def run(
     blocks: NDArray[np.uint32],
     first: Ints,
@@ -196,6 +242,7 @@ def run(
     cycles: Ints,
     lines: Ints,
     stamps: Ints,
+    arrives: Ints,
     streams: Ints,
     counters: Ints,
     targets: Ints,
@@ -205,6 +252,7 @@ def run(
     window: Ints,
     fetched: Ints,
     drained: Ints,
+    forward: Ints,
     causes: Ints,
     functions: Ints,
 ) -> int:
@@ -224,7 +272,7 @@ def run(
     drain = loaded = done_all = 0  # when the last store is written, the last load is back, everything is done
     redirect = 0  # until when dispatch has waited for a branch
     held = ISSUE  # what dispatch waits for
-    number = stored = missed = merged = 0
+    number = stored = merged = fence = 0
     for n in range(len(blocks)):
         block = blocks[n]
         before = now if in_order else retired
@@ -259,8 +307,10 @@ def run(
             if not in_order and cause == ISSUE and redirect >= begun:
                 cause = held
             delay = latency[kind]
-            if kind == K_SYNC:
-                at = max(at, drain, loaded, 0 if in_order else done_all)
+            line = accesses[taken] >> LINE_SHIFT if taken < last else -1
+            if kind in (K_SYNC, K_SYNC_STORES):
+                at = max(at, drain, 0 if in_order else retired)
+                at = max(at, loaded) if kind == K_SYNC else at
                 delay, cause = params[P_SYNC], BARRIERS
             elif kind == K_FLUSH:
                 at = max(at, 0 if in_order else retired)
@@ -268,43 +318,46 @@ def run(
             elif kind == K_ORDER:
                 at = max(at, loaded)
                 delay, cause = params[P_ORDER], BARRIERS
+                fence = max(fence, at + delay)
+            elif kind == K_ORDER_STORES:  # they are written in their order anyway
+                delay, cause = params[P_ORDER] if in_order else 1, BARRIERS
             elif kind == K_SYSTEM:
                 at = max(at, 0 if in_order else retired)
                 delay, cause = params[P_SYSTEM], SPECIAL
-            elif kind in (K_STORE, K_ATOMIC):
-                free = drained[stored % params[P_STORES]]
-                if free > at:
-                    at, cause = free, STORES
+            elif kind in (K_LOAD, K_STORE, K_ATOMIC):
+                if fence > at:
+                    at, cause = fence, BARRIERS
+                if kind != K_LOAD and (not in_order or line != merged):
+                    free = drained[stored % params[P_STORES]]
+                    if free > at:
+                        at, cause = free, STORES
             needed = busy[kind] * max(counts[o], 1) if kind == K_LOAD else busy[kind]
             placed = place(group[kind], at, needed, pipes, used, cycles)
             if placed > at:
                 at = placed
             result = cause
             if kind in (K_LOAD, K_STORE, K_ATOMIC):
-                wait = 0
+                nearest = at + params[P_LEVEL + 2]
+                value = nearest
                 for _ in range(counts[o]):
                     if taken < last:
-                        wait = max(wait, access(accesses[taken], params, lines, stamps, streams, state))
+                        address = accesses[taken]
                         taken += 1
-                nearest = params[P_LEVEL + 2]
-                if wait > nearest:
-                    free = fetched[missed % params[P_MISSES]]
-                    if free > at and kind != K_STORE:
-                        at, cause = free, LOADS
-                    fetched[missed % params[P_MISSES]] = max(at, free) + wait
-                    missed += 1
+                        value = max(value, access(address, at, params, lines, stamps, arrives, streams, fetched, state))
+                        word = (address >> 3) % FORWARD
+                        if kind == K_STORE:
+                            forward[word, 0], forward[word, 1] = address >> 3, at + 1
+                        elif forward[word, 0] == address >> 3:
+                            value = max(value, forward[word, 1] + params[P_FORWARD])
                 if kind == K_LOAD:
-                    delay = max(delay, wait)
+                    delay = max(delay, value - at)
                     result = LOADS
                     loaded = max(loaded, at + delay)
                 elif kind == K_ATOMIC:
-                    delay, result, cause = max(wait, nearest) + params[P_ATOMIC], SPECIAL, SPECIAL
+                    delay, result, cause = value - at + params[P_ATOMIC], SPECIAL, SPECIAL
                     loaded = max(loaded, at + delay)
                 if kind != K_LOAD:
-                    line = accesses[taken - 1] >> LINE_SHIFT if taken else 0
-                    drain = max(
-                        drain + (line != merged), at + 1 + max(wait - nearest, 0), 0 if in_order else retired + 1
-                    )
+                    drain = max(drain + (line != merged), at + 1 + value - nearest, 0 if in_order else retired + 1)
                     stored += not in_order or line != merged  # in order, stores to a line wait in one place
                     merged = line
                     drained[(stored - 1) % params[P_STORES]] = drain
@@ -319,7 +372,7 @@ def run(
                     causes[cause] += at - now
                     now, slots = at, 0
                 slots += 1
-                if kind in (K_SYNC, K_FLUSH, K_SYSTEM, K_ATOMIC, K_ORDER):
+                if is_slow(kind):
                     causes[cause] += delay
                     now, slots = done, 0
             else:
@@ -333,7 +386,7 @@ def run(
                     retired, retiring = retired + 1, 0
                 retiring += 1
                 window[(number - 1) % params[P_WINDOW]] = retired
-                if kind in (K_SYNC, K_FLUSH, K_SYSTEM):
+                if is_slow(kind) and kind != K_ATOMIC and kind != K_ORDER and kind != K_ORDER_STORES:
                     now, slots, redirect, held = done, 0, done, cause
             if K_COND <= kind <= K_RET and o == bounds[block + 1] - 1 and n + 1 < len(blocks):
                 target = starts[blocks[n + 1]]
@@ -343,5 +396,8 @@ def run(
                         causes[BRANCHES] += known - now
                     if known > now:
                         now, slots, redirect, held = known, 0, known, BRANCHES
+        while taken < last:  # of instructions that make more than is said of them
+            access(accesses[taken], now, params, lines, stamps, arrives, streams, fetched, state)
+            taken += 1
         functions[owners[block]] += (now if in_order else retired) - before
     return max(now + 1, done_all) if in_order else retired

@@ -472,9 +472,14 @@ class Emulator:
             Code(self.base + at, bytes(self.view(self.base + at, size)), self.base + at in self._names)
             for at, size in found
         ]
-        names = [self._names.get(one.address) or self.image.symbol(one.address)[0] for one in code]
+        names = [self._names.get(one.address) or self._inside(one.address) for one in code]
         first = np.append(rows[:, 1] >> 16, accesses)
         return Executed(self.family.name, code, names, which, first, where)
+
+    def _inside(self, address: int) -> str:
+        """The function that has the code there; what lies behind them all is of none."""
+        name, offset = self.image.symbol(address)
+        return name if offset < self.image.sizes.get(name, 1 << 62) else "out of line"
 
     def _told_apart(self, offsets: Ints, sizes: Ints) -> tuple[list[tuple[int, int]], NDArray[np.uint32]]:
         """The different basic blocks, offset and size, and which of them each is; sorting would take longest of all."""

@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from vmaplab.cost.booted import instructions_of
-from vmaplab.cost.core import Core, Corner, Fact, fact
+from vmaplab.cost.core import ASSUMED, Core, Corner, Fact, fact
 from vmaplab.cost.time import CAUSES, Band, Situation
 from vmaplab.pages.array import size_text
 from vmaplab.report.text import Output, new_table, print_table, us_text
@@ -16,19 +16,20 @@ from vmaplab.report.text import Output, new_table, print_table, us_text
 if TYPE_CHECKING:
     from vmaplab.cost.measure import Measured
 
+_MUCH = 20
 _FUNCTIONS = 6
 """Functions that are named."""
 LEGEND = (
     "band: all that is assumed of a core at its fast and at its slow end ('vmaplab cost --assumed'). issue: operations"
-    " that are executed or wait for each other's results. loads, stores, barriers: waiting for those. branches:"
-    " mispredicted ones. special: atomics, system registers. allocation: what is assumed of the page and slab"
+    " that are executed or wait for each other's results. loads, stores, barriers: waiting for those, also for L1."
+    " branches: mispredicted ones. special: atomics, system registers. allocation: what is assumed of the page and slab"
     " allocators, which do not run here."
 )
 
 
 USES = (
     "entries: TLB entries that the mapping takes on that core. reach: bytes of it that the last TLB holds at once. L1"
-    " misses, walks: of one pass, when another went before, that missed the first TLB, and all. a MB: walks for a"
+    " TLB misses, walks: of one pass, when another went before, that missed the first TLB, and all. walks/MB: for a"
     " megabyte read. us a pass: what the walks take, none of it hidden by other work."
 )
 
@@ -62,6 +63,11 @@ def costs(found: list[Measured], arch: str, options: list[str], situation: Situa
             shares_of = [(name, 100 * part / band.usual.cycles) for name, part in parts]
             shown = ", ".join(f"{name} {share:.0f}%" for name, share in shares_of if share >= 1)
             print(f"{one.name}, {band.core.name}: {shown}")
+    for one in found:
+        for band in one.bands:
+            share = 100 * band.usual.causes[CAUSES.index("barriers")] / (sum(band.usual.causes) or 1)
+            if share >= _MUCH and ASSUMED in (band.core.sync.source, band.core.flush.source):
+                print(f"{one.name}, {band.core.name}: {share:.0f}% are barriers, whose cycles on that core are assumed")
     print()
     for one in found:
         if one.booted is not None:
@@ -79,7 +85,17 @@ def costs(found: list[Measured], arch: str, options: list[str], situation: Situa
 def uses(found: list[Measured]) -> None:
     """Print what came of using what is mapped, and after how many passes a kernel has won by that."""
     table = new_table(
-        "kernel", "core", "pattern", "entries", "reach", "accesses", "L1 misses", "walks", "a MB", "us a pass", left=3
+        "kernel",
+        "core",
+        "pattern",
+        "entries",
+        "reach",
+        "accesses",
+        "L1 TLB misses",
+        "walks",
+        "walks/MB",
+        "us a pass",
+        left=3,
     )
     for one in found:
         for pattern, it in one.uses:

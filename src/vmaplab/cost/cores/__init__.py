@@ -18,18 +18,23 @@ def cores() -> dict[str, Core]:
     return {one.name: one for one in sorted(found, key=lambda core: core.name)}
 
 
-def cores_of(text: str) -> list[Core]:
-    """The cores that ``text`` names, with commas, whatever their case; ``all``.
+def cores_of(text: str, family: str | None = None) -> list[Core]:
+    """The cores that ``text`` names, with commas, whatever their case, each once; ``all``.
 
-    :raises InputError: for one that is not known.
+    :param family: whose instructions they are to execute.
+    :raises InputError: for one that is not known, or does not; or if none is named.
     """
     known = {name.lower(): core for name, core in cores().items()}
     if text == "all":
-        return list(known.values())
-    found = []
+        return [core for core in known.values() if family in (None, core.family)]
+    found: list[Core] = []
     for word in filter(None, (one.strip() for one in text.split(","))):
         name = word.lower().removeprefix("cortex-").removeprefix("neoverse-").removeprefix("sifive-")
         if name not in known:
             raise InputError(f"unknown core '{word}'; known: {', '.join(cores())}, all")
-        found.append(known[name])
+        if family not in (None, known[name].family):
+            raise InputError(f"{known[name].title} does not execute {family} code")
+        found += [known[name]] if known[name] not in found else []
+    if not found:
+        raise InputError(f"no core is named; known: {', '.join(cores())}, all")
     return found

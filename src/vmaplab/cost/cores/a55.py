@@ -43,6 +43,8 @@ CORE = Core(
         Level(3 << 20, 12, Fact(29, 30, 34, _BOARD), _DTS),
     ),
     memory=Fact(116, 130, 231, "sbc-bench results of RK3588 boards, 16 MB to 128 MB"),
+    bandwidth=Fact(8, 6, 4, ASSUMED),
+    forward=Fact(1, 2, 3, ASSUMED),
     mhz=fact(1800, "RK3588"),
     misses=fact(3, f"{_GUIDE} 5.1"),
     stores=Fact(8, 5, 3, ASSUMED),

@@ -39,6 +39,8 @@ CORE = Core(
         Level(3 << 20, 12, Fact(31, 39, 42, f"WikiChip (31); {_BOARD} (39 to 42)"), "Linux rk3588-base.dtsi"),
     ),
     memory=Fact(118, 130, 222, "sbc-bench results of RK3588 boards, 16 MB to 128 MB"),
+    bandwidth=Fact(16, 12, 8, ASSUMED),
+    forward=Fact(4, 4, 5, ASSUMED),
     mhz=fact(2350, "RK3588, as measured there"),
     misses=Fact(24, 20, 12, "20 of the Neoverse N1's L1 (WikiChip)"),
     stores=Fact(48, 32, 24, ASSUMED),

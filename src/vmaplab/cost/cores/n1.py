@@ -21,6 +21,7 @@ CORE = replace(
         Level(1 << 20, 8, Fact(9, 11, 16, f"WikiChip (9, 11); {_BOARD} (14 to 16)"), "AnandTech 15578"),
         Level(32 << 20, 16, Fact(102, 104, 133, f"{_BOARD}: 2 MB to 16 MB"), "Ampere Altra: 32 MB; ways are assumed"),
     ),
+    bandwidth=Fact(20, 14, 10, ASSUMED),
     memory=Fact(81, 110, 125, "AnandTech 15578 (81, Graviton2); sbc-bench results/4HdL.txt (110), 4zkJ.txt (125)"),
     mhz=Fact(3000, 2800, 2600, "Ampere Altra"),
     misses=Fact(20, 20, 12, "WikiChip (20)"),

@@ -43,6 +43,8 @@ CORE = Core(
         Level(2 << 20, 16, Fact(20, 20, 31, _BOARD), _DTS),
     ),
     memory=Fact(175, 175, 200, _BOARD),
+    bandwidth=Fact(3, 2, 1.5, ASSUMED),
+    forward=Fact(1, 2, 3, ASSUMED),
     mhz=fact(1500, "JH7110"),
     misses=Fact(2, 1, 1, f"{_BOARD}: two random reads take twice as long as one"),
     stores=Fact(5, 3, 2, "gem5 riscvmatched (3, fitted)"),

@@ -43,6 +43,8 @@ CORE = Core(
         Level(32 << 20, 16, Fact(50, 55, 68, f"{_CHIPS} 2 (50); {_HERE} (68)"), "EPYC 9004, a complex of 8 cores"),
     ),
     memory=Fact(73, 110, 180, f"{_CHIPS} 2 (73.4, desktop); {_HERE} (173 to 200)"),
+    bandwidth=Fact(30, 20, 12, ASSUMED),
+    forward=Fact(0, 1, 5, f"{_CHIPS} 2: none of the same address"),
     mhz=Fact(3700, 3690, 2600, f"{_HERE} (3.69 GHz)"),
     misses=Fact(32, 24, 24, f"{_HERE}: 24 at least"),
     stores=fact(64, f"{_CHIPS} 2"),

@@ -22,9 +22,12 @@ _MULTIPLIES = words("mul madd msub mneg smull umull smulh umulh smaddl umaddl sm
 _ATOMICS = words("cas swp ldadd ldclr ldeor ldset ldsmax ldsmin ldumax ldumin")
 _MORE_ATOMICS = words("stadd stclr steor stset stxr stlxr stxp stlxp")
 _JUMPS = {"b": Kind.JUMP, "bl": Kind.CALL, "br": Kind.INDIRECT, "blr": Kind.CALL, "ret": Kind.RET}
-_BARRIERS = {"dsb": Kind.SYNC, "dmb": Kind.ORDER, "isb": Kind.FLUSH}
+_JUMPS |= {"retaa": Kind.RET, "retab": Kind.RET, "braa": Kind.INDIRECT, "brab": Kind.INDIRECT, "braaz": Kind.INDIRECT}
+_JUMPS |= {"blraa": Kind.CALL, "blrab": Kind.CALL, "blraaz": Kind.CALL, "brabz": Kind.INDIRECT, "blrabz": Kind.CALL}
+_BARRIERS = {"dsb": Kind.SYNC, "dmb": Kind.ORDER, "isb": Kind.FLUSH, "sb": Kind.FLUSH}
+_OF_STORES = {Kind.SYNC: Kind.SYNC_STORES, Kind.ORDER: Kind.ORDER_STORES}
 _SYSTEM = ("msr", "sys", "tlbi", "at", "ic", "dc", "svc", "hvc", "smc", "brk", "wfe", "wfi", "sev")
-_HINTS = ("nop", "hint", "bti", "pac", "aut", "yield", "xpac", "prf")
+_HINTS = ("nop", "csdb", "clrex", "hint", "bti", "pac", "aut", "yield", "xpac", "prf")
 _COMPARES = ("cmp", "cmn", "tst", "ccmp", "ccmn")
 _SET_FLAGS = ("adds", "subs", "ands", "bics", "negs", "ngcs", "adcs", "sbcs", *_COMPARES)
 _USE_FLAGS = ("adc", "sbc", "ngc", "cs", "cinc", "cinv", "cneg", "ccmp", "ccmn")
@@ -44,23 +47,27 @@ def ops_of(one: Any) -> list[Op]:
     """The operations of an instruction, as Capstone has it."""
     name = one.mnemonic
     if name in _BARRIERS:
-        return [Op(_BARRIERS[name])]
+        kind = _BARRIERS[name]
+        return [Op(_OF_STORES[kind] if one.op_str.endswith("st") else kind)]
     if name.startswith(_HINTS):
         return [Op(Kind.NOP)]
     used = list(_registers(one))
     if name in _JUMPS:
-        link = (30,) if name in ("bl", "blr") else ()
-        return [Op(_JUMPS[name], tuple(used) or (30,) * (name == "ret"), link)]
+        link = (30,) if name.startswith("bl") else ()
+        return [Op(_JUMPS[name], tuple(used) or (30,) * name.startswith("ret"), link)]
     if name.startswith(("b.", "cb", "tb")):
         return [Op(Kind.COND, (_NZCV,) if name.startswith("b.") else tuple(used))]
     if name == "mrs":
         return [Op(Kind.STATUS, (), tuple(used[:1]))]
+    if name == "dc" and "zva" in one.op_str:
+        return [Op(Kind.STORE, tuple(used), (), 1)]
     if name.startswith(_SYSTEM):
         return [Op(Kind.SYSTEM, tuple(used), ())]
     if name.startswith(_ATOMICS):
-        return [Op(Kind.ATOMIC, tuple(used), tuple(used[:2]), 2)]
+        return [Op(Kind.ATOMIC, tuple(used), tuple(used[:1] if name.startswith("cas") else used[1:2]), 2)]
     if name.startswith(_MORE_ATOMICS):
-        return [Op(Kind.ATOMIC, tuple(used), tuple(used[:1]), 2)]
+        status = 1 if "x" in name[2:5] else 0  # stadd and its like leave none
+        return [Op(Kind.ATOMIC, tuple(used[status:]), tuple(used[:status]), 2)]
     if name.startswith(("ld", "st")):
         return _access(one, used)
     return [_arithmetic(one, used)]

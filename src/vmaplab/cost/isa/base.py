@@ -26,7 +26,7 @@ class Kind(IntEnum):
     SYNC = 11
     """A barrier that waits until all accesses before it are done: dsb, mfence, fence rw,rw."""
     ORDER = 12
-    """One that orders them: dmb, lfence, sfence, fence w,w."""
+    """One that orders them: dmb, lfence, fence r,rw."""
     FLUSH = 13
     """What comes after it is fetched anew: isb, fence.i."""
     ATOMIC = 14
@@ -36,6 +36,10 @@ class Kind(IntEnum):
     VECTOR = 17
     STATUS = 18
     """A read of a system register that waits for nothing."""
+    SYNC_STORES = 19
+    """As SYNC, for stores alone: dsb ishst."""
+    ORDER_STORES = 20
+    """As ORDER: dmb ishst, sfence, fence w,w."""
 
 
 REGISTERS = 64

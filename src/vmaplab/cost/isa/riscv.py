@@ -34,8 +34,13 @@ def ops_of(one: Any) -> list[Op]:
         return [Op(Kind.LOAD, base or registers[1:], registers[:1], 1)]
     if name in _STORES:
         return [Op(Kind.STORE, (*registers, *base), (), 1)]
+    target = _number(used[0]) if used else None
     if name.startswith(("lr.", "sc.", "amo")):
-        return [Op(Kind.ATOMIC, (*registers, *base), registers[:1], 1 if name.startswith("lr.") else 2)]
+        reads = tuple(number for it in used[1:] if (number := _number(it)) is not None)
+        made = () if target is None else (target,)
+        return [Op(Kind.ATOMIC, (*reads, *base), made, 1 if name.startswith("lr.") else 2)]
+    if name in ("fld", "flw", "fsd", "fsw", "c.fld", "c.fsd", "c.fldsp", "c.fsdsp"):
+        return [Op(Kind.LOAD if "l" in name[:4].replace("c.", "") and "s" not in name[:2] else Kind.STORE, base, (), 1)]
     if name.startswith(_CONDITIONAL):
         return [Op(Kind.COND, registers)]
     if name in _JUMPS:
@@ -44,11 +49,13 @@ def ops_of(one: Any) -> list[Op]:
         return [Op(Kind.FLUSH)]
     if name.startswith("fence"):
         whole = not one.op_str or one.op_str.replace(" ", "") in ("rw,rw", "iorw,iorw")
-        return [Op(Kind.SYNC if whole else Kind.ORDER)]
+        stores = one.op_str.replace(" ", "") in ("w,w", "ow,ow")
+        return [Op(Kind.SYNC if whole else Kind.ORDER_STORES if stores else Kind.ORDER)]
     if name in _STATUS:
         return [Op(Kind.STATUS, (), registers[:1])]
     if name.startswith(_SYSTEM):
-        return [Op(Kind.SYSTEM, registers[1:], registers[:1])]
+        has_target = name.startswith("csr") and len(used) > 1
+        return [Op(Kind.SYSTEM, registers[1:] if has_target else registers, registers[:1] if has_target else ())]
     if name in ("nop", "c.nop"):
         return [Op(Kind.NOP)]
     reads = registers if name in _SAME else registers[1:]
@@ -73,7 +80,8 @@ def _jump(name: str, used: list[int], registers: tuple[int, ...]) -> Op:
     target = _number(used[0]) if len(used) > (name == "jalr") else _LINK
     if target is None:  # jal zero, jalr zero
         return Op(Kind.RET if registers == (_LINK,) else Kind.INDIRECT, registers) if name == "jalr" else Op(Kind.JUMP)
-    return Op(Kind.CALL, registers[1:] if name == "jalr" else (), (target,))
+    reads = (registers[1:] if len(used) > 1 else registers) if name == "jalr" else ()
+    return Op(Kind.CALL, reads, (target,))
 
 
 def _number(register: int) -> int | None:
