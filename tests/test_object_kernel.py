@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from vmaplab import NULL_PFN, InputError, Kernel, VmapError
 from vmaplab.calls.flags import VM_ALLOW_HUGE_VMAP
 from vmaplab.check.differential import compare
 from vmaplab.check.plan import Plan
-from vmaplab.object import arm64, riscv, x86
+from vmaplab.object import arm64, emulator, riscv, x86
 from vmaplab.object.bind import OWN
 from vmaplab.object.emulator import Emulator
 from vmaplab.object.kernel import ObjectKernel
@@ -228,3 +229,16 @@ def test_the_kernels_code_runs_where_nothing_else_is_compiled():
         env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
     )
     assert (done.stdout, done.stderr) == ("[1, 2]\n", "")
+
+
+def test_an_interrupt_in_the_compiler_waits_until_that_is_over(monkeypatch):
+    """An exception in a callback of LLVM is lost, or breaks what it compiles."""
+    later = []
+    timer = SimpleNamespace(start=lambda: None)
+    monkeypatch.setattr(emulator.threading, "Timer", lambda *words: later.append(words) or timer)
+    here = SimpleNamespace(f_code=SimpleNamespace(co_filename="/site-packages/numba/core/x.py"), f_back=None)
+    inside = SimpleNamespace(f_code=SimpleNamespace(co_filename="/site-packages/llvmlite/binding/x.py"), f_back=here)
+    with pytest.raises(KeyboardInterrupt):
+        emulator._on_sigint(2, here)
+    emulator._on_sigint(2, SimpleNamespace(f_code=here.f_code, f_back=inside))
+    assert [words[2] for words in later] == [[2]]

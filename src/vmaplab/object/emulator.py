@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -62,13 +63,23 @@ carray: Any = numba.__dict__["carray"]  # numba does not say that it exports it
 
 
 _running: list[Emulator] = []
+_LATER_S = 0.1
 
 
-def _on_sigint(_number: int, _frame: Any) -> None:
-    """An exception must not cross Unicorn's C code: stop the CPU, and raise it when that is over."""
-    if not _running:
+def _on_sigint(number: int, frame: Any) -> None:
+    """An exception must not cross Unicorn's C code, or LLVM's: stop the CPU, and raise it when that is over."""
+    if _running:
+        _running[0].interrupt()
+    elif any("llvmlite" in one.f_code.co_filename for one in _frames(frame)):
+        threading.Timer(_LATER_S, signal.raise_signal, [number]).start()
+    else:
         raise KeyboardInterrupt
-    _running[0].interrupt()
+
+
+def _frames(frame: Any) -> Iterator[Any]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 class Emulator:
