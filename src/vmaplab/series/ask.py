@@ -263,13 +263,13 @@ def _costs(one: Measured, built: Built) -> Measured:
         return ObjectKernel(built, count=True, log_lines=1 << 18, trace=events_for(MOST_PAGES))
 
     kernel = booted()
-    tables = {}
+    shown, tables = set(arrays_of(kernel)), {}
     for name, pfns in _named(kernel):
         try:
             kernel.reset()
             mapping = kernel.vmap(pfns)
             table = Table(mapping.addr, mapping.leaves.copy(), mapping.cost)
-            us = us_of(kernel) if len(pfns) <= MOST_PAGES else {}
+            us = us_of(kernel) if name in shown else {}
             tables[name] = Outcome(sizes_text(table), len(table.leaves), mapping.cost, stretches_of(table), us)
         except (VmapError, KernelFault, Violation) as error:
             tables[name] = Outcome(f"refused: {error}")
