@@ -216,3 +216,12 @@ def test_drgn_has_the_same_areas_pages_and_tables(tmp_path: Path) -> None:
                 assert address not in mapped
     assert not areas
     assert seen > 1000
+
+
+@nightly
+def test_ram_behind_the_gap_of_a_pc_is_found_wherever_the_kernel_lies():
+    """A kernel that KASLR has put low can be read in a file that is laid out in a wrong way, too."""
+    kernel = kernel_of("6.12", "amd64")
+    for _ in range(3):
+        with Guest(kernel, "amd64", megabytes=3072) as guest:
+            held_against_vmallocinfo(areas_of(f"ram:{guest.ram}"), guest)
