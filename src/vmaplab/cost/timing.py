@@ -283,10 +283,11 @@ def run(
             if in_order:
                 now, slots = now + treated[block], 0
             else:
+                causes[ISSUE] += max(now - retired, 0)
                 now = max(now, retired) + treated[block]
                 retired, retiring, slots = now, 0, 0
             causes[ANSWERED] += treated[block]
-            functions[owners[block]] += treated[block]
+            functions[owners[block]] += (now if in_order else retired) - before
             continue
         for o in range(bounds[block], bounds[block + 1]):
             kind = kinds[o]
