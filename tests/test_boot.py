@@ -25,7 +25,7 @@ from vmaplab.boot.machine import CALLS, BootedKernel, Step, lines_of
 from vmaplab.calls.scenario import parse
 from vmaplab.calls.table import STEPS
 from vmaplab.check.booted import Trio, check_booted
-from vmaplab.check.came import _twice, kinds_of
+from vmaplab.check.came import _is_same_page, _twice, kinds_of
 from vmaplab.check.failing import check_failing
 from vmaplab.check.sides import play
 from vmaplab.check.together import EACH, _round, check_together, program
@@ -69,6 +69,13 @@ def test_the_calls_that_can_be_made_are_calls_of_the_table():
 
 def test_each_family_of_the_object_engine_has_a_board():
     assert set(BOARDS) == {target.family.name for target in targets.TARGETS.values()}
+
+
+def test_pages_taken_one_by_one_differ_in_their_bits_unless_their_leaves_do():
+    """A contiguous group has a bit of its own; whether pages make one is chance."""
+    assert not _is_same_page((0x1000, 3, 0x703, 1), (0x1000, 3, 0x723, 1))
+    assert _is_same_page((0x1000, 3, 0x703, 1), (0x1000, 3, 0x10703, 16))
+    assert not _is_same_page((0x1000, 3, 0x703, 1), (0x1000, 1, 0x10703, 16))
 
 
 def test_an_architecture_that_nothing_boots_is_refused():

@@ -21,10 +21,10 @@ from object_support import needs_kernel
 from test_boot import bootable
 from vmaplab.calls.scenario import parse
 from vmaplab.cost.boards import options_of
-from vmaplab.cost.booted import counted_vmap, instructions_of
+from vmaplab.cost.booted import counted_vmap
 from vmaplab.cost.core import Core, Corner
 from vmaplab.cost.cores import cores, cores_of
-from vmaplab.cost.decode import decode
+from vmaplab.cost.decode import decode, instructions_of
 from vmaplab.cost.executed import Executed
 from vmaplab.cost.isa.base import Kind, Op
 from vmaplab.cost.measure import DEFAULTS, traced_scenario, traced_vmap

@@ -33,7 +33,7 @@ from vmaplab.release import Release
 
 MOST_TRIES = 4
 """Of a scenario behind which other areas are in use than before."""
-_DRAWN = 20
+DRAWN = 20
 """So many scenarios are drawn for one, until there are enough that can be asked for."""
 _NEVER = frozenset(word for word in STEPS if word not in CALLS)
 
@@ -296,6 +296,12 @@ def _no_model(built: Built, facts: TreeFacts) -> str:
     return "vmap() follows the rules of no release" if facts.unknown else ""
 
 
+def only_steps(scenario: Scenario | None) -> None:
+    """:raises InputError: if a scenario says what a kernel that boots decides itself."""
+    if scenario and (scenario.boot_args or scenario.total_pages):
+        raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
+
+
 def check_booted(
     kernel: Bootable,
     built: Built,
@@ -316,8 +322,7 @@ def check_booted(
     :param modelled: as of :class:`Trio`.
     :param told: called for each scenario.
     """
-    if scenario and (scenario.boot_args or scenario.total_pages):
-        raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
+    only_steps(scenario)
     trio = Trio(kernel, built, release, boot_args, modelled)
     against = "" if trio.unmodelled else trio.release.name
     found = Booted(
@@ -329,7 +334,7 @@ def check_booted(
     )
     try:
         generator = trio.generator(seed, pages)
-        for number in range(1 if scenario else _DRAWN * cases):
+        for number in range(1 if scenario else DRAWN * cases):
             if found.scenarios == cases:
                 break
             one = trio.placed(scenario or generator.scenario(number))

@@ -14,7 +14,7 @@ import numpy as np
 
 from vmaplab.boot.build import Bootable
 from vmaplab.calls.scenario import Scenario
-from vmaplab.check.booted import MOST_TRIES, Trio, why_not
+from vmaplab.check.booted import DRAWN, MOST_TRIES, Trio, only_steps, why_not
 from vmaplab.check.came import Came, is_fatal
 from vmaplab.check.faults import failing
 from vmaplab.errors import InputError
@@ -24,7 +24,6 @@ MOST = 48
 """Allocations of a scenario: those with more are left out."""
 _NONE = 1 << 30
 """The number of an allocation that none reaches."""
-_DRAWN = 20
 _PAGES = 16
 
 
@@ -64,12 +63,11 @@ def check_failing(
     :param cases: how many to run; ``scenario``: the only one to run.
     :param told: called for each scenario.
     """
-    if scenario and (scenario.boot_args or scenario.total_pages):
-        raise InputError("a booted kernel has its own boot arguments and RAM: leave out 'boot' and 'pages'")
+    only_steps(scenario)
     trio, found = Trio(kernel, built, modelled=False), Failing(kernel)
     try:
         generator = trio.generator(seed, _PAGES)
-        for number in range(1 if scenario else _DRAWN * cases):
+        for number in range(1 if scenario else DRAWN * cases):
             if found.scenarios == cases or found.difference:
                 break
             one = trio.placed(scenario or generator.scenario(number))

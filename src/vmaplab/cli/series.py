@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmaplab._whole import whole
 from vmaplab.cli.options import print_json
 from vmaplab.errors import InputError
 from vmaplab.report.progress import progress
@@ -128,21 +129,11 @@ def review_mails(
     if html is not None:
         from vmaplab.report.series_html import as_html
 
-        _write(html, as_html(found))
+        with whole(html) as half:
+            half.write_text(as_html(found))
     if junit is not None:
         from vmaplab.report.series_junit import as_junit
 
-        _write(junit, as_junit(found))
+        with whole(junit) as half:
+            half.write_text(as_junit(found))
     return 2 if found.refused else 1 if found.found or found.unfinished else 0
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing."""
-    half = path.with_name(f".{path.name}.half")
-    try:
-        half.write_text(text)
-        half.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        half.unlink(missing_ok=True)

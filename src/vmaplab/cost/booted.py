@@ -8,26 +8,10 @@ from numpy.typing import NDArray
 
 from vmaplab.boot.build import Bootable
 from vmaplab.boot.count import Counted, CountingKernel
-from vmaplab.cost.decode import decode
-from vmaplab.cost.executed import Executed
 from vmaplab.errors import InputError
 
 _TIMES = 3
 """An interrupt may come in between: the least of so many is taken."""
-_OWN = "vmaplab_"
-
-
-def instructions_of(executed: Executed) -> dict[str, int]:
-    """Instructions by function, of a trace; what is answered in place of a function, and our own code, is left out."""
-    decoded = decode(executed)
-    lengths = np.add.reduceat(np.append(decoded.ends.astype(np.int64), 0), decoded.bounds[:-1])
-    lengths[decoded.bounds[:-1] == decoded.bounds[1:]] = 0
-    times = np.bincount(executed.blocks, minlength=len(executed.code))
-    found: dict[str, int] = {}
-    for block, name, length, count in zip(executed.code, executed.names, lengths.tolist(), times.tolist(), strict=True):
-        if count and not block.answered and not name.startswith(_OWN):
-            found[name] = found.get(name, 0) + length * count
-    return found
 
 
 def counted_vmap(kernel: Bootable, pfns: NDArray[np.uint64], boot_args: str = "") -> Counted:

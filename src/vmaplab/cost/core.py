@@ -8,7 +8,7 @@ is a band: every range is at its least, usual and most.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -147,11 +147,3 @@ class Core:
     slab_cost: Fact
     tlbs: tuple[Buffer, ...]
     walk: Fact
-
-    def assumed(self) -> list[str]:
-        """The names of the facts that are ranges."""
-        return [
-            one.name
-            for one in fields(self)
-            if isinstance(value := getattr(self, one.name), Fact) and value.fast != value.slow
-        ]

@@ -14,6 +14,8 @@ from vmaplab.cost.executed import Executed
 from vmaplab.cost.isa.base import REGISTERS, Kind
 from vmaplab.trace import Ints
 
+OWN = "vmaplab_"
+"""What the names of our own functions begin with: none of them is the kernel's."""
 NOTHING = REGISTERS - 1
 """A register that is always ready, and that nobody waits for."""
 
@@ -63,6 +65,19 @@ def decode(executed: Executed) -> Decoded:
         starts.view(np.int64),
         (starts + lengths).view(np.int64),
     )
+
+
+def instructions_of(executed: Executed) -> dict[str, int]:
+    """Instructions by function, of a trace; what is answered in place of a function, and our own code, is left out."""
+    decoded = decode(executed)
+    lengths = np.add.reduceat(np.append(decoded.ends.astype(np.int64), 0), decoded.bounds[:-1])
+    lengths[decoded.bounds[:-1] == decoded.bounds[1:]] = 0
+    times = np.bincount(executed.blocks, minlength=len(executed.code))
+    found: dict[str, int] = {}
+    for block, name, length, count in zip(executed.code, executed.names, lengths.tolist(), times.tolist(), strict=True):
+        if count and not block.answered and not name.startswith(OWN):
+            found[name] = found.get(name, 0) + length * count
+    return found
 
 
 KINDS = len(Kind)

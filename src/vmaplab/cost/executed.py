@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab._whole import whole
 from vmaplab.errors import InputError
 from vmaplab.trace import Ints
 
@@ -54,21 +55,11 @@ class Executed:
                 for one, name in zip(self.code, self.names, strict=True)
             ],
         }
-        path = path.resolve()  # a symbolic link stays one
-        if not path.name or (path.exists() and not path.is_file()):
-            raise InputError(f"cannot write {path}: it is no plain file")
-        half = path.with_name(f".{path.name}.half")
-        try:
-            counts, steps = np.diff(self.first), np.diff(self.accesses, prepend=0)
-            with half.open("wb") as file:
-                np.savez_compressed(
-                    file, blocks=self.blocks, counts=counts.astype(np.uint16), steps=steps, told=json.dumps(told)
-                )
-            half.replace(path)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from None
-        finally:
-            half.unlink(missing_ok=True)
+        counts, steps = np.diff(self.first), np.diff(self.accesses, prepend=0)
+        with whole(path) as half, half.open("wb") as file:
+            np.savez_compressed(
+                file, blocks=self.blocks, counts=counts.astype(np.uint16), steps=steps, told=json.dumps(told)
+            )
 
     @classmethod
     def load(cls, path: Path) -> Executed:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vmaplab.cost import timing
 from vmaplab.cost.core import Core, Corner
-from vmaplab.cost.decode import KINDS, Decoded, decode
+from vmaplab.cost.decode import KINDS, OWN, Decoded, decode
 from vmaplab.cost.executed import Executed
 from vmaplab.cost.isa.base import REGISTERS, Kind
 from vmaplab.errors import InputError
@@ -22,7 +22,6 @@ CAUSES = ("issue", "loads", "stores", "barriers", "branches", "special", "alloca
 stores; barriers; mispredicted branches; atomics and system registers; what the page and slab allocators take."""
 _PAGES = re.compile(r"alloc_pages|get_free_page|get_zeroed_page")
 _OBJECTS = re.compile(r"k[vmz]*alloc|kmem_cache_alloc|kfree|kmem_cache_free|kvfree|free_pages|free_unref|__free_page")
-_OWN = "vmaplab_"
 
 
 class Time(NamedTuple):
@@ -120,7 +119,7 @@ def time_of(executed: Executed, decoded: Decoded, core: Core, corner: Corner, si
 def _treated(executed: Executed, at: int, core: Core, corner: Corner) -> int:
     """How a block is timed."""
     name, block = executed.names[at], executed.code[at]
-    if name.startswith(_OWN):
+    if name.startswith(OWN):
         return timing.SKIPPED
     if not block.answered:
         return timing.TIMED

@@ -7,8 +7,8 @@ from dataclasses import fields
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from vmaplab.cost.booted import instructions_of
 from vmaplab.cost.core import ASSUMED, Core, Corner, Fact, fact
+from vmaplab.cost.decode import instructions_of
 from vmaplab.cost.time import CAUSES, Band, Situation
 from vmaplab.pages.array import size_text
 from vmaplab.report.text import Output, new_table, print_table, us_text
