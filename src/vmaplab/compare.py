@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from vmaplab.cost.counters import Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.kernel import Kernel
 from vmaplab.machine import Machine
+from vmaplab.mapping import Mapping
 from vmaplab.release import BASELINE
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Row:
     tlb_ratio: float | None
     refused: str = ""
     note: str = ""
-    us: Mapping[str, float] = field(default_factory=dict)
+    us: Dict[str, float] = field(default_factory=dict)
 
 
 def compare(
@@ -48,7 +50,7 @@ def compare(
     releases: Iterable[str],
     *,
     boot_args: str = "",
-    config: Mapping[str, bool] | None = None,
+    config: Dict[str, bool] | None = None,
     total_pages: int | None = None,
     page_size: int | None = None,
     objects: Sequence[tuple[str, Built]] = (),
@@ -70,16 +72,9 @@ def compare(
     for arch in arches:
         built = {name: one for name, one in objects if one.target.arch == arch}
 
-        def kernel_of(name: str, arch: str = arch, built: Mapping[str, Built] = built) -> Machine:
-            if name in built:
-                from vmaplab.cost.measure import events_for
-                from vmaplab.object.kernel import ObjectKernel
-
-                trace = events_for(max(map(len, loaded.values()), default=0))
-                return ObjectKernel(
-                    built[name], boot_args.split(), total_pages=total_pages, log_lines=1 << 20, trace=trace
-                )
-            return Kernel(arch, name, boot_args, config=config, total_pages=total_pages)
+        def kernel_of(name: str, arch: str = arch, built: Dict[str, Built] = built) -> Machine:
+            most = max(map(len, loaded.values()), default=0)
+            return kernel_for(arch, name, built.get(name), boot_args, config, total_pages, most)
 
         try:
             described = kernel_of(BASELINE).arch
@@ -97,6 +92,27 @@ def compare(
     return rows
 
 
+def kernel_for(
+    arch: str,
+    name: str,
+    built: Built | None,
+    boot_args: str,
+    config: Dict[str, bool] | None,
+    total_pages: int | None,
+    most: int,
+) -> Machine:
+    """A fresh machine.
+
+    :param name: of a release; or ``built``, a kernel's own code, for arrays of at most ``most`` pages, which is timed.
+    """
+    if built is None:
+        return Kernel(arch, name, boot_args, config=config, total_pages=total_pages)
+    from vmaplab.cost.measure import events_for
+    from vmaplab.object.kernel import ObjectKernel
+
+    return ObjectKernel(built, boot_args.split(), total_pages=total_pages, log_lines=1 << 20, trace=events_for(most))
+
+
 def _compare_on(
     kernel_of: Callable[[str], Machine], releases: list[str], pfns: pages.PageArray, advance: Callable[[], None]
 ) -> list[Row]:
@@ -105,29 +121,35 @@ def _compare_on(
     base_entries = 0
     for release in dict.fromkeys([BASELINE, *releases]):
         kernel = kernel_of(release)
+        arch = kernel.arch.name
         try:
             mapping = kernel.vmap(pfns)
         except VmapError as error:
-            rows[release] = Row(kernel.arch.name, release, {}, None, None, refused=str(error), note=pfns.note)
+            rows[release] = Row(arch, release, {}, None, None, refused=str(error), note=pfns.note)
         else:
+            cost = mapping.cost
             if release == BASELINE:
-                base_entries = mapping.cost.tlb_entries
-            sizes, counts = np.unique(mapping.leaves["size"], return_counts=True)
-            by_size = {int(size): int(count) for size, count in zip(sizes, counts, strict=True)}
-            ratio = base_entries / mapping.cost.tlb_entries if base_entries else None
-            us = _us_of(kernel)
-            rows[release] = Row(kernel.arch.name, release, by_size, mapping.cost, ratio, note=pfns.note, us=us)
+                base_entries = cost.tlb_entries
+            ratio = base_entries / cost.tlb_entries if base_entries else None
+            sizes = leaves_by_size(mapping)
+            rows[release] = Row(arch, release, sizes, cost, ratio, note=pfns.note, us=us_of(kernel))
         if release in releases:
             advance()
     return [rows[release] for release in releases]
 
 
-def _us_of(kernel: Machine) -> dict[str, float]:
+def leaves_by_size(mapping: Mapping) -> dict[int, int]:
+    """Bytes of a leaf -> how many the mapping has."""
+    sizes, counts = np.unique(mapping.leaves["size"], return_counts=True)
+    return dict(zip(sizes.tolist(), counts.tolist(), strict=True))
+
+
+def us_of(kernel: Machine) -> dict[str, float]:
     """Microseconds by core of what a kernel's own code did last; of the model nobody knows."""
     if isinstance(kernel, Kernel):
         return {}
-    from vmaplab.cost.measure import us_of
+    from vmaplab.cost import measure
     from vmaplab.object.kernel import ObjectKernel
 
     assert isinstance(kernel, ObjectKernel)
-    return us_of(kernel)
+    return measure.us_of(kernel)

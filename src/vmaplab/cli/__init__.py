@@ -12,12 +12,16 @@ from typing import Any
 
 import typer
 
-from vmaplab.cli import areas, boot, capture, check, compare, cost, lists, map, object, replay, review  # noqa: A004, F401 - the commands
+from vmaplab.cli import areas, boot, capture, check, compare, cost, lists, map, object, replay, review, sweep  # noqa: A004, F401 - the commands
 from vmaplab.cli.app import app
 from vmaplab.errors import InputError, KernelFault, Violation, VmapError, plain
 
 _MOST_LINE = 2000
-_ORDER = ("map", "compare", "cost", "check", "boot", "review", "replay", "areas", "capture", "arches", "releases")
+_ORDER = (
+    *("map", "compare", "sweep", "cost"),
+    *("check", "boot", "review", "replay"),
+    *("areas", "capture", "arches", "releases"),
+)
 app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
 
 # Typer does not export the base class of its usage errors, and where it comes from differs by version.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,30 +17,26 @@ from vmaplab.cli.options import (
     Json,
     PageSize,
     Snippet,
-    Source,
     SourceArches,
+    Sources,
     TotalPages,
     Tree,
     arch_for,
-    build_all,
     config_of,
     names_of,
     number_of,
+    objects_of,
     print_json,
     stay_small,
-    targets_of,
 )
 from vmaplab.errors import InputError
 from vmaplab.release import RELEASES
 from vmaplab.report.progress import progress
 
-if TYPE_CHECKING:
-    from vmaplab.object.build import Built
-
 
 @app.command("compare")
 def compare_command(
-    source: Source,
+    sources: Sources,
     arch: SourceArches = None,
     release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
     boot_args: BootArgs = "",
@@ -53,27 +49,21 @@ def compare_command(
     call: Call = None,
     as_json: Json = False,
 ) -> None:
-    """Map SOURCE on several releases and architectures, and on kernel trees, beside linux-6.12.
+    """Map SOURCES on several releases and architectures, and on kernel trees, beside linux-6.12.
 
-    A directory or a pattern is several page arrays, each mapped on its own.
+    A directory, a pattern, a heap: with ranges is several page arrays, each mapped on its own. For thousands: sweep.
     """
-    arches, releases = names_of(arch_for(arch, source), NAMES, "architecture"), names_of(release, RELEASES, "release")
-    objects: list[tuple[str, Built]] = []
-    if tree or base or snippet or call:
-        if config:
-            raise InputError("--config is for the model's releases: leave it out, or --tree, --base and --snippet")
-        run = targets_of(",".join(arches))
-        trees = [(base, None, None)] * bool(base) + [(tree, snippet, call)]
-        for one, *patch in trees:
-            made = build_all(run, one, None, *patch)
-            objects += [(f"{built.code} ({built.tree.name})" if one else built.code, built) for built in made]
-    from vmaplab.pages import expand
+    arches, releases = names_of(arch_for(arch, sources), NAMES, "architecture"), names_of(release, RELEASES, "release")
+    objects = objects_of(arches, tree, base, snippet, call, config)
+    from vmaplab.pages.expand import expand_all
 
-    sources = expand(source)
+    named, wrong = expand_all(sources)
+    if wrong:
+        raise InputError(next(iter(wrong.values())))
     if not objects:
-        stay_small(sources[0], len(arches) * len(releases) * len(sources))
+        stay_small(named[0], len(arches) * len(releases) * len(named))
     each = len(arches) * len(releases) + len(objects)
-    with progress("comparing", total=each * len(sources)) as advance:
+    with progress("comparing", total=each * len(named)) as advance:
         from vmaplab.compare import compare
 
         found = {
@@ -88,7 +78,7 @@ def compare_command(
                 objects=objects,
                 advance=advance,
             )
-            for one in sources
+            for one in named
         }
     if as_json:
         from vmaplab.report import as_json as to_json
@@ -98,9 +88,9 @@ def compare_command(
     else:
         from vmaplab.report import tables
 
-        if len(sources) > 1:
-            tables.several(source, found, boot_args, config_of(config))
+        if len(named) > 1:
+            tables.several(" ".join(sources), found, boot_args, config_of(config))
         else:
-            tables.comparison(sources[0], found[sources[0]], boot_args, config_of(config))
+            tables.comparison(named[0], found[named[0]], boot_args, config_of(config))
     if not any(row.cost for block in found.values() for row in block):
         raise typer.Exit(1)

@@ -28,6 +28,9 @@ SMALL_STEPS = 200
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS, a file, - ..., see 'vmaplab --help'.")
 ]
+Sources = Annotated[
+    list[str], typer.Argument(metavar="SOURCES...", help="As SOURCE; directories, patterns, heap: with ranges, too.")
+]
 ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
 SourceArch = Annotated[
     str | None,
@@ -98,11 +101,12 @@ def number_of(text: str | None) -> int | None:
     return None if text is None else parse_size(text)
 
 
-def arch_for(given: str | None, source: str) -> str:
-    """The architecture that was said, or that of the kernel that the source is of, or the usual one."""
+def arch_for(given: str | None, sources: str | list[str]) -> str:
+    """The architecture that was said, or that of the kernel that a source is of, or the usual one."""
     from vmaplab.pages import arch_of
 
-    return given or arch_of(source) or DEFAULT_ARCH
+    words = [sources] if isinstance(sources, str) else sources
+    return given or next(filter(None, map(arch_of, words)), DEFAULT_ARCH)
 
 
 def names_of(text: str, known: Collection[str], what: str) -> list[str]:
@@ -163,6 +167,30 @@ def build_all(
         for target in [targets.get(name) for name in names]:
             found.append(build.build(target, tree, config or (), snippet, call or "vmap"))
             step()
+    return found
+
+
+def objects_of(
+    arches: list[str],
+    tree: Path | None,
+    base: Path | None,
+    snippet: Path | None,
+    call: str | None,
+    config: list[str] | None,
+) -> list[tuple[str, Built]]:
+    """What kernels' own code is called, and its objects on each of ``arches``; none if no tree is named.
+
+    :raises InputError: if they cannot be built, or are not for the model's configuration.
+    """
+    found: list[tuple[str, Built]] = []
+    if tree or base or snippet or call:
+        if config:
+            raise InputError("--config is for the model's releases: leave it out, or --tree, --base and --snippet")
+        run = targets_of(",".join(arches))
+        trees = [(base, None, None)] * bool(base) + [(tree, snippet, call)]
+        for one, *patch in trees:
+            made = build_all(run, one, None, *patch)
+            found += [(f"{built.code} ({built.tree.name})" if one else built.code, built) for built in made]
     return found
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from vmaplab.arch import Arch
 from vmaplab.errors import InputError
 from vmaplab.pages.array import MAX_PAGES, PageArray, check_page_size, parse_size, size_text, with_page_size
+from vmaplab.pages.expand import ENDINGS, KERNELS, expand, is_elsewhere
 from vmaplab.release import DEFAULT, get
 
 SOURCES = (
@@ -21,10 +21,7 @@ SOURCES = (
 )
 
 
-_KERNELS = ("vmcore", "kcore", "qemu", "ram")
-"""Sources that are the memory of another kernel."""
 _HEAP = ("fragmentation", "buddyinfo", "node", "zone", "seed", "orders", "clients")
-_ENDINGS = (".txt", ".csv", ".npy", ".parquet")
 _USUAL = 4096
 """Bytes of a page where a file does not say so."""
 
@@ -52,7 +49,7 @@ def _load(source: str, arch: str, page_size: int | None) -> PageArray:
     if page_size is not None and (page_size < 4096 or page_size & (page_size - 1)):
         raise InputError(f"page size {page_size} is no power of two from 4096 on")
     kind, _, rest = source.partition(":")
-    if page_size is not None and kind in ("heap", "pid", "pfns", *_KERNELS):
+    if page_size is not None and kind in ("heap", "pid", "pfns", *KERNELS):
         raise InputError(f"a page size is for plain files; a {kind} source has its own")
     if kind == "heap":
         return _heap(rest, target)
@@ -64,15 +61,15 @@ def _load(source: str, arch: str, page_size: int | None) -> PageArray:
         from vmaplab.pages import pid
 
         array = with_page_size(pid.load(*_pid(rest)), pid.page_size())
-    elif kind in _KERNELS:
+    elif kind in KERNELS:
         from vmaplab.vmcore.source import pages_of
 
         array = with_page_size(*pages_of(source))
-    elif (several := expand(source)) != [source]:
+    elif kind != "trace" and (several := expand(source)) != [source]:
         if len(several) > 1:
-            raise InputError(f"'{source}' is {len(several)} page arrays: compare takes several, the others one")
+            raise InputError(f"'{source}' is {len(several)} page arrays: compare and sweep take several")
         return load(several[0], arch, page_size)
-    elif kind in ("trace", "pagemap") or source == "-" or source.endswith(_ENDINGS):
+    elif kind in ("trace", "pagemap") or source == "-" or is_elsewhere(source) or source.endswith(ENDINGS):
         pfns, told = _from_file(source, kind, rest, page_size or target.page_size)
         if not told and not page_size and target.page_size != _USUAL:
             raise InputError(
@@ -83,7 +80,7 @@ def _load(source: str, arch: str, page_size: int | None) -> PageArray:
     elif ",area=" in source or ",caller=" in source:
         raise InputError(f"an area is of a vmcore:, kcore:, qemu: or ram: source: vmcore:{source}")
     elif Path(source).is_file():
-        raise InputError(f"'{source}' has none of the endings {', '.join(_ENDINGS)}; say trace:, pagemap: or vmcore:")
+        raise InputError(f"'{source}' has none of the endings {', '.join(ENDINGS)}; say trace:, pagemap: or vmcore:")
     else:
         raise InputError(f"unknown source '{source}'; write {SOURCES}")
     check_page_size(array, target)
@@ -92,6 +89,11 @@ def _load(source: str, arch: str, page_size: int | None) -> PageArray:
 
 def _from_file(source: str, kind: str, rest: str, page: int) -> tuple[NDArray[np.uint64], int | None]:
     """The pages in a file, and the page size if it tells that."""
+    if is_elsewhere(source):
+        from vmaplab.pages import elsewhere, file
+
+        with elsewhere.local(source) as copy:
+            return file.load(copy)
     if kind == "trace":
         from vmaplab.pages import trace
 
@@ -113,34 +115,11 @@ def arch_of(source: str) -> str | None:
 
     :raises InputError: if that cannot be read.
     """
-    if source.partition(":")[0] not in _KERNELS:
+    if source.partition(":")[0] not in KERNELS:
         return None
     from vmaplab.vmcore.source import arch_of as told
 
     return told(source)
-
-
-def expand(source: str) -> list[str]:
-    """The sources that ``source`` names: a directory's page files, what a pattern matches, or itself.
-
-    :raises InputError: if it is a directory or a pattern, and there are none.
-    """
-    path = Path(source)
-    try:
-        if source in ("", "-") or path.is_file():
-            return [source]
-        is_folder = path.is_dir()
-    except OSError:
-        return [source]
-    if is_folder:
-        found = sorted(str(one) for one in path.iterdir() if one.name.endswith(_ENDINGS))
-    elif any(letter in source for letter in "*?[") and ":" not in source:
-        found = sorted(glob.glob(source))  # noqa: PTH207 - an absolute pattern is none of Path's
-    else:
-        return [source]
-    if not found:
-        raise InputError(f"'{source}' has no page file; known endings: {', '.join(_ENDINGS)}")
-    return found
 
 
 def small(source: str, limit: int) -> bool:

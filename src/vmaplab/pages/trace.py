@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -92,15 +93,30 @@ def load(path: Path, page: int, call: int | None = None, vmemmap: int | None = N
     return pfns
 
 
+def count(path: Path) -> int:
+    """How many calls a trace has.
+
+    :raises InputError: if it is none.
+    """
+    return len(_calls(path))
+
+
 def _calls(path: Path) -> list[Traced]:
     try:
         check_regular(path)
-        if path.stat().st_size > _MOST_BYTES:
+        stat = path.stat()
+        if stat.st_size > _MOST_BYTES:
             raise InputError(f"'{path}' is larger than {_MOST_BYTES >> 20} MiB: trace fewer calls")
-        with path.open("rb") as file:
-            return _of_lines(file, path)
+        return _read(path, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror}") from None
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, _size: int, _modified: int) -> list[Traced]:
+    """The calls; those of the file that was read last are kept, for its other calls."""
+    with path.open("rb") as file:
+        return _of_lines(file, path)
 
 
 def _of_lines(file: IO[bytes], path: Path) -> list[Traced]:

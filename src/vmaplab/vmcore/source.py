@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ SOURCES = "vmcore:FILE, kcore:, qemu:QMP-SOCKET or ram:FILE, each with ,vmlinux=
 _OPTIONS = ("area", "caller", "vmlinux")
 _KCORE = Path("/proc/kcore")
 _SHOWN = 6
-_kept: dict[tuple[str, Path, str | None], Areas] = {}
+_kept: dict[tuple[Any, ...], Areas] = {}
+"""What was read last: of a file that is as it was then, for its other areas; of what is alive, once."""
 
 
 class Source(NamedTuple):
@@ -154,16 +155,44 @@ def _read(source: Source) -> Areas:
 
     :raises InputError: if it cannot be read, whatever is in it.
     """
-    key = source.kind, source.path, source.options.get("vmlinux")
+    key = _key(source)
     if key in _kept:
-        return _kept.pop(key)
+        return _kept[key] if _is_file(source) else _kept.pop(key)
     try:
-        return read_areas(open_kernel(source))
+        found = read_areas(open_kernel(source))
     except InputError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise InputError(f"'{source.path}' is broken where that was not expected ({what}): please report it") from None
+    _kept.clear()
+    if _is_file(source):
+        _kept[key] = found
+    return found
+
+
+def _is_file(source: Source) -> bool:
+    """Whether it stays as it is: no running kernel."""
+    return source.kind != "qemu" and source.path.is_file() and source.path != _KCORE
+
+
+def _key(source: Source) -> tuple[Any, ...]:
+    stat = source.path.stat() if _is_file(source) else None
+    when = (stat.st_size, stat.st_mtime_ns) if stat else ()
+    return source.kind, source.path, source.options.get("vmlinux"), *when
+
+
+def arrays_of(text: str) -> list[str]:
+    """Sources, one for each area that one vmap() could have made.
+
+    :raises InputError: if the memory cannot be read, or has no such area.
+    """
+    from vmaplab.vmcore.would import comparable
+
+    named = [f"{text},area={area.start:#x}" for area in comparable(areas_of(text))]
+    if not named:
+        raise InputError(f"'{text}' has no area that maps pages")
+    return named
 
 
 def pages_of(text: str) -> tuple[NDArray[np.uint64], int, str]:
@@ -195,7 +224,7 @@ def arch_of(text: str) -> str:
     source = parse(text)
     found = _read(source)
     _kept.clear()
-    _kept[source.kind, source.path, source.options.get("vmlinux")] = found  # the pages are asked for next
+    _kept[_key(source)] = found  # the pages are asked for next
     return found.kernel.arch
 
 
@@ -221,4 +250,4 @@ def _chosen(areas: list[Area], source: Source) -> Area:
     return found[0]
 
 
-__all__ = ["KINDS", "SOURCES", "arch_of", "areas_of", "open_kernel", "pages_of", "parse"]
+__all__ = ["KINDS", "SOURCES", "arch_of", "areas_of", "arrays_of", "open_kernel", "pages_of", "parse"]

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What ``sweep`` prints: gains by release, why pages stay small, the arrays that gain least, flips, errors."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from vmaplab.errors import plain
+from vmaplab.release import BASELINE
+from vmaplab.report.text import Output, new_table, print_table
+from vmaplab.sweep.summary import Flip, Gain, Summary
+
+QUANTILES = (0.05, 0.5, 0.95)
+GAIN_HEADS = ("in all", "mean", "p5", "median", "p95")
+WHY = {
+    "order": "order",
+    "alignment": "alignment",
+    "stop": "stop",
+    "kernel": "kernel",
+}
+"""Reason -> the head of its column."""
+LEGEND = (
+    f"gain: TLB entries of {BASELINE} for the same pages, divided by this release's; in all: of all arrays together; "
+    "mean and quantiles: of arrays, weighted by their bytes.",
+    "Pages that stay base pages, of all pages: order: their run of contiguous frames is too short; alignment: no "
+    "aligned block of it is at an aligned address; stop: they would fill a larger leaf, but the scan has "
+    "stopped at a single page before them; kernel: they would, and this kernel does not make it.",
+)
+
+
+def sweep(found: Summary, name: str) -> None:
+    """Print a summary.
+
+    :param name: of the result.
+    """
+    console = Output()
+    console.print(f"{headline(found)}: {plain(name)}\n")
+    for arch, gains in groupby(found.gains, key=lambda one: one.arch):
+        table = new_table(arch, *GAIN_HEADS, *(f"{WHY[reason]}" for reason in WHY), "refused")
+        for gain in gains:
+            table.add_row(gain.release, *gain_cells(gain))
+        print_table(console, table)
+        console.print()
+    for arch, of_arch in groupby(found.least, key=lambda row: row["arch"]):
+        rows = list(of_arch)
+        console.print(least_title(found, arch, rows))
+        if not _is_alike(found, arch):
+            table = new_table("array", *LEAST_HEADS)
+            table.columns[-1].justify = "left"
+            for row in rows:
+                table.add_row(plain(row["source"]), *least_cells(row))
+            print_table(console, table)
+        console.print()
+    if found.flips:
+        _flips(console, found.flips)
+    for line in error_lines(found):
+        console.print(line)
+    if found.errors:
+        console.print()
+    for line in LEGEND if found.gains else ():
+        console.print(line, soft_wrap=True)
+
+
+def headline(found: Summary) -> str:
+    """How much was mapped."""
+    arrays = f"{found.arrays} page array{'s' * (found.arrays != 1)}"
+    failed = f", {found.arrays - found.mapped} of them on none" if found.mapped < found.arrays else ""
+    return f"{arrays} of {bytes_text(found.bytes)}, {found.rows} rows{failed}"
+
+
+def bytes_text(size: int) -> str:
+    """A number of bytes with three digits that count."""
+    for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 1 << shift:
+            return f"{size / (1 << shift):.3g} {unit}"
+    return f"{size} bytes"
+
+
+def share_text(share: float) -> str:
+    """A share in percent; a small one is not nothing."""
+    return "-" if not share else "<0.1%" if share < 0.001 else f"{100 * share:.1f}%"
+
+
+def gain_cells(gain: Gain) -> list[str]:
+    """The cells of a release, as :data:`GAIN_HEADS`, the reasons and what is refused."""
+    numbers = [gain.total, gain.mean, *(gain.quantile(share) for share in QUANTILES)]
+    shares = [share_text(gain.small[reason]) for reason in WHY]
+    return [*(f"{one:.1f}x" for one in numbers), *shares, str(gain.refused or "-")]
+
+
+LEAST_HEADS = ("pages", "runs", "gain", *WHY.values(), "why")
+
+
+def least_title(found: Summary, arch: str, rows: list[dict[str, Any]]) -> str:
+    """What stands above the arrays of an architecture that gain least."""
+    release = rows[0]["release"]
+    if _is_alike(found, arch):
+        return f"On {arch} all gain {rows[0]['gain']:.2f}x with {release}."
+    return f"The {len(rows)} that gain least on {arch} with {release}:"
+
+
+def _is_alike(found: Summary, arch: str) -> bool:
+    """Whether all arrays gain the same on an architecture."""
+    last = [one for one in found.gains if one.arch == arch][-1]
+    return bool(last.gains[0] == last.gains[-1])
+
+
+def least_cells(row: dict[str, Any]) -> list[str]:
+    """The cells of one of the arrays that gain least."""
+    shares = {reason: row[f"small_{reason}"] / row["pages"] for reason in WHY}
+    most = max(shares, key=lambda reason: shares[reason])
+    return [
+        str(row["pages"]),
+        str(row["runs"]),
+        f"{row['gain']:.2f}x",
+        *(share_text(one) for one in shares.values()),
+        WHY[most] if shares[most] else "large leaves, as before",
+    ]
+
+
+def _flips(console: Output, flips: tuple[Flip, ...]) -> None:
+    matters = [one for one in flips if one.changed or one.refused]
+    if matters:
+        console.print("What matters for these arrays, one thing flipped at a time:")
+        table = new_table("flipped", "arch", "release", "arrays changed", "TLB entries", "more for", "refused", left=3)
+        for one in sorted(matters, key=lambda one: -abs(one.total - 1)):
+            changed = f"{one.changed} of {one.arrays}"
+            table.add_row(
+                one.flipped, one.arch, one.release, changed, f"x {one.total:.3g}", str(one.worse), str(one.refused)
+            )
+        print_table(console, table)
+    none = sorted({one.flipped for one in flips} - {one.flipped for one in matters})
+    if none:
+        console.print(f"Changes nothing for any of them: {', '.join(none)}")
+    console.print()
+
+
+def error_lines(found: Summary) -> list[str]:
+    """One line for each kind of error."""
+    return [
+        f"{count} array{'s' * (count != 1)}: {plain(first)}" + (" (and the like)" if count > 1 else "")
+        for count, first in found.errors.values()
+    ]
+
+
+def as_json(found: Summary, name: str) -> dict[str, Any]:
+    """A summary as a dictionary."""
+    return {
+        "result": name,
+        "arrays": found.arrays,
+        "mapped": found.mapped,
+        "rows": found.rows,
+        "bytes": found.bytes,
+        "gains": [
+            {
+                "arch": one.arch,
+                "release": one.release,
+                "in_all": one.total,
+                "mean": one.mean,
+                **{f"p{round(100 * share)}": one.quantile(share) for share in QUANTILES},
+                "refused": one.refused,
+                "small": one.small,
+            }
+            for one in found.gains
+        ],
+        "least": list(found.least),
+        "flips": [dict(vars(one)) for one in found.flips],
+        "errors": [{"arrays": count, "error": first} for count, first in found.errors.values()],
+    }

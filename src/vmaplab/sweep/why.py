@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Why pages stay base pages: for each page in a leaf of one page, what kept it out of a larger one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmaplab.pfn import NULL_PFN
+
+
+class Small(NamedTuple):
+    """Base pages by what keeps them small; together all pages in leaves of one page.
+
+    :param order: they lie in a run of contiguous frames that is shorter than the smallest larger leaf.
+    :param alignment: their run is long enough, but no aligned block of frames of it lies at an aligned address.
+    :param stop: they fill a larger leaf that the kernel would make, but lie behind a page that stays single, where its
+        scan has stopped.
+    :param kernel: they fill a larger leaf, and the kernel does not make it.
+    """
+
+    order: int = 0
+    alignment: int = 0
+    stop: int = 0
+    kernel: int = 0
+
+
+def runs_of(pfns: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where runs of contiguous frames begin, ascending, and the number of pages; NULL pages are runs of one."""
+    goes_on = (pfns[1:] == pfns[:-1] + np.uint64(1)) & (pfns[:-1] != NULL_PFN)
+    return np.concatenate(([0], np.flatnonzero(~goes_on) + 1, [len(pfns)]))
+
+
+def small(
+    pfns: NDArray[np.uint64],
+    runs: NDArray[np.int64],
+    leaves: NDArray[Any],
+    addr: int,
+    page: int,
+    larger: int | None,
+    takes: bool,
+) -> Small:
+    """Why the pages of a mapping that are in leaves of one page are there.
+
+    :param runs: :func:`runs_of` the pages; ``leaves``: of the mapping, which begins at ``addr``.
+    :param page: bytes of a page; ``larger``: of the smallest larger leaf that the MMU has, None if it has none.
+    :param takes: whether that kernel's vmap() makes one of an array that is one aligned block.
+    """
+    count = len(pfns)
+    single = np.zeros(count, dtype=bool)
+    at = ((leaves["va"] - np.uint64(addr)) // np.uint64(page)).astype(np.int64)
+    single[at[leaves["size"] == page]] = True
+    if larger is None:
+        return Small(kernel=int(single.sum()))
+    if not single.any():
+        return Small()
+    block = larger // page
+    lengths = np.diff(runs)
+    ends = np.repeat(runs[1:], lengths)
+    first = np.arange(-(addr // page) % block, count, block)
+    first = first[(ends[first] - first >= block) & (pfns[first] % np.uint64(block) == 0)]
+    fills = np.zeros(count, dtype=bool)
+    fills[(first[:, None] + np.arange(block)).ravel()] = True
+    long = np.repeat(lengths >= block, lengths)
+    unused = single & fills
+    stopped = takes and not fills[int(np.argmax(single))]
+    return Small(
+        order=int((single & ~long).sum()),
+        alignment=int((single & long & ~fills).sum()),
+        stop=int(unused.sum()) if stopped else 0,
+        kernel=0 if stopped else int(unused.sum()),
+    )
