@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmaplab import pages
+from vmaplab.arch import Arch
 from vmaplab.cost.counters import Cost
 from vmaplab.errors import InputError, VmapError
 from vmaplab.kernel import Kernel
@@ -20,6 +22,22 @@ from vmaplab.release import BASELINE
 
 if TYPE_CHECKING:
     from vmaplab.object.build import Built
+
+
+MOST_SOURCES = 12
+"""Page arrays that a page of a comparison has pictures of."""
+
+
+class Made(NamedTuple):
+    """A mapping to draw.
+
+    :param arch: as that kernel has it; ``leaves``: as of a :class:`~vmaplab.mapping.Mapping`, which begins at ``addr``.
+    """
+
+    arch: Arch
+    leaves: NDArray[Any]
+    addr: int
+    pfns: pages.PageArray
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,7 @@ class Row:
     :param refused: why there is nothing to show, or "".
     :param note: what the source says of itself, or "".
     :param us: microseconds by core, of a kernel's own code.
+    :param made: what a picture needs, if it was asked for.
     """
 
     arch: str
@@ -42,6 +61,7 @@ class Row:
     refused: str = ""
     note: str = ""
     us: Dict[str, float] = field(default_factory=dict)
+    made: Made | None = field(default=None, compare=False, repr=False)
 
 
 def compare(
@@ -54,6 +74,7 @@ def compare(
     total_pages: int | None = None,
     page_size: int | None = None,
     objects: Sequence[tuple[str, Built]] = (),
+    keep: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Map ``source`` on every release of every architecture, each in a fresh address space.
@@ -63,6 +84,7 @@ def compare(
 
     :param objects: what a kernel's own code is called, and its object: further columns on its architecture. It does
         not count what only the model can.
+    :param keep: whether rows are to have what a picture needs.
     :param advance: called after each mapping.
     :raises InputError: if no architecture can take the source.
     """
@@ -86,7 +108,7 @@ def compare(
             for _ in releases:
                 advance()
             continue
-        rows += _compare_on(kernel_of, [*releases, *built], loaded[key], advance)
+        rows += _compare_on(kernel_of, [*releases, *built], loaded[key], keep, advance)
     if rows and all(row.refused and not row.release for row in rows):
         raise InputError(rows[0].refused)
     return rows
@@ -114,7 +136,11 @@ def kernel_for(
 
 
 def _compare_on(
-    kernel_of: Callable[[str], Machine], releases: list[str], pfns: pages.PageArray, advance: Callable[[], None]
+    kernel_of: Callable[[str], Machine],
+    releases: list[str],
+    pfns: pages.PageArray,
+    keep: bool,
+    advance: Callable[[], None],
 ) -> list[Row]:
     """The rows of one architecture, in the order of ``releases``; the baseline is mapped once, first."""
     rows: dict[str, Row] = {}
@@ -132,7 +158,8 @@ def _compare_on(
                 base_entries = cost.tlb_entries
             ratio = base_entries / cost.tlb_entries if base_entries else None
             sizes = leaves_by_size(mapping)
-            rows[release] = Row(arch, release, sizes, cost, ratio, note=pfns.note, us=us_of(kernel))
+            made = Made(kernel.arch, mapping.leaves, mapping.addr, pfns) if keep else None
+            rows[release] = Row(arch, release, sizes, cost, ratio, note=pfns.note, us=us_of(kernel), made=made)
         if release in releases:
             advance()
     return [rows[release] for release in releases]

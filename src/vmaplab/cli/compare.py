@@ -47,6 +47,9 @@ def compare_command(
     base: Annotated[Path | None, typer.Option("--base", metavar="DIR", help="A second kernel tree, before it.")] = None,
     snippet: Snippet = None,
     call: Call = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the page tables.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Map SOURCES on several releases and architectures, and on kernel trees, beside linux-6.12.
@@ -64,7 +67,7 @@ def compare_command(
         stay_small(named[0], len(arches) * len(releases) * len(named))
     each = len(arches) * len(releases) + len(objects)
     with progress("comparing", total=each * len(named)) as advance:
-        from vmaplab.compare import compare
+        from vmaplab.compare import MOST_SOURCES, compare
 
         found = {
             one: compare(
@@ -76,10 +79,17 @@ def compare_command(
                 total_pages=number_of(total_pages),
                 page_size=number_of(page_size),
                 objects=objects,
+                keep=html is not None and number < MOST_SOURCES,
                 advance=advance,
             )
-            for one in named
+            for number, one in enumerate(named)
         }
+    if html:
+        from vmaplab._whole import whole
+        from vmaplab.report.compare_html import as_html
+
+        with whole(html) as half:
+            half.write_text(as_html(" ".join(sources), found, boot_args, config_of(config)))
     if as_json:
         from vmaplab.report import as_json as to_json
 

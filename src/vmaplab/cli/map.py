@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,6 +59,7 @@ def map_command(
     call: Call = None,
     verify: Verify = False,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Lines of leaves to show.")] = 16,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw the page tables.")] = None,
     events: Annotated[bool, typer.Option("--events", help="Show every store, allocation and flush.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -79,6 +81,7 @@ def map_command(
             machine = ObjectKernel(built, boot_args, total_pages=ram, count=True, log_lines=lines, trace=trace)
             mapping, proof = _vmap(machine, pfns, verify, as_json)
             times = us_of(machine) if trace else {}
+        _draw(svg, machine, mapping, pfns)
         _show_mapping(machine, mapping, switches(config), pfns.note, proof, rows, events, as_json, times)
         return
     stay_small(source)
@@ -89,7 +92,19 @@ def map_command(
         kernel = new_kernel(arch, name, boot_args, config, total_pages=ram, record=events or verify)
         pfns = pages.load(source, arch, number_of(page_size))
         mapping, proof = _vmap(kernel, pfns, verify, as_json)
+    _draw(svg, kernel, mapping, pfns)
     _show_mapping(kernel, mapping, config_of(config), pfns.note, proof, rows, events, as_json)
+
+
+def _draw(path: Path | None, kernel: Machine, mapping: Mapping, pfns: NDArray[np.uint64]) -> None:
+    if path is None:
+        return
+    from vmaplab._whole import whole
+    from vmaplab.report import pictures
+
+    title = f"vmap() of {len(pfns)} pages on {kernel.arch.name}, {kernel.code}"
+    with whole(path) as half:
+        half.write_text(pictures.alone(pictures.page_tables(kernel.arch, mapping.leaves, mapping.addr, pfns, title)))
 
 
 def _vmap(kernel: Machine, pfns: NDArray[np.uint64], verify: bool, as_json: bool) -> tuple[Mapping, Proof | None]:

@@ -104,7 +104,14 @@ def sweep_command(
         kept = f"{len(store.done)} of {store.count} parts are kept: the same command with --resume goes on"
         print(f"vmaplab: {kept}", file=sys.stderr)
         raise
-    summary = summary_of(store.columns(COLUMNS), least)
+    table = store.columns(COLUMNS)
+    summary = summary_of(table, least)
+    if html:
+        from vmaplab._whole import whole
+        from vmaplab.report.sweep_html import as_html
+
+        with progress("drawing"), whole(html) as half:
+            half.write_text(as_html(summary, table, output, plan))
     from vmaplab.report import sweeps
 
     if as_json:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from vmaplab.errors import plain
 from vmaplab.release import BASELINE
 from vmaplab.report.text import Output, new_table, print_table
@@ -45,15 +47,23 @@ def sweep(found: Summary, name: str) -> None:
     for arch, of_arch in groupby(found.least, key=lambda row: row["arch"]):
         rows = list(of_arch)
         console.print(least_title(found, arch, rows))
-        if not _is_alike(found, arch):
+        if not is_alike(found, arch):
             table = new_table("array", *LEAST_HEADS)
             table.columns[-1].justify = "left"
             for row in rows:
                 table.add_row(plain(row["source"]), *least_cells(row))
             print_table(console, table)
         console.print()
+    if lines := flip_rows(found):
+        console.print("What matters for these arrays, one thing flipped at a time:")
+        table = new_table(*FLIP_HEADS, left=3)
+        for cells in lines:
+            table.add_row(*cells)
+        print_table(console, table)
+    for line in unmoved(found):
+        console.print(line)
     if found.flips:
-        _flips(console, found.flips)
+        console.print()
     for line in error_lines(found):
         console.print(line)
     if found.errors:
@@ -95,12 +105,12 @@ LEAST_HEADS = ("pages", "runs", "gain", *WHY.values(), "why")
 def least_title(found: Summary, arch: str, rows: list[dict[str, Any]]) -> str:
     """What stands above the arrays of an architecture that gain least."""
     release = rows[0]["release"]
-    if _is_alike(found, arch):
+    if is_alike(found, arch):
         return f"On {arch} all gain {rows[0]['gain']:.2f}x with {release}."
     return f"The {len(rows)} that gain least on {arch} with {release}:"
 
 
-def _is_alike(found: Summary, arch: str) -> bool:
+def is_alike(found: Summary, arch: str) -> bool:
     """Whether all arrays gain the same on an architecture."""
     last = [one for one in found.gains if one.arch == arch][-1]
     return bool(last.gains[0] == last.gains[-1])
@@ -119,21 +129,34 @@ def least_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flips(console: Output, flips: tuple[Flip, ...]) -> None:
-    matters = [one for one in flips if one.changed or one.refused]
-    if matters:
-        console.print("What matters for these arrays, one thing flipped at a time:")
-        table = new_table("flipped", "arch", "release", "arrays changed", "TLB entries", "more for", "refused", left=3)
-        for one in sorted(matters, key=lambda one: -abs(one.total - 1)):
-            changed = f"{one.changed} of {one.arrays}"
-            table.add_row(
-                one.flipped, one.arch, one.release, changed, f"x {one.total:.3g}", str(one.worse), str(one.refused)
-            )
-        print_table(console, table)
-    none = sorted({one.flipped for one in flips} - {one.flipped for one in matters})
-    if none:
-        console.print(f"Changes nothing for any of them: {', '.join(none)}")
-    console.print()
+FLIP_HEADS = ("flipped", "arch", "release", "arrays changed", "TLB entries", "more for", "refused")
+
+
+def flip_rows(found: Summary) -> list[list[str]]:
+    """The flips that matter, as :data:`FLIP_HEADS`; what moves most first."""
+    matters = sorted((one for one in found.flips if _matters(one)), key=lambda one: -abs(np.log(one.total)))
+    return [
+        [
+            one.flipped,
+            one.arch,
+            one.release,
+            f"{one.changed} of {one.arrays}",
+            f"x {one.total:.3g}",
+            str(one.worse),
+            str(one.refused),
+        ]
+        for one in matters
+    ]
+
+
+def _matters(flip: Flip) -> bool:
+    return bool(flip.changed or flip.refused)
+
+
+def unmoved(found: Summary) -> list[str]:
+    """A line on the flips that change nothing, if there are any."""
+    none = sorted({one.flipped for one in found.flips} - {one.flipped for one in found.flips if _matters(one)})
+    return [f"Changes nothing for any of them: {', '.join(none)}."] if none else []
 
 
 def error_lines(found: Summary) -> list[str]:

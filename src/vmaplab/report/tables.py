@@ -126,36 +126,54 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
         if block[0].refused and not block[0].release:
             console.print(f"{arch}: not comparable: {block[0].refused}\n")
             continue
-        pages = next((row.cost.pages for row in block if row.cost), 0)
-        page = get(DEFAULT).on(arch).page_size
-        where = ", ".join([arch, *settings(boot_args.split(), config)])
-        console.print(f"{where}: {plain(source)}" + (f", {pages} pages of {size_text(page)}" if pages else ""))
+        console.print(where_of(source, block, boot_args, config))
         if block[0].note:
             console.print(block[0].note)
-        sizes = sorted({size for row in block for size in row.leaves_by_size})
-        cores = list(dict.fromkeys(core for row in block for core in row.us))
-        heads = [*COLUMNS.values(), *(f"us ({core})" for core in cores), "fewer TLB"]
-        table = new_table("release", *(f"{size_text(size)} leaves" for size in sizes), *heads)
-        for row in block:
-            if row.cost is None:
-                table.add_row(row.release, *["-"] * (len(table.columns) - 1))
-                continue
-            table.add_row(
-                row.release,
-                *(str(row.leaves_by_size.get(size, 0)) for size in sizes),
-                *("-" if getattr(row.cost, name) is None else str(row.cost[name]) for name in COLUMNS),
-                *(us_text(row.us[core]) if core in row.us else "-" for core in cores),
-                f"{row.tlb_ratio:.1f}x" if row.tlb_ratio else "-",
-            )
+        heads, lines = comparison_cells(block)
+        table = new_table(*heads)
+        for line in lines:
+            table.add_row(*line)
         print_table(console, table)
         for row in block:
             if row.refused:
                 console.print(f"{row.release} refuses: {row.refused}")
         console.print()
-    legend = " ".join(f"{head}: {TEXTS[name]}." for name, head in COLUMNS.items())
-    legend += " us (A55), ...: microseconds on that core, see 'vmaplab cost'." * any(row.us for row in rows)
-    console.print(fill(legend, 105))
-    console.print(f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's.")
+    told = legend(rows)
+    console.print(fill(told[0], 105))
+    console.print(told[1])
+
+
+def where_of(source: str, block: list[Row], boot_args: str, config: Dict[str, bool]) -> str:
+    """What the rows of an architecture are of."""
+    pages = next((row.cost.pages for row in block if row.cost), 0)
+    page = get(DEFAULT).on(block[0].arch).page_size
+    where = ", ".join([block[0].arch, *settings(boot_args.split(), config)])
+    return f"{where}: {plain(source)}" + (f", {pages} pages of {size_text(page)}" if pages else "")
+
+
+def comparison_cells(block: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """The heads and the lines of a comparison on one architecture."""
+    sizes = sorted({size for row in block for size in row.leaves_by_size})
+    cores = list(dict.fromkeys(core for row in block for core in row.us))
+    heads = ["release", *(f"{size_text(size)} leaves" for size in sizes), *COLUMNS.values()]
+    heads += [*(f"us ({core})" for core in cores), "fewer TLB"]
+    lines = []
+    for row in block:
+        if row.cost is None:
+            lines.append([row.release, *["-"] * (len(heads) - 1)])
+            continue
+        line = [row.release, *(str(row.leaves_by_size.get(size, 0)) for size in sizes)]
+        line += ["-" if getattr(row.cost, name) is None else str(row.cost[name]) for name in COLUMNS]
+        line += [us_text(row.us[core]) if core in row.us else "-" for core in cores]
+        lines.append([*line, f"{row.tlb_ratio:.1f}x" if row.tlb_ratio else "-"])
+    return heads, lines
+
+
+def legend(rows: list[Row]) -> tuple[str, str]:
+    """What the heads mean."""
+    heads = " ".join(f"{head}: {TEXTS[name]}." for name, head in COLUMNS.items())
+    heads += " us (A55), ...: microseconds on that core, see 'vmaplab cost'." * any(row.us for row in rows)
+    return heads, f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's."
 
 
 def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict[str, bool]) -> None:

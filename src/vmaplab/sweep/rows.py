@@ -69,7 +69,7 @@ def rows_of(source: str, plan: Plan) -> Iterator[dict[str, Any]]:
         arch = RELEASES[DEFAULT].on(name)
         key = arch.page_size, arch.ram_base
         if key not in loaded:
-            loaded[key] = _load(source, name, plan.page_size)
+            loaded[key] = load_array(source, name, plan.page_size)
         array = loaded[key]
         if isinstance(array, str):
             yield {"source": source, "arch": name, "error": array}
@@ -87,7 +87,11 @@ def rows_of(source: str, plan: Plan) -> Iterator[dict[str, Any]]:
                 yield {**told, **row}
 
 
-def _load(source: str, arch: str, page_size: int | None) -> PageArray | str:
+def load_array(source: str, arch: str, page_size: int | None) -> PageArray | str:
+    """The page array of a source, or why there is none.
+
+    :param page_size: bytes of a page, for plain files.
+    """
     try:
         plain = source.rpartition("/")[2].partition(":")[0] not in ("heap", "pfns")
         return pages.load(source, arch, page_size if plain else None)

@@ -104,7 +104,7 @@ class Summary:
 
 def summary_of(table: pa.Table, least: int = 10) -> Summary:
     """The summary of the :data:`COLUMNS` of a result."""
-    plain = table.filter(pc.equal(table["flipped"], ""))
+    plain = plain_rows(table)
     good = plain.filter(pc.is_valid(plain["tlb_entries"]))
     gains = [_gain(plain, arch, release) for arch, release in _kinds(plain)]
     biggest = good.group_by("source").aggregate([("bytes", "max")])
@@ -128,12 +128,18 @@ def _kinds(table: pa.Table) -> list[tuple[str, str]]:
     return sorted(found, key=lambda one: arches.index(one[0]))
 
 
-def _of(table: pa.Table, arch: str, release: str) -> pa.Table:
+def plain_rows(table: pa.Table) -> pa.Table:
+    """The rows with nothing flipped."""
+    return table.filter(pc.equal(table["flipped"], ""))
+
+
+def of_kernel(table: pa.Table, arch: str, release: str) -> pa.Table:
+    """The rows of one kernel."""
     return table.filter(pc.and_(pc.equal(table["arch"], arch), pc.equal(table["release"], release)))
 
 
 def _gain(table: pa.Table, arch: str, release: str) -> Gain | None:
-    rows = _of(table, arch, release)
+    rows = of_kernel(table, arch, release)
     refused = rows["tlb_entries"].null_count
     rows = rows.filter(pc.is_valid(rows["gain"]))
     if not rows.num_rows:
@@ -162,7 +168,7 @@ def _errors(table: pa.Table) -> dict[str, tuple[int, str]]:
 def _least(good: pa.Table, count: int) -> Iterator[dict[str, Any]]:
     """By architecture, the arrays with the smallest gain on its last release; of the same gain, the largest first."""
     for arch, release in dict(_kinds(good)).items():
-        rows = _of(good, arch, release)
+        rows = of_kernel(good, arch, release)
         rows = rows.filter(pc.is_valid(rows["gain"]))
         gains, weights = rows["gain"].to_numpy(), rows["bytes"].to_numpy()
         for at in np.lexsort((-weights, gains))[:count].tolist():
@@ -172,7 +178,7 @@ def _least(good: pa.Table, count: int) -> Iterator[dict[str, Any]]:
 def _flips(table: pa.Table) -> Iterator[Flip]:
     flipped = pc.unique(table["flipped"]).to_pylist()
     for arch, release in _kinds(table):
-        rows = _of(table, arch, release)
+        rows = of_kernel(table, arch, release)
         base = _entries(rows, "")
         for one in flipped:
             other = _entries(rows, one) if one else {}
