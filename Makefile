@@ -76,6 +76,7 @@ coverage: .venv/.ready
 # What follows from the code or from running it: the table of calls, and what the examples print.
 docs: .venv/.ready kernel-tools
 	$(PYTHON) tools/calls.py docs/calls.md
+	$(PYTHON) -m vmaplab.cli map heap:8M,fragmentation=0.5,seed=1 --svg docs/tables.svg
 	for page in README.md docs/*.md; do $(PYTHON) tools/readme.py $$page; done
 
 # Prints the tables of docs/performance.md and puts them there.
@@ -87,6 +88,9 @@ bench: .venv/.ready kernel-tools
 	$(PYTHON) benchmarks/native.py docs/cost.md
 	$(PYTHON) benchmarks/published_time.py docs/cost.md
 	$(PYTHON) benchmarks/growth.py
+	$(PYTHON) benchmarks/policy.py
+	$(PYTHON) benchmarks/arrays.py 10000 build/arrays
+	$(PYTHON) benchmarks/sweep.py docs/sweep.md docs/sweep-growth.svg
 	$(PYTHON) benchmarks/areas.py docs/performance.md docs/areas.svg
 
 # Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.

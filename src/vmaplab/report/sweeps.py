@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def sweep(found: Summary, name: str) -> None:
             table.add_row(*cells)
         print_table(console, table)
     for line in unmoved(found):
-        console.print(line)
+        console.print(fill(line, 105))
     if found.flips:
         console.print()
     for line in error_lines(found):
@@ -69,7 +70,7 @@ def sweep(found: Summary, name: str) -> None:
     if found.errors:
         console.print()
     for line in LEGEND if found.gains else ():
-        console.print(line, soft_wrap=True)
+        console.print(fill(line, 105))
 
 
 def headline(found: Summary) -> str:

@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vmaplab import __version__
@@ -76,7 +77,7 @@ def _here(chunks: dict[int, list[str]], plan: Plan, jobs: int, keep: Callable[[i
         state["cache"][number] = None
         keep(number, table)
 
-    graph = {number: (part, sources, plan) for number, sources in chunks.items()}
+    graph = {number: (partial(part, sources, plan),) for number, sources in chunks.items()}
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("forkserver"), leave_interrupts)
     try:
         with Callback(posttask=done):

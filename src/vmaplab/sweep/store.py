@@ -19,6 +19,8 @@ from vmaplab.sweep.rows import SCHEMA
 
 CHUNK = 64
 """Page arrays of a part."""
+_ROW_GROUP = 1 << 16
+"""Rows that are written together: thousands of small groups cost a reader more than their rows."""
 KEY = b"vmaplab.sweep"
 """What a result says of its sweep, in the metadata of its schema."""
 
@@ -91,9 +93,13 @@ class Store:
 
         def join(out: Any) -> None:
             with pq.ParquetWriter(out, schema) as writer:
+                waiting: list[pa.Table] = []
                 for number in range(self.count):
                     with self._store.open(f"{self._parts}/{number:06}.parquet", "rb") as part:
-                        writer.write_table(pq.read_table(part).replace_schema_metadata(schema.metadata))
+                        waiting.append(pq.read_table(part).replace_schema_metadata(schema.metadata))
+                    if sum(table.num_rows for table in waiting) >= _ROW_GROUP or number + 1 == self.count:
+                        writer.write_table(pa.concat_tables(waiting))
+                        waiting.clear()
 
         with self._writing():
             self._whole(self._path, join)

@@ -176,12 +176,12 @@ def _least(good: pa.Table, count: int) -> Iterator[dict[str, Any]]:
 
 
 def _flips(table: pa.Table) -> Iterator[Flip]:
-    flipped = pc.unique(table["flipped"]).to_pylist()
-    for arch, release in _kinds(table):
+    flipped = [one for one in pc.unique(table["flipped"]).to_pylist() if one]
+    for arch, release in _kinds(table) if flipped else ():
         rows = of_kernel(table, arch, release)
         base = _entries(rows, "")
         for one in flipped:
-            other = _entries(rows, one) if one else {}
+            other = _entries(rows, one)
             both = [source for source in other if base.get(source) and other[source]]
             if not other:
                 continue
