@@ -13,7 +13,8 @@ check: .venv/.ready lint
 	$(PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not kernel"
 
 # Everything. VMAPLAB_REQUIRE_KERNEL=1 fails where the kernel's own code cannot be built, instead of skipping its tests.
-test: .venv/.ready kernel-tools lint
+test:
+	@$(MAKE) --no-print-directory -j2 kernel-tools lint
 	$(PYTHON) -m pytest -n auto --dist worksteal
 
 # The long campaigns: twenty times as many examples of the property tests, 200,000 calls of the state machine, scenarios

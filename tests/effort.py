@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+nightly = pytest.mark.skipif(not LONG, reason="make nightly")
 
 
 def some(count: int, share: int = 4) -> int:

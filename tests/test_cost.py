@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assembled import ARCH, BASE, repeated
+from effort import nightly
 from object_support import needs_kernel
 from test_boot import bootable
 from vmaplab.calls.scenario import parse
@@ -479,7 +480,9 @@ class TestMemory:
 @pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arch", "board"), [("arm64-4k", "board"), ("arm64-4k", "gki"), ("x86_64", "board"), ("riscv64-sv48", "board")]
+    ("arch", "board"),
+    [("arm64-4k", "board"), ("arm64-4k", "gki")]
+    + [pytest.param(arch, "board", marks=nightly) for arch in ("x86_64", "riscv64-sv48")],
 )
 def test_the_configuration_of_a_board_builds_and_runs(arch, board):
     target = targets.get(arch)

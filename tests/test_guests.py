@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from documents import blocks
-from effort import LONG
+from effort import LONG, nightly
 from guests import Guest, Missing, package
 from test_capture import kprobe_events
 from vmaplab import InputError, pages
@@ -22,7 +22,6 @@ from vmaplab.vmcore.areas import Areas
 from vmaplab.vmcore.source import areas_of, pages_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernel]
-nightly = pytest.mark.skipif(not LONG, reason="make nightly")
 
 GUESTS = [
     pytest.param(("6.12", "amd64", "", ""), id="6.12-x86_64-la57"),

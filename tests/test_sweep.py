@@ -62,7 +62,7 @@ def saved(folder: Path, count: int) -> Path:
 def test_a_heap_with_ranges_is_one_for_each_combination() -> None:
     assert expand("heap:1M..4M:*2,fragmentation=0..0.3:0.1,seed=7") == [
         f"heap:{size},fragmentation={share},seed=7"
-        for size in (1 << 20, 2 << 20, 4 << 20)
+        for size in ("1M", "2M", "4M")
         for share in ("0", "0.1", "0.2", "0.3")
     ]
 
@@ -210,7 +210,7 @@ def test_errors_of_a_kind_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("pfn\nabc\n")
     table = table_of(expand(str(tmp_path)), plan())
     found = summary_of(table.select(COLUMNS))
-    assert [count for count, _ in found.errors.values()] == [3, 1]
+    assert [len(names) for names, _ in found.errors.values()] == [3, 1]
     assert found.mapped == 0
 
 
@@ -263,29 +263,52 @@ def test_a_result_that_cannot_be_is_refused_before_anything_is_mapped(tmp_path: 
     assert len(told.stderr.splitlines()) == 1
 
 
+def test_words_that_name_no_array_leave_no_result(tmp_path: Path) -> None:
+    told = command("nowhere", "-o", str(tmp_path / "r.parquet"))
+    assert told.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+    refused = command("heap:1M", "--total-pages", "16", "-o", str(tmp_path / "r.parquet"))
+    assert refused.returncode == 1
+    assert pq.read_metadata(tmp_path / "r.parquet").num_rows == len(RELEASES)
+
+
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_mapped(tmp_path: Path) -> None:
+    told = command("heap:1M", "-o", str(tmp_path / "r.parquet"), "--html", str(tmp_path / "no" / "page.html"))
+    assert (told.returncode, "no directory" in told.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_that_is_no_plain_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    os.mkfifo(path)
+    assert command("heap:1M", "-o", str(path), "--force").returncode == 2
+    assert path.is_fifo()
+
+
 def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
 
     def little() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
-    words = ("heap:64K,fragmentation=0..1:0.001", "-r", "mm-unstable", "-j", "1", "-o", str(path))
+    words = ("heap:64K,fragmentation=0..1:0.001", "-j", "1", "-o", str(path))
     told = command(*words, preexec_fn=little)
     assert told.returncode == 2, told.stderr
     assert "cannot write" in told.stderr
     assert "--resume" in told.stderr
     assert not path.exists()
     assert command(*words, "--resume").returncode == 0
-    assert pq.read_metadata(path).num_rows == 1001
+    assert pq.read_metadata(path).num_rows == 1001 * len(RELEASES)
 
 
-def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_is_done(tmp_path: Path, number: int) -> None:
     path = tmp_path / "r.parquet"
     words = [sys.executable, "-m", "vmaplab.cli", "sweep", MANY, "-a", "arm64-4k", "-o", str(path)]
     running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     parts = tmp_path / "r.parquet.parts"
     wait_for(lambda: len(list(parts.glob("0*.parquet"))) >= 1)
-    os.killpg(running.pid, signal.SIGINT)
+    os.kill(running.pid, number)
     _, told = running.communicate(timeout=60)
     if running.returncode == 0:
         pytest.skip("it was done before")

@@ -35,9 +35,10 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 echo "installing ${packages[*]}"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq || true
-if ! apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; then
+apt() { apt-get -o DPkg::Lock::Timeout=900 "$@"; } # .venv may be set up beside this
+apt update -qq || true
+if ! apt install -y -qq --no-install-recommends "${packages[@]}" >/dev/null; then
     for package in "${packages[@]}"; do # what one of them lacks, the tests of the others do not need
-        apt-get install -y -qq --no-install-recommends "$package" >/dev/null || echo "cannot install $package: its tests are left out" >&2
+        apt install -y -qq --no-install-recommends "$package" >/dev/null || echo "cannot install $package: its tests are left out" >&2
     done
 fi

@@ -15,8 +15,8 @@ if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
         exit 1
     fi
     echo "installing python3-venv"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
+    apt-get -o DPkg::Lock::Timeout=900 update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=900 install -y -qq python3-venv >/dev/null
 fi
 echo "setting up .venv with the locked dependencies"
 rm -rf .venv

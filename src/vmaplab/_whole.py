@@ -10,15 +10,26 @@ from pathlib import Path
 from vmaplab.errors import InputError
 
 
+def check_writable(path: Path) -> None:
+    """Say early what :func:`whole` would say when all is done.
+
+    :raises InputError: if there is no directory for it, or something is there that is no plain file.
+    """
+    path = path.resolve()
+    if not path.name or (path.exists() and not path.is_file()):
+        raise InputError(f"cannot write {path}: it is no plain file")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no directory {path.parent}")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A name to write to; at the end that file takes the place of ``path``. A symbolic link stays one.
 
     :raises InputError: if it cannot be written, or if something is there that is no plain file.
     """
+    check_writable(path)
     path = path.resolve()
-    if not path.name or (path.exists() and not path.is_file()):
-        raise InputError(f"cannot write {path}: it is no plain file")
     half = path.with_name(f".{path.name}.half")
     try:
         yield half

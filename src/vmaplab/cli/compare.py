@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vmaplab._whole import check_writable, whole
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
@@ -56,6 +57,8 @@ def compare_command(
 
     A directory, a pattern, a heap: with ranges is several page arrays, each mapped on its own. For thousands: sweep.
     """
+    if html:
+        check_writable(html)
     arches, releases = names_of(arch_for(arch, sources), NAMES, "architecture"), names_of(release, RELEASES, "release")
     objects = objects_of(arches, tree, base, snippet, call, config)
     from vmaplab.pages.expand import expand_all
@@ -85,7 +88,6 @@ def compare_command(
             for number, one in enumerate(named)
         }
     if html:
-        from vmaplab._whole import whole
         from vmaplab.report.compare_html import as_html
 
         with whole(html) as half:

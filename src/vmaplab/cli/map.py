@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vmaplab._whole import check_writable, whole
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
     BootArgs,
@@ -64,6 +65,8 @@ def map_command(
     as_json: Json = False,
 ) -> None:
     """Map SOURCE and show the leaves and the cost."""
+    if svg:
+        check_writable(svg)
     arch = arch_for(arch, source)
     if own_code or tree or snippet or call:
         if release:
@@ -99,7 +102,6 @@ def map_command(
 def _draw(path: Path | None, kernel: Machine, mapping: Mapping, pfns: NDArray[np.uint64]) -> None:
     if path is None:
         return
-    from vmaplab._whole import whole
     from vmaplab.report import pictures
 
     title = f"vmap() of {len(pfns)} pages on {kernel.arch.name}, {kernel.code}"

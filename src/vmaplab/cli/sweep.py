@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vmaplab._whole import check_writable, whole
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
@@ -94,20 +96,25 @@ def sweep_command(
         number_of(page_size),
         objects,
     )
+    if html:
+        check_writable(html)
     found, wrong = expand_all(sources)
     store = Store(output, plan, [*found, *wrong], resume, force)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
         with progress(f"mapping {len(found)} page arrays, {plan.each} times each", total=store.count) as advance:
             if not store.is_finished:
                 sweep([*found, *wrong], plan, store, jobs=jobs, scheduler=scheduler, advance=advance)
     except KeyboardInterrupt:
-        kept = f"{len(store.done)} of {store.count} parts are kept: the same command with --resume goes on"
-        print(f"vmaplab: {kept}", file=sys.stderr)
+        if store.done:
+            kept = f"{len(store.done)} of {store.count} parts are kept: the same command with --resume goes on"
+            print(f"vmaplab: {kept}", file=sys.stderr)
         raise
+    finally:
+        store.leave()
     table = store.columns(COLUMNS)
     summary = summary_of(table, least)
     if html:
-        from vmaplab._whole import whole
         from vmaplab.report.sweep_html import as_html
 
         with progress("drawing"), whole(html) as half:
@@ -118,5 +125,8 @@ def sweep_command(
         print_json(sweeps.as_json(summary, output))
     else:
         sweeps.sweep(summary, output)
+    if table["release"].null_count == table.num_rows:
+        store.drop()
+        raise InputError(f"no page array could be read, and '{output}' is not kept")
     if not summary.mapped:
         raise typer.Exit(1)

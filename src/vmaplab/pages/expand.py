@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from vmaplab.errors import InputError
-from vmaplab.pages.array import parse_size
+from vmaplab.pages.array import parse_size, size_text
 
 ENDINGS = (".txt", ".csv", ".npy", ".parquet")
 """Of page files."""
@@ -91,13 +91,17 @@ def _files(source: str) -> list[str]:
         is_folder = path.is_dir()
     except OSError:
         return [source]
+    closed: list[str] = []
     if is_folder:
         found = sorted(
             os.path.join(folder, name)  # noqa: PTH118 - a path for each of a million files is slow
-            for folder, _, names in os.walk(source, onerror=_refuse)
+            for folder, _, names in os.walk(source, onerror=lambda error: closed.append(str(error.filename)))
             for name in names
             if name.endswith(ENDINGS)
         )
+        if source in closed:
+            raise InputError(f"cannot read the directory '{source}'")
+        found += closed  # each says so when it is read
     elif _has_pattern(source):
         found = sorted(name for name in glob.iglob(source, recursive=True) if not os.path.isdir(name))  # noqa: PTH207,PTH112
     else:
@@ -111,13 +115,10 @@ def _has_pattern(text: str) -> bool:
     return any(letter in text for letter in "*?[") and ":" not in text
 
 
-def _refuse(error: OSError) -> None:
-    raise InputError(f"cannot read the directory '{error.filename}': {error.strerror}")
-
-
 def _heaps(source: str) -> list[str]:
     head, *words = source.removeprefix("heap:").split(",")
-    choices = [[f"heap:{size}" for size in _values(head, parse_size, head)]]
+    sizes = [size if size == head else size_text(int(size)) for size in _values(head, parse_size, head)]
+    choices = [[f"heap:{size}" for size in sizes]]
     for word in words:
         name, equals, value = word.partition("=")
         known = _values(value, Decimal, word) if name != "buddyinfo" else [value]

@@ -259,7 +259,14 @@ def _read_npy(path: Path) -> NDArray[np.uint64]:
         raise InputError(f"'{path}' is no NumPy array of numbers")
     if array.size > MAX_PAGES:
         raise _too_many(f"'{path}'")
-    return page_array(np.array(array))
+    return _named(path, np.array(array))
+
+
+def _named(path: Path, numbers: NDArray[Any]) -> NDArray[np.uint64]:
+    try:
+        return page_array(numbers)
+    except InputError as error:
+        raise InputError(f"'{path}': {error}") from None
 
 
 def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
@@ -287,7 +294,7 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
     text = metadata.get(_PAGE_SIZE_KEY)
     if text is not None and (not text.isdigit() or len(text) > 9):
         raise InputError(f"'{path}': the page size in its metadata is no number")
-    pfns = page_array(table.column("pfn").to_numpy())
+    pfns = _named(path, table.column("pfn").to_numpy())
     if "order" in names:
         orders = table.column("order").to_numpy()
         if len(orders) and (orders.min() < 0 or orders.max() > _MOST_ORDER):

@@ -54,6 +54,8 @@ def as_html(found: Summary, table: pa.Table, name: str, plan: Plan) -> str:
         headline=sweeps.headline(found),
         name=name,
         errors=sweeps.error_lines(found),
+        nowhere=sweeps.nowhere(found),
+        last=", ".join(dict.fromkeys(one[-1] for one in _last(found).values())),
         heads=[*sweeps.GAIN_HEADS, *sweeps.WHY.values(), "refused"],
         blocks=blocks,
         least_heads=sweeps.LEAST_HEADS,
@@ -64,6 +66,11 @@ def as_html(found: Summary, table: pa.Table, name: str, plan: Plan) -> str:
         left_out=left_out,
         legend=sweeps.LEGEND,
     )
+
+
+def _last(found: Summary) -> dict[str, list[str]]:
+    """By architecture, its releases."""
+    return {arch: [one.release for one in of_arch] for arch, of_arch in groupby(found.gains, key=lambda one: one.arch)}
 
 
 def _pictures(row: dict[str, Any], plan: Plan) -> Iterator[tuple[str, Markup]]:
@@ -88,9 +95,8 @@ def _arrays(table: pa.Table, found: Summary) -> tuple[list[list[Any]], int]:
     """The arrays on each architecture's last release, those that gain least first; and how many are left out."""
     rows: list[list[Any]] = []
     plain = plain_rows(table)
-    for arch in dict.fromkeys(one.arch for one in found.gains):
-        last = [one.release for one in found.gains if one.arch == arch][-1]
-        mine = of_kernel(plain, arch, last)
+    for arch, releases in _last(found).items():
+        mine = of_kernel(plain, arch, releases[-1])
         mine = mine.filter(pc.is_valid(mine["tlb_entries"]))
         pages, entries = mine["pages"].to_numpy(), mine["tlb_entries"].to_numpy()
         gain = mine["gain"].to_numpy(zero_copy_only=False)

@@ -45,6 +45,8 @@ def sweep(found: Summary, name: str) -> None:
             table.add_row(gain.release, *gain_cells(gain))
         print_table(console, table)
         console.print()
+    for line in nowhere(found):
+        console.print(f"{line}\n")
     for arch, of_arch in groupby(found.least, key=lambda row: row["arch"]):
         rows = list(of_arch)
         console.print(least_title(found, arch, rows))
@@ -76,8 +78,15 @@ def sweep(found: Summary, name: str) -> None:
 def headline(found: Summary) -> str:
     """How much was mapped."""
     arrays = f"{found.arrays} page array{'s' * (found.arrays != 1)}"
-    failed = f", {found.arrays - found.mapped} of them on none" if found.mapped < found.arrays else ""
-    return f"{arrays} of {bytes_text(found.bytes)}, {found.rows} rows{failed}"
+    rows = f"{found.rows} row{'s' * (found.rows != 1)}"
+    failed = f"; {found.arrays - found.mapped} of them no kernel maps" if found.mapped < found.arrays else ""
+    return f"{arrays} of {bytes_text(found.bytes)}, {rows}{failed}"
+
+
+def nowhere(found: Summary) -> list[str]:
+    """A line for each architecture that maps none of the arrays."""
+    there = {one.arch for one in found.gains}
+    return [f"{arch} maps none of them." for arch in found.arches if arch not in there]
 
 
 def bytes_text(size: int) -> str:
@@ -100,6 +109,8 @@ def gain_cells(gain: Gain) -> list[str]:
     return [*(f"{one:.1f}x" for one in numbers), *shares, str(gain.refused or "-")]
 
 
+_TELLING = 0.01
+"""Share of its pages from which on a reason says why an array gains little."""
 LEAST_HEADS = ("pages", "runs", "gain", *WHY.values(), "why")
 
 
@@ -108,13 +119,19 @@ def least_title(found: Summary, arch: str, rows: list[dict[str, Any]]) -> str:
     release = rows[0]["release"]
     if is_alike(found, arch):
         return f"On {arch} all gain {rows[0]['gain']:.2f}x with {release}."
-    return f"The {len(rows)} that gain least on {arch} with {release}:"
+    alike = int((_last(found, arch).gains == rows[0]["gain"]).sum())
+    more = f" ({alike} gain {rows[0]['gain']:.2f}x, the largest of them first)" if alike > len(rows) else ""
+    return f"The {len(rows)} that gain least on {arch} with {release}{more}:"
 
 
 def is_alike(found: Summary, arch: str) -> bool:
     """Whether all arrays gain the same on an architecture."""
-    last = [one for one in found.gains if one.arch == arch][-1]
+    last = _last(found, arch)
     return bool(last.gains[0] == last.gains[-1])
+
+
+def _last(found: Summary, arch: str) -> Gain:
+    return [one for one in found.gains if one.arch == arch][-1]
 
 
 def least_cells(row: dict[str, Any]) -> list[str]:
@@ -126,7 +143,7 @@ def least_cells(row: dict[str, Any]) -> list[str]:
         str(row["runs"]),
         f"{row['gain']:.2f}x",
         *(share_text(one) for one in shares.values()),
-        WHY[most] if shares[most] else "large leaves, as before",
+        WHY[most] if shares[most] >= _TELLING else "-",
     ]
 
 
@@ -134,15 +151,16 @@ FLIP_HEADS = ("flipped", "arch", "release", "arrays changed", "TLB entries", "mo
 
 
 def flip_rows(found: Summary) -> list[list[str]]:
-    """The flips that matter, as :data:`FLIP_HEADS`; what moves most first."""
-    matters = sorted((one for one in found.flips if _matters(one)), key=lambda one: -abs(np.log(one.total)))
+    """The flips that matter on some kernel, on all of them, as :data:`FLIP_HEADS`; what moves most first."""
+    moving = {one.flipped for one in found.flips if _matters(one)}
+    matters = sorted((one for one in found.flips if one.flipped in moving), key=lambda one: -abs(np.log(one.total)))
     return [
         [
             one.flipped,
             one.arch,
             one.release,
             f"{one.changed} of {one.arrays}",
-            f"x {one.total:.3g}",
+            f"x {one.total:.2f}",
             str(one.worse),
             str(one.refused),
         ]
@@ -163,9 +181,17 @@ def unmoved(found: Summary) -> list[str]:
 def error_lines(found: Summary) -> list[str]:
     """One line for each kind of error."""
     return [
-        f"{count} array{'s' * (count != 1)}: {plain(first)}" + (" (and the like)" if count > 1 else "")
-        for count, first in found.errors.values()
+        f"{len(names)} array{'s' * (len(names) != 1)}: {plain(first)}{_others(names)}"
+        for names, first in found.errors.values()
     ]
+
+
+def _others(names: list[str]) -> str:
+    """The next few of those that have the same error."""
+    if len(names) == 1:
+        return ""
+    some = ", ".join(plain(name) for name in names[1:4])
+    return f" (so {some}{', ...' if len(names) > 4 else ''})"
 
 
 def as_json(found: Summary, name: str) -> dict[str, Any]:
@@ -190,5 +216,5 @@ def as_json(found: Summary, name: str) -> dict[str, Any]:
         ],
         "least": list(found.least),
         "flips": [dict(vars(one)) for one in found.flips],
-        "errors": [{"arrays": count, "error": first} for count, first in found.errors.values()],
+        "errors": [{"arrays": len(names), "error": first, "sources": names} for names, first in found.errors.values()],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -109,6 +110,8 @@ def _on_cluster(
     with client:
         futures = client.map(part, list(chunks.values()), plan=plan, pure=False)
         numbers = {future.key: number for future, number in zip(futures, chunks, strict=True)}
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            print(f"vmaplab: {scheduler} has no workers: waiting for some", file=sys.stderr)
         waiting = as_completed(futures)
         del futures
         for future in waiting:

@@ -54,6 +54,8 @@ class Store:
             if "file" in self._store.protocol and not self._store.isdir(folder):
                 raise InputError(f"there is no directory '{folder}' for the result")
             there, parts = self._store.exists(self._path), self._store.isdir(self._parts)
+            if there and not self._store.isfile(self._path):
+                raise InputError(f"'{path}' is no plain file")
             if there and resume and not parts and _told_by(self._store, self._path) == self._told:
                 self.is_finished = True
                 return
@@ -104,6 +106,17 @@ class Store:
         with self._writing():
             self._whole(self._path, join)
             self._store.rm(self._parts, recursive=True)
+
+    def leave(self) -> None:
+        """Remove the parts if there are none."""
+        with self._writing():
+            if not self.done and self._store.isdir(self._parts):
+                self._store.rm(self._parts, recursive=True)
+
+    def drop(self) -> None:
+        """Remove the result."""
+        with self._writing():
+            self._store.rm(self._path)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Some columns of the result."""

@@ -88,7 +88,7 @@ class Summary:
 
     :param arrays: page arrays; ``mapped``: those that one kernel at least maps; ``bytes``: of these, on the
         architecture where they are most.
-    :param errors: kind of error -> arrays, and the first message.
+    :param errors: kind of error -> arrays, and the message of the first; ``arches``: that were asked.
     :param least: by architecture, the rows of the arrays that gain least on its last release.
     """
 
@@ -97,7 +97,8 @@ class Summary:
     rows: int
     bytes: int
     gains: tuple[Gain, ...]
-    errors: dict[str, tuple[int, str]]
+    errors: dict[str, tuple[list[str], str]]
+    arches: tuple[str, ...]
     least: tuple[dict[str, Any], ...]
     flips: tuple[Flip, ...]
 
@@ -115,6 +116,7 @@ def summary_of(table: pa.Table, least: int = 10) -> Summary:
         bytes=pc.sum(biggest["bytes_max"]).as_py() or 0,
         gains=tuple(one for one in gains if one),
         errors=_errors(table),
+        arches=tuple(pc.unique(table["arch"]).to_pylist()),
         least=tuple(_least(good, least)),
         flips=tuple(_flips(table)),
     )
@@ -153,16 +155,16 @@ def _gain(table: pa.Table, arch: str, release: str) -> Gain | None:
     return Gain(arch, release, gains[order], weights[order], total, refused, small)
 
 
-def _errors(table: pa.Table) -> dict[str, tuple[int, str]]:
+def _errors(table: pa.Table) -> dict[str, tuple[list[str], str]]:
     """Errors that are alike but for names and numbers, by what they have in common."""
     wrong = table.filter(pc.is_valid(table["error"]))
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, tuple[list[str], str]] = {}
     pairs = wrong.group_by(["source", "error"], use_threads=False).aggregate([])
     for source, error in zip(pairs["source"].to_pylist(), pairs["error"].to_pylist(), strict=True):
         kind = re.sub(r"0x[0-9a-f]+|\d+", "#", re.sub(r"'[^']*'", "'...'", error.replace(source, "'...'")))
-        count, first = found.get(kind, (0, error))
-        found[kind] = count + 1, first
-    return dict(sorted(found.items(), key=lambda one: -one[1][0]))
+        names, _ = found.setdefault(kind, ([], error))
+        names.append(source)
+    return dict(sorted(found.items(), key=lambda one: -len(one[1][0])))
 
 
 def _least(good: pa.Table, count: int) -> Iterator[dict[str, Any]]:
