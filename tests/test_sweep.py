@@ -12,10 +12,13 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -72,10 +75,20 @@ def test_a_heap_without_ranges_is_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["seed=5..1", "seed=1..", "seed=1..9:0", "fragmentation=0..1:*2", "seed=a..b", "seed=1..9999999999"]
+    "word",
+    [
+        "seed=5..1",
+        "seed=1..",
+        "seed=1..9:0",
+        "fragmentation=0..1:*2",
+        "seed=a..b",
+        "seed=1..9999999999",
+        "seed=NaN..1",
+        "orders=1e..3",
+    ],
 )
 def test_a_range_that_is_none_or_never_ends_is_refused(word: str) -> None:
-    with pytest.raises(InputError, match=r"range|values"):
+    with pytest.raises(InputError, match=r"range|values|numbers"):
         expand(f"heap:1M,{word}")
 
 
@@ -87,6 +100,14 @@ def test_a_directory_is_all_page_files_below_it(tmp_path: Path) -> None:
         str(tmp_path)
     ) == [str(tmp_path / name) for name in ("a.csv", "b/c.txt", "z.npy")]
     assert expand(f"{tmp_path}/**/*.txt") == [str(tmp_path / "b/c.txt")]
+
+
+def test_a_pattern_does_not_go_through_links(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to(tmp_path)
+    (tmp_path / "a.txt").write_text("1\n")
+    (tmp_path / ".hidden.txt").write_text("1\n")
+    assert expand(f"{tmp_path}/**/*.txt") == [str(tmp_path / "a.txt")]
+    assert expand(f"{tmp_path}/.*.txt") == [str(tmp_path / ".hidden.txt")]
 
 
 def test_files_inside_a_zip_are_page_arrays(tmp_path: Path) -> None:
@@ -156,7 +177,7 @@ def test_reasons_are_those_of_each_page_by_itself(runs: list[tuple[int, int]], r
     array = np.array(pfns, dtype=np.uint64)
     mapping = Kernel("arm64-4k", release).vmap(array)
     takes = release != "linux-6.12"
-    found = small(array, runs_of(array), mapping.leaves, mapping.addr, 4096, 1 << 16, takes)
+    found = small(array, runs_of(array), mapping.leaves, mapping.addr, 4096, 1 << 16, 1 << 16 if takes else None)
     assert found == reasons(pfns, mapping, 1 << 16, takes)
     assert sum(found) == int((mapping.leaves["size"] == 4096).sum())
 
@@ -166,6 +187,12 @@ def test_pages_behind_a_single_one_are_kept_small_by_the_stop() -> None:
     assert [row["small_stop"] for row in rows] == [0, 0]  # at these addresses they are not aligned
     rows = list(rows_of("pfns:0x7,0x10+15,0x40+64", plan(("arm64-4k",), ("linux-6.12", "mm-unstable"))))
     assert [(row["small_order"], row["small_stop"], row["small_kernel"]) for row in rows] == [(16, 0, 64), (16, 64, 0)]
+
+
+def test_a_block_behind_a_single_page_is_kept_small_by_the_stop_where_groups_are_off() -> None:
+    source = "pfns:0x200+512,0x7,0x411+511,0x800+512"
+    rows = list(rows_of(source, plan(("arm64-4k",), ("mm-unstable",), config={"HUGETLB_PAGE": False})))
+    assert [(row["leaves_2M"], row["small_stop"]) for row in rows] == [(1, 512)]
 
 
 def test_an_array_of_other_pages_is_a_row_with_its_error(tmp_path: Path) -> None:
@@ -217,10 +244,23 @@ def test_errors_of_a_kind_are_one_line(tmp_path: Path) -> None:
 # -- results that are whole, or not there --------------------------------------------------------------
 
 
+def store_of(path: Path, made: Plan, sources: list[str], resume: bool = False) -> Iterator[Store]:
+    store = Store(str(path), made, sources, resume, False)
+    try:
+        yield store
+    finally:
+        store.leave()
+
+
+stored = contextmanager(store_of)
+
+
 def test_a_sweep_that_was_cut_off_goes_on_to_the_same_result(tmp_path: Path) -> None:
     sources = expand("heap:256K,fragmentation=0..1:0.005")
     made = plan(("arm64-4k",))
-    sweep(sources, made, Store(str(tmp_path / "whole.parquet"), made, sources, False, False), jobs=1)
+    whole, path = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    with stored(whole, made, sources) as store:
+        sweep(sources, made, store, jobs=1)
     kept = 0
 
     def cut() -> None:
@@ -229,19 +269,86 @@ def test_a_sweep_that_was_cut_off_goes_on_to_the_same_result(tmp_path: Path) -> 
         if kept == 2:
             raise KeyboardInterrupt
 
-    path = str(tmp_path / "cut.parquet")
-    with pytest.raises(KeyboardInterrupt):
-        sweep(sources, made, Store(path, made, sources, False, False), jobs=1, advance=cut)
-    assert not Path(path).exists()
-    with pytest.raises(InputError, match="was begun"):
-        Store(path, made, sources, False, False)
-    with pytest.raises(InputError, match="other arrays or options"):
-        Store(path, plan(("x86_64",)), sources, True, False)
-    store = Store(path, made, sources, True, False)
-    assert len(store.done) == 2
-    sweep(sources, made, store, jobs=2)
-    assert pq.read_table(path).equals(pq.read_table(tmp_path / "whole.parquet"))
+    with pytest.raises(KeyboardInterrupt), stored(path, made, sources) as store:
+        sweep(sources, made, store, jobs=1, advance=cut)
+    assert not path.exists()
+    with pytest.raises(InputError, match="was begun"), stored(path, made, sources):
+        pass
+    with pytest.raises(InputError, match="other arrays or options"), stored(path, plan(("x86_64",)), sources, True):
+        pass
+    with stored(path, made, sources, True) as store:
+        assert len(store.done) == 2
+        sweep(sources, made, store, jobs=2)
+    assert pq.read_table(path).equals(pq.read_table(whole))
     assert sorted(one.name for one in tmp_path.iterdir()) == ["cut.parquet", "whole.parquet"]
+
+
+def test_a_part_that_is_damaged_or_of_another_place_is_made_anew(tmp_path: Path) -> None:
+    sources = expand("heap:64K,seed=1..300")
+    made, path = plan(("arm64-4k",)), tmp_path / "r.parquet"
+    with stored(path, made, sources) as store:
+        for number in range(4):
+            store.put(number, table_of(sources[number * CHUNK : (number + 1) * CHUNK], made))
+    parts = sorted((tmp_path / "r.parquet.parts").glob("0*.parquet"))
+    parts[1].write_bytes(parts[0].read_bytes())
+    parts[3].write_bytes(parts[3].read_bytes()[:100])
+    (tmp_path / "r.parquet.parts" / "\u00b2.parquet").write_text("")
+    with stored(path, made, sources, True) as store:
+        assert store.done == {0, 2}
+        sweep(sources, made, store, jobs=1)
+    assert pq.read_table(path).equals(table_of(sources, made))
+
+
+def test_two_sweeps_do_not_make_one_result(tmp_path: Path) -> None:
+    made, path = plan(("arm64-4k",)), tmp_path / "r.parquet"
+    with stored(path, made, ["heap:1M"]):
+        told = command("heap:1M", "-o", str(path), "--force")
+        assert (told.returncode, "another sweep makes" in told.stderr) == (2, True)
+    assert command("heap:1M", "-o", str(path)).returncode == 0
+
+
+def test_a_link_to_a_result_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "real.parquet")
+    assert command("heap:1M", "-o", str(tmp_path / "link.parquet")).returncode == 0
+    assert (tmp_path / "link.parquet").is_symlink()
+    assert pq.read_metadata(tmp_path / "real.parquet").num_rows == len(RELEASES)
+
+
+def test_an_old_result_outlives_arrays_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    assert command("heap:1M", "-o", str(path)).returncode == 0
+    before = path.read_bytes()
+    told = command("nowhere.npy", "-o", str(path), "--force")
+    assert (told.returncode, "no page array could be read" in told.stderr) == (2, True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_are_no_text_are_spelled(tmp_path: Path) -> None:
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    (folder / "bad\udcff.txt").write_text("0x40+16\n")
+    html = tmp_path / "page.html"
+    told = command(str(folder), "heap:1M", "-o", str(tmp_path / "r.parquet"), "--html", str(html))
+    assert told.returncode == 0, told.stderr
+    assert "bad\\udcff.txt" in pq.read_table(tmp_path / "r.parquet")["source"][0].as_py()
+    assert html.read_text()
+
+
+def test_standard_input_is_no_array_of_a_sweep(tmp_path: Path) -> None:
+    told = command("heap:1M", "-", "-o", str(tmp_path / "r.parquet"), input="0x40\n")
+    assert (told.returncode, "no standard input" in told.stderr) == (2, True)
+
+
+def test_processes_end_with_the_command(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "vmaplab.cli", "sweep", MANY, "-j", "2", "-o", str(tmp_path / "r.parquet")]
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    wait_for(lambda: len(psutil.Process(running.pid).children(recursive=True)) >= 4)
+    children = psutil.Process(running.pid).children(recursive=True)
+    running.kill()
+    running.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
 
 
 def test_a_result_that_is_there_stays(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 
 
 def cpus() -> int:
@@ -15,7 +17,15 @@ def cpus() -> int:
 
 
 def leave_interrupts() -> None:
-    """In a process of a pool: the terminal's interrupt is for the main one."""
+    """In a process of a pool: the terminal's interrupt is for the main one, with which it ends."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
     with suppress(ValueError):  # not in the main thread
-        if multiprocessing.parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

@@ -10,6 +10,15 @@ from pathlib import Path
 from vmaplab.errors import InputError
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text, whole or not at all; names that are no UTF-8 as their bytes are spelled.
+
+    :raises InputError: if it cannot be written.
+    """
+    with whole(path) as half:
+        half.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def check_writable(path: Path) -> None:
     """Say early what :func:`whole` would say when all is done.
 

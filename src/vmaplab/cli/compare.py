@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vmaplab._whole import check_writable, whole
+from vmaplab._whole import check_writable, write_whole
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
@@ -90,8 +90,7 @@ def compare_command(
     if html:
         from vmaplab.report.compare_html import as_html
 
-        with whole(html) as half:
-            half.write_text(as_html(" ".join(sources), found, boot_args, config_of(config)))
+        write_whole(html, as_html(" ".join(sources), found, boot_args, config_of(config)))
     if as_json:
         from vmaplab.report import as_json as to_json
 

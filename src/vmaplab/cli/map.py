@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vmaplab._whole import check_writable, whole
+from vmaplab._whole import check_writable, write_whole
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
     BootArgs,
@@ -105,8 +105,8 @@ def _draw(path: Path | None, kernel: Machine, mapping: Mapping, pfns: NDArray[np
     from vmaplab.report import pictures
 
     title = f"vmap() of {len(pfns)} pages on {kernel.arch.name}, {kernel.code}"
-    with whole(path) as half:
-        half.write_text(pictures.alone(pictures.page_tables(kernel.arch, mapping.leaves, mapping.addr, pfns, title)))
+    drawn = pictures.page_tables(kernel.arch, mapping.leaves, mapping.addr, pfns, title)
+    write_whole(path, pictures.alone(drawn))
 
 
 def _vmap(kernel: Machine, pfns: NDArray[np.uint64], verify: bool, as_json: bool) -> tuple[Mapping, Proof | None]:

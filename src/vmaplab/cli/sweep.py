@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vmaplab._whole import check_writable, whole
+from vmaplab._whole import check_writable, write_whole
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
@@ -98,7 +99,11 @@ def sweep_command(
     )
     if html:
         check_writable(html)
+    if "-" in sources:
+        raise InputError("sweep takes no standard input: write it to a file")
     found, wrong = expand_all(sources)
+    if scheduler:
+        found = [os.path.abspath(one) if os.path.isfile(one) else one for one in found]  # noqa: PTH100,PTH113 - workers are elsewhere
     store = Store(output, plan, [*found, *wrong], resume, force)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
@@ -117,16 +122,13 @@ def sweep_command(
     if html:
         from vmaplab.report.sweep_html import as_html
 
-        with progress("drawing"), whole(html) as half:
-            half.write_text(as_html(summary, table, output, plan))
+        with progress("drawing"):
+            write_whole(html, as_html(summary, table, output, plan))
     from vmaplab.report import sweeps
 
     if as_json:
         print_json(sweeps.as_json(summary, output))
     else:
         sweeps.sweep(summary, output)
-    if table["release"].null_count == table.num_rows:
-        store.drop()
-        raise InputError(f"no page array could be read, and '{output}' is not kept")
     if not summary.mapped:
         raise typer.Exit(1)

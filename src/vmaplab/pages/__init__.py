@@ -93,7 +93,10 @@ def _from_file(source: str, kind: str, rest: str, page: int) -> tuple[NDArray[np
         from vmaplab.pages import elsewhere, file
 
         with elsewhere.local(source) as copy:
-            return file.load(copy)
+            try:
+                return file.load(copy)
+            except InputError as error:
+                raise InputError(str(error).replace(str(copy), source)) from None
     if kind == "trace":
         from vmaplab.pages import trace
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from vmaplab.errors import InputError
 
+_MOST_BYTES = 1 << 31
+
 
 def store_of(address: str) -> tuple[Any, str]:
     """The file system of an address and the path in it.
@@ -34,10 +36,8 @@ def expand(address: str, endings: tuple[str, ...]) -> list[str]:
     :raises InputError: if there are none.
     """
     store, path = store_of(address)
-    head, chained, rest = address.partition("::")
-    protocol = head.partition("://")[0]
     try:
-        if any(letter in path for letter in "*?["):
+        if any(letter in path for letter in "*["):  # a ? begins what a server is asked
             found = [one for one in store.glob(path) if not store.isdir(one)]
         elif store.isdir(path):
             found = [one for one in store.find(path) if str(one).endswith(endings)]
@@ -47,7 +47,17 @@ def expand(address: str, endings: tuple[str, ...]) -> list[str]:
         raise InputError(f"cannot read '{address}': {one_line(error)}") from None
     if not found:
         raise InputError(f"'{address}' has no page file; known endings: {', '.join(endings)}")
-    return [f"{protocol}://{one}{chained}{rest}" for one in sorted(found)]
+    before, after = _around(address, path)
+    return [f"{before}{one}{after}" for one in sorted(map(str, found))]
+
+
+def _around(address: str, path: str) -> tuple[str, str]:
+    """What stands before and behind a path in its address: ``s3://``, ``ftp://host``; ``::arrays.zip`` of a chain."""
+    for whole, rest in ((address, ""), (address.partition("::")[0], address.partition("::")[2])):
+        short = whole.rstrip("/")
+        if short.endswith(path.rstrip("/")):
+            return short.removesuffix(path.rstrip("/")), rest and f"::{rest}"
+    raise InputError(f"cannot tell the addresses of the files in '{address}': name them one by one")
 
 
 @contextmanager
@@ -60,7 +70,12 @@ def local(address: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="vmaplab-") as folder:
         copy = Path(folder) / path.rpartition("/")[2]
         try:
+            size = store.size(path)
+            if size is not None and size > _MOST_BYTES:
+                raise InputError(f"'{address}' has {size} bytes, more than {_MOST_BYTES} of a page file")
             store.get_file(path, str(copy))
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(f"cannot read '{address}': {one_line(error)}") from None
         yield copy

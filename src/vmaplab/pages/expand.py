@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 import re
@@ -80,7 +79,7 @@ def expand_all(sources: Iterable[str]) -> tuple[list[str], dict[str, str]]:
 
 def is_elsewhere(source: str) -> bool:
     """Whether it is an address as fsspec has them, ``s3://bucket/arrays/*.npy``."""
-    return re.match(r"[a-zA-Z][\w+.-]*://", source) is not None
+    return re.match(r"(?:[\w+.-]+::)*[a-zA-Z][\w+.-]*://", source) is not None
 
 
 def _files(source: str) -> list[str]:
@@ -103,7 +102,7 @@ def _files(source: str) -> list[str]:
             raise InputError(f"cannot read the directory '{source}'")
         found += closed  # each says so when it is read
     elif _has_pattern(source):
-        found = sorted(name for name in glob.iglob(source, recursive=True) if not os.path.isdir(name))  # noqa: PTH207,PTH112
+        found = _matching(path)
     else:
         return [source]
     if not found:
@@ -111,13 +110,26 @@ def _files(source: str) -> list[str]:
     return found
 
 
+def _matching(pattern: Path) -> list[str]:
+    """The files that a pattern matches, none by way of a link to a directory, nor hidden ones that it does not name."""
+    whole = next(at for at, part in enumerate(pattern.parts) if any(letter in part for letter in "*?["))
+    head, tail = Path(*pattern.parts[:whole]), pattern.parts[whole:]
+    try:
+        found = [one for one in head.glob("/".join(tail)) if not one.is_dir()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{pattern}' is no pattern that can be looked for: {error}") from None
+    if not any(part.startswith(".") for part in tail):
+        found = [one for one in found if not any(part.startswith(".") for part in one.parts[whole:])]
+    return sorted(map(str, found))
+
+
 def _has_pattern(text: str) -> bool:
-    return any(letter in text for letter in "*?[") and ":" not in text
+    return any(letter in text for letter in "*?[") and text.partition(":")[0] not in ("pid", "pfns")
 
 
 def _heaps(source: str) -> list[str]:
     head, *words = source.removeprefix("heap:").split(",")
-    sizes = [size if size == head else size_text(int(size)) for size in _values(head, parse_size, head)]
+    sizes = [size if size == head else _size(size, head) for size in _values(head, parse_size, head)]
     choices = [[f"heap:{size}" for size in sizes]]
     for word in words:
         name, equals, value = word.partition("=")
@@ -131,6 +143,12 @@ def _heaps(source: str) -> list[str]:
     return [",".join(words) for words in itertools.product(*choices)]
 
 
+def _size(text: str, word: str) -> str:
+    if not text.isdigit():
+        raise InputError(f"'{word}' has a size of {text} bytes: write a factor that gives whole ones")
+    return size_text(int(text))
+
+
 def _values(text: str, number: Callable[[str], Decimal | int], word: str) -> list[str]:
     """``1..5``, ``0..1:0.1``, ``4K..1M:*2``: the values, the last one included if it is met; or the text itself."""
     found = _RANGE.fullmatch(text)
@@ -141,9 +159,10 @@ def _values(text: str, number: Callable[[str], Decimal | int], word: str) -> lis
     try:
         first, last = Decimal(number(found["first"])), Decimal(number(found["last"]))
         step = Decimal(1) if found["step"] is None else _step(found["step"], found["times"] or "", number)
+        ends = first <= last and step > 0 and not (found["times"] and (step <= 1 or first <= 0))
     except ArithmeticError:
         raise InputError(f"'{word}' is a range of what are no numbers") from None
-    if first > last or step <= 0 or (found["times"] and (step <= 1 or first <= 0)):
+    if not ends:
         raise InputError(f"'{word}' is a range that never ends: from the smaller number up")
     values: list[str] = []
     while first <= last:

@@ -151,9 +151,8 @@ FLIP_HEADS = ("flipped", "arch", "release", "arrays changed", "TLB entries", "mo
 
 
 def flip_rows(found: Summary) -> list[list[str]]:
-    """The flips that matter on some kernel, on all of them, as :data:`FLIP_HEADS`; what moves most first."""
-    moving = {one.flipped for one in found.flips if _matters(one)}
-    matters = sorted((one for one in found.flips if one.flipped in moving), key=lambda one: -abs(np.log(one.total)))
+    """The flips that matter, as :data:`FLIP_HEADS`; what moves most first."""
+    matters = sorted((one for one in found.flips if _matters(one)), key=lambda one: -abs(np.log(one.total)))
     return [
         [
             one.flipped,
@@ -173,9 +172,21 @@ def _matters(flip: Flip) -> bool:
 
 
 def unmoved(found: Summary) -> list[str]:
-    """A line on the flips that change nothing, if there are any."""
-    none = sorted({one.flipped for one in found.flips} - {one.flipped for one in found.flips if _matters(one)})
-    return [f"Changes nothing for any of them: {', '.join(none)}."] if none else []
+    """Lines on the flips that change nothing, on some kernels or on all."""
+    moving = {one.flipped for one in found.flips if _matters(one)}
+    lines = []
+    for flipped in dict.fromkeys(one.flipped for one in found.flips if one.flipped in moving):
+        mine = [one for one in found.flips if one.flipped == flipped]
+        still = {arch: [one.release for one in mine if one.arch == arch and not _matters(one)] for arch in found.arches}
+        told = [
+            f"{arch} with {'any' if len(names) == sum(one.arch == arch for one in mine) else ', '.join(names)}"
+            for arch, names in still.items()
+            if names
+        ]
+        if told:
+            lines.append(f"{flipped} changes nothing on {'; '.join(told)}.")
+    none = sorted({one.flipped for one in found.flips} - moving)
+    return [*lines, f"Changes nothing for any of them: {', '.join(none)}."] if none else lines
 
 
 def error_lines(found: Summary) -> list[str]:

@@ -59,7 +59,13 @@ def table_of(sources: Iterable[str], plan: Plan) -> pa.Table:
 
 def as_table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     """Rows as columns; what a row does not have is null."""
-    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    return pa.Table.from_pylist([_plain(row) for row in rows], schema=SCHEMA)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose texts are UTF-8, whatever names files have."""
+    told = {name: row[name].encode("utf-8", "backslashreplace").decode() for name in ("source", "error") if name in row}
+    return row | told
 
 
 def rows_of(source: str, plan: Plan) -> Iterator[dict[str, Any]]:
@@ -105,7 +111,7 @@ def _mapped(
     array: PageArray, runs: NDArray[np.int64], arch: str, options: Options, plan: Plan
 ) -> Iterator[dict[str, Any]]:
     """The rows of one array on one architecture with some options; the baseline is mapped in any case, first."""
-    larger = next(reversed(RELEASES[DEFAULT].on(arch).leaf_sizes[:-1]), None)
+    sizes = RELEASES[DEFAULT].on(arch).leaf_sizes[-2::-1]
     base = None
     found: dict[str, dict[str, Any]] = {}
     wanted = [*plan.releases, *plan.objects.get(arch, {})]
@@ -115,12 +121,12 @@ def _mapped(
             kernel = _kernel(plan, arch, name, options, len(array))
             mapping = kernel.vmap(array)
             leaves, cost = mapping.leaves, mapping.cost
-            takes = larger is not None and _takes(plan, arch, name, options, larger)
+            made = next((size for size in sizes if _takes(plan, arch, name, options, size)), None)
         except _REFUSALS as error:
             told["error"] = " ".join(str(error).split()) or "needs more memory than there is"
         else:
             base = cost.tlb_entries if name == BASELINE else base
-            kept = small(array, runs, leaves, mapping.addr, kernel.arch.page_size, larger, takes)
+            kept = small(array, runs, leaves, mapping.addr, kernel.arch.page_size, next(iter(sizes), None), made)
             told |= dict(cost)
             told |= {f"small_{reason}": count for reason, count in kept._asdict().items()}
             told |= {f"leaves_{size_text(size)}": count for size, count in leaves_by_size(mapping).items()}
@@ -145,7 +151,7 @@ _taken: dict[tuple[object, ...], bool] = {}
 def _takes(plan: Plan, arch: str, name: str, options: Options, larger: int) -> bool:
     """Whether this kernel's vmap() makes one leaf of ``larger`` bytes of one aligned block of that size."""
     built = plan.objects.get(arch, {}).get(name)
-    key = arch, name, options.text, plan.total_pages, built and built.image
+    key = arch, name, options.text, plan.total_pages, built and built.image, larger
     if key not in _taken:
         kernel = _kernel(plan, arch, name, options, 0)
         block = larger // kernel.arch.page_size

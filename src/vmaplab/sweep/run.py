@@ -102,7 +102,8 @@ def _on_cluster(
         from distributed.client import FutureCancelledError
     except ImportError:
         raise InputError("--scheduler needs distributed: pip install 'vmaplab[sweep]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)  # what matters of it is said below
+    for name in [one for one in logging.root.manager.loggerDict if one.partition(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters of it is said below
     try:
         client = Client(scheduler, timeout=_CONNECT)
     except Exception as error:  # of any layer

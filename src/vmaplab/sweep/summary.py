@@ -124,10 +124,16 @@ def summary_of(table: pa.Table, least: int = 10) -> Summary:
 
 def _kinds(table: pa.Table) -> list[tuple[str, str]]:
     """Architectures and releases, in the order of the rows."""
-    named = table.filter(pc.is_valid(table["release"])).group_by(["arch", "release"], use_threads=False).aggregate([])
-    found = list(zip(named["arch"].to_pylist(), named["release"].to_pylist(), strict=True))
+    named = table.filter(pc.is_valid(table["release"]))
+    found = _pairs(named["arch"], named["release"])
     arches = list(dict.fromkeys(arch for arch, _ in found))
     return sorted(found, key=lambda one: arches.index(one[0]))
+
+
+def _pairs(one: pa.ChunkedArray, other: pa.ChunkedArray) -> list[tuple[str, str]]:
+    """What stands beside each other in two columns of text, each pair once, in the order of the rows."""
+    joined = pc.unique(pc.binary_join_element_wise(one, other, "\0"))
+    return [(first, second) for first, _, second in (text.partition("\0") for text in joined.to_pylist())]
 
 
 def plain_rows(table: pa.Table) -> pa.Table:
@@ -158,13 +164,12 @@ def _gain(table: pa.Table, arch: str, release: str) -> Gain | None:
 def _errors(table: pa.Table) -> dict[str, tuple[list[str], str]]:
     """Errors that are alike but for names and numbers, by what they have in common."""
     wrong = table.filter(pc.is_valid(table["error"]))
-    found: dict[str, tuple[list[str], str]] = {}
-    pairs = wrong.group_by(["source", "error"], use_threads=False).aggregate([])
-    for source, error in zip(pairs["source"].to_pylist(), pairs["error"].to_pylist(), strict=True):
+    found: dict[str, tuple[dict[str, None], str]] = {}
+    for source, error in _pairs(wrong["source"], wrong["error"]):
         kind = re.sub(r"0x[0-9a-f]+|\d+", "#", re.sub(r"'[^']*'", "'...'", error.replace(source, "'...'")))
-        names, _ = found.setdefault(kind, ([], error))
-        names.append(source)
-    return dict(sorted(found.items(), key=lambda one: -len(one[1][0])))
+        found.setdefault(kind, ({}, error))[0][source] = None
+    told = {kind: (list(names), first) for kind, (names, first) in found.items()}
+    return dict(sorted(told.items(), key=lambda one: -len(one[1][0])))
 
 
 def _least(good: pa.Table, count: int) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ class Small(NamedTuple):
     :param alignment: their run is long enough, but no aligned block of frames of it lies at an aligned address.
     :param stop: they fill a larger leaf that the kernel would make, but lie behind a page that stays single, where its
         scan has stopped.
-    :param kernel: they fill a larger leaf, and the kernel does not make it.
+    :param kernel: they fill a larger leaf, and the kernel does not make it for another reason, or never.
     """
 
     order: int = 0
@@ -40,13 +40,13 @@ def small(
     addr: int,
     page: int,
     larger: int | None,
-    takes: bool,
+    made: int | None,
 ) -> Small:
     """Why the pages of a mapping that are in leaves of one page are there.
 
     :param runs: :func:`runs_of` the pages; ``leaves``: of the mapping, which begins at ``addr``.
     :param page: bytes of a page; ``larger``: of the smallest larger leaf that the MMU has, None if it has none.
-    :param takes: whether that kernel's vmap() makes one of an array that is one aligned block.
+    :param made: bytes of the smallest larger leaf that this kernel's vmap() makes of one aligned block.
     """
     count = len(pfns)
     single = np.zeros(count, dtype=bool)
@@ -56,19 +56,27 @@ def small(
         return Small(kernel=int(single.sum()))
     if not single.any():
         return Small()
-    block = larger // page
     lengths = np.diff(runs)
     ends = np.repeat(runs[1:], lengths)
-    first = np.arange(-(addr // page) % block, count, block)
-    first = first[(ends[first] - first >= block) & (pfns[first] % np.uint64(block) == 0)]
-    fills = np.zeros(count, dtype=bool)
-    fills[(first[:, None] + np.arange(block)).ravel()] = True
-    long = np.repeat(lengths >= block, lengths)
-    unused = single & fills
-    stopped = takes and not fills[int(np.argmax(single))]
+
+    def filling(block: int) -> NDArray[np.bool_]:
+        """The pages that fill an aligned block of so many at an aligned address."""
+        first = np.arange(-(addr // page) % block, count, block)
+        first = first[(ends[first] - first >= block) & (pfns[first] % np.uint64(block) == 0)]
+        fills = np.zeros(count, dtype=bool)
+        fills[(first[:, None] + np.arange(block)).ravel()] = True
+        return fills
+
+    fills = filling(larger // page)
+    long = np.repeat(lengths >= larger // page, lengths)
+    behind = np.zeros(count, dtype=bool)
+    if made is not None:
+        taken = filling(made // page)
+        if not taken[int(np.argmax(single))]:
+            behind = single & taken
     return Small(
         order=int((single & ~long).sum()),
         alignment=int((single & long & ~fills).sum()),
-        stop=int(unused.sum()) if stopped else 0,
-        kernel=0 if stopped else int(unused.sum()),
+        stop=int(behind.sum()),
+        kernel=int((single & fills & ~behind).sum()),
     )
