@@ -18,8 +18,10 @@ from effort import LONG, nightly
 from guests import Guest, Missing, package
 from test_capture import kprobe_events
 from vmaplab import InputError, pages
+from vmaplab.pages.expand import expand
 from vmaplab.vmcore.areas import Areas
 from vmaplab.vmcore.source import areas_of, pages_of
+from vmaplab.vmcore.would import comparable
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernel]
 
@@ -81,6 +83,9 @@ def test_dumps_have_what_the_kernel_lists(guest: Guest, tmp_path: Path) -> None:
     for form in ("elf", "kdump-zlib"):
         found = areas_of(f"vmcore:{guest.dump(tmp_path / form, form)}")
         held_against_vmallocinfo(found, guest)
+        assert expand(f"vmcore:{tmp_path / form}") == [
+            f"vmcore:{tmp_path / form},area={one.start:#x}" for one in comparable(found)
+        ]
         sums.append([(area.start, area.pfn.tolist()) for area in found.areas])
         (tmp_path / form).unlink()
     assert sums[0] == sums[1]

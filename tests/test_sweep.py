@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from object_support import needs_kernel
 from vmaplab.compare import compare
 from vmaplab.errors import InputError
 from vmaplab.kernel import Kernel
@@ -35,7 +36,10 @@ from vmaplab.sweep.run import sweep
 from vmaplab.sweep.store import CHUNK, Store
 from vmaplab.sweep.summary import COLUMNS, summary_of
 from vmaplab.sweep.why import Small, runs_of, small
+from vmaplab.vmcore.source import areas_of
+from vmaplab.vmcore.would import comparable
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 ARCHES = ("arm64-4k", "x86_64")
 MANY = "heap:1M,fragmentation=0..1:0.01,seed=1..3"
 
@@ -130,6 +134,25 @@ def test_a_trace_is_each_of_its_calls(tmp_path: Path) -> None:
     assert table_of(found, plan())["error"].null_count == 12
 
 
+@pytest.mark.parametrize("name", ["vmcore", "vmcore-broken"])
+def test_a_vmcore_is_each_area_that_maps_pages(name: str) -> None:
+    source = f"vmcore:{EXAMPLES / name}"
+    areas = comparable(areas_of(source))
+    rows = table_of(expand(source), plan(("arm64-4k",), ("linux-6.12",)))
+    assert rows["error"].null_count == rows.num_rows == len(areas)
+    assert rows["pages"].to_pylist() == [len(area.pfn) for area in areas]
+    assert rows["source"].to_pylist() == [f"{source},area={area.start:#x}" for area in areas]
+
+
+def test_a_vmcore_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes((EXAMPLES / "vmcore").read_bytes())
+    whole = expand(f"vmcore:{path}")
+    path.write_bytes((EXAMPLES / "vmcore-broken").read_bytes())
+    os.utime(path, ns=(1, 1))
+    assert len(expand(f"vmcore:{path}")) < len(whole)
+
+
 def test_a_word_that_names_nothing_is_told_beside_the_others(tmp_path: Path) -> None:
     found, wrong = expand_all(["heap:1M", str(tmp_path), "heap:1M"])
     assert found == ["heap:1M"]
@@ -216,6 +239,21 @@ def test_flips_try_each_option_the_other_way_round() -> None:
 def test_a_flip_that_is_not_known_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be flipped"):
         plan(flip=("nohuge",))
+
+
+@needs_kernel
+def test_a_kernels_own_code_has_microseconds(tmp_path: Path) -> None:
+    words = ("heap:256K,seed=1..2", "--snippet", str(EXAMPLES / "batched_vmap.c"), "--call", "batched_vmap")
+    told = command(*words, "-r", "linux-6.12,mm-unstable", "-o", str(tmp_path / "r.parquet"))
+    assert told.returncode == 0, told.stderr
+    rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
+    own = [row for row in rows if row["release"].endswith("batched_vmap()")]
+    assert len(own) == 2
+    for row in own:
+        assert row["us_A55"] > row["us_A76"] > 0
+        assert row["us_Zen4"] is row["pages_scanned"] is None
+        assert row["instructions"] > 0
+        assert row["tlb_entries"] == next(one for one in rows if one["release"] == "mm-unstable")["tlb_entries"]
 
 
 # -- what they come to ---------------------------------------------------------------------------------

@@ -122,17 +122,21 @@ def kernel_for(
     config: Dict[str, bool] | None,
     total_pages: int | None,
     most: int,
+    count: bool = False,
 ) -> Machine:
     """A fresh machine.
 
     :param name: of a release; or ``built``, a kernel's own code, for arrays of at most ``most`` pages, which is timed.
+    :param count: whether what it executes is counted, too.
     """
     if built is None:
         return Kernel(arch, name, boot_args, config=config, total_pages=total_pages)
     from vmaplab.cost.measure import events_for
     from vmaplab.object.kernel import ObjectKernel
 
-    return ObjectKernel(built, boot_args.split(), total_pages=total_pages, log_lines=1 << 20, trace=events_for(most))
+    return ObjectKernel(
+        built, boot_args.split(), total_pages=total_pages, log_lines=1 << 20, trace=events_for(most), count=count
+    )
 
 
 def _compare_on(

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+from markupsafe import Markup
+
+from vmaplab.mapping import LEAF_DTYPE
+from vmaplab.release import DEFAULT, get
 from vmaplab.report.page import render
-from vmaplab.report.pictures import strip
+from vmaplab.report.pictures import page_tables, strip
 from vmaplab.report.review import evidence_of
 from vmaplab.report.series import (
     also_lines,
@@ -23,7 +28,7 @@ from vmaplab.report.series import (
     verdict,
     when_of,
 )
-from vmaplab.series.ask import stretches_of
+from vmaplab.series.ask import Outcome, stretches_of
 from vmaplab.series.found import Remark, Reviewed
 
 MOST_CHANGES = 12
@@ -54,6 +59,7 @@ def as_html(found: Reviewed) -> str:
                     strip(before.stretches, f"before: {before.text}"),
                     strip(after.stretches, f"after: {after.text}"),
                 ],
+                "tables": [("before", _tables(arch, before)), ("after", _tables(arch, after))],
             }
             for arch, name, before, after in changed[:MOST_CHANGES]
         ],
@@ -64,6 +70,16 @@ def as_html(found: Reviewed) -> str:
         text=bytes_of_text(found),
         outside=sorted({name for cell in found.cells.values() if cell.step for name in cell.step.outside}),
     )
+
+
+def _tables(arch: str, made: Outcome) -> Markup:
+    """The page tables of an array; nothing where vmap() refuses it."""
+    if made.pfns is None:
+        return Markup("")
+    leaves = np.zeros(made.entries, dtype=LEAF_DTYPE)
+    leaves["size"] = np.repeat(*np.array(made.stretches, dtype=np.uint64).T.astype(np.int64))
+    leaves["va"] = np.uint64(made.addr) + np.cumsum(leaves["size"]) - leaves["size"]
+    return page_tables(get(DEFAULT).on(arch), leaves, made.addr, made.pfns, made.text)
 
 
 def _remark(found: Reviewed, remark: Remark) -> dict[str, object]:

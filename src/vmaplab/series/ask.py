@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from vmaplab.calls.scenario import Scenario, parse
 from vmaplab.calls.shrink import shrink
 from vmaplab.check.coverage import Coverage, changed_lines
@@ -89,6 +91,7 @@ class Outcome:
     :param cost: counters, if it was mapped.
     :param stretches: size of a leaf, in bytes, and how many of it follow each other, in the order of their addresses.
     :param us: microseconds by core.
+    :param addr: where the mapping begins; ``pfns``: the array.
     """
 
     text: str
@@ -96,6 +99,8 @@ class Outcome:
     cost: Cost | None = None
     stretches: tuple[tuple[int, int], ...] = ()
     us: dict[str, float] = field(default_factory=dict)
+    addr: int = 0
+    pfns: Pfns | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,8 @@ def _costs(one: Measured, built: Built) -> Measured:
             mapping = kernel.vmap(pfns)
             table = Table(mapping.addr, mapping.leaves.copy(), mapping.cost)
             us = us_of(kernel) if name in shown else {}
-            tables[name] = Outcome(sizes_text(table), len(table.leaves), mapping.cost, stretches_of(table), us)
+            leaves, held = stretches_of(table), np.array(pfns, dtype=np.uint64)
+            tables[name] = Outcome(sizes_text(table), len(table.leaves), mapping.cost, leaves, us, mapping.addr, held)
         except (VmapError, KernelFault, Violation) as error:
             tables[name] = Outcome(f"refused: {error}")
             kernel = booted()

@@ -141,7 +141,7 @@ _REFUSALS = (InputError, VmapError, KernelFault, Violation, MemoryError)
 
 def _kernel(plan: Plan, arch: str, name: str, options: Options, most: int) -> Machine:
     built = plan.objects.get(arch, {}).get(name)
-    return kernel_for(arch, name, built, options.boot_args, options.config, plan.total_pages, most)
+    return kernel_for(arch, name, built, options.boot_args, options.config, plan.total_pages, most, count=True)
 
 
 _taken: dict[tuple[object, ...], bool] = {}
