@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from vmaplab.sweep.plan import Plan, options_of
 from vmaplab.sweep.rows import as_table, rows_of, table_of
 from vmaplab.sweep.summary import COLUMNS, summary_of
 
+DOCS = Path(__file__).parent.parent / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
 PLAN = Plan(("arm64-4k", "x86_64"), ("linux-6.12", "mm-unstable"), options_of(("arm64-4k", "x86_64"), "", {}, ("all",)))
 
@@ -179,3 +182,9 @@ def test_a_picture_alone_is_an_image(browser: Any, tmp_path: Path) -> None:
     page, told = shown(browser, tmp_path / "a.svg")
     assert told == []
     assert colours(page, tmp_path / "a.png") > 8
+
+
+def test_the_picture_of_the_documentation_is_what_the_command_draws(tmp_path: Path) -> None:
+    words = ["map", "heap:8M,fragmentation=0.5,seed=1", "--svg", str(tmp_path / "tables.svg")]
+    subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], check=True, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "tables.svg").read_text() == (DOCS / "tables.svg").read_text()
