@@ -521,6 +521,20 @@ def test_a_cluster_loses_and_doubles_nothing_when_a_worker_is_killed(tmp_path: P
             one.kill()
 
 
+def test_a_comparison_of_several_goes_on_behind_a_bad_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([0.5]))
+    np.save(tmp_path / "b.npy", np.arange(16))
+    words = [sys.executable, "-m", "vmaplab.cli", "compare", str(tmp_path), "heap:1M,seed=1..2", "-r", "mm-unstable"]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0, told.stderr
+    assert f"{tmp_path}/a.npy: '{tmp_path}/a.npy': page frame numbers are integers" in told.stdout
+    assert [line.split()[-1] for line in told.stdout.splitlines() if line.startswith(("heap:", f"{tmp_path}/b"))] == [
+        "1",
+        "16",
+        "16",
+    ]
+
+
 def test_json_has_what_the_tables_have(tmp_path: Path) -> None:
     told = json.loads(command("heap:1M,seed=1..3", "-o", str(tmp_path / "r.parquet"), "--json").stdout)
     assert (told["arrays"], told["mapped"], told["rows"]) == (3, 3, 3 * len(RELEASES))

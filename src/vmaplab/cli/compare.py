@@ -70,23 +70,27 @@ def compare_command(
         stay_small(named[0], len(arches) * len(releases) * len(named))
     each = len(arches) * len(releases) + len(objects)
     with progress("comparing", total=each * len(named)) as advance:
-        from vmaplab.compare import MOST_SOURCES, compare
+        from vmaplab.compare import MOST_SOURCES, Row, compare
 
-        found = {
-            one: compare(
-                one,
-                arches,
-                releases,
-                boot_args=boot_args,
-                config=config_of(config),
-                total_pages=number_of(total_pages),
-                page_size=number_of(page_size),
-                objects=objects,
-                keep=html is not None and number < MOST_SOURCES,
-                advance=advance,
-            )
-            for number, one in enumerate(named)
-        }
+        found: dict[str, list[Row]] = {}
+        for number, one in enumerate(named):
+            try:
+                found[one] = compare(
+                    one,
+                    arches,
+                    releases,
+                    boot_args=boot_args,
+                    config=config_of(config),
+                    total_pages=number_of(total_pages),
+                    page_size=number_of(page_size),
+                    objects=objects,
+                    keep=html is not None and number < MOST_SOURCES,
+                    advance=advance,
+                )
+            except InputError as error:
+                if len(named) == 1:
+                    raise
+                found[one] = [Row(arch, "", {}, None, None, refused=str(error)) for arch in arches]
     if html:
         from vmaplab.report.compare_html import as_html
 
