@@ -198,7 +198,7 @@ class TestSeveral:
         ]
 
     def test_the_others_take_one(self, folder):
-        with pytest.raises(InputError, match="is 2 page arrays: compare takes several, the others one"):
+        with pytest.raises(InputError, match="is 2 page arrays: compare and sweep take several"):
             pages.load(str(folder), "arm64-4k")
         (folder / "2.txt").unlink()
         assert len(pages.load(str(folder), "arm64-4k")) == 16
