@@ -68,6 +68,14 @@ def test_a_picture_of_many_leaves_stays_small(source: str) -> None:
     assert sum(1 for _ in root.iter()) < 9000
 
 
+@pytest.mark.filterwarnings("error")
+def test_many_runs_of_fewer_pages_than_pixels_have_a_height() -> None:
+    root, mapping = drawn("pfns:" + ",".join(f"{2 * page:#x}" for page in range(1, 513)))
+    assert len(mapping.leaves) == 512
+    heights = [float(one.get("height", 0)) for one in root.iter(f"{SVG}rect") if one.get("class") == "r"]
+    assert heights == [17.0]  # single pages are half as high as the highest can be
+
+
 def test_columns_have_the_bytes_that_the_leaves_have() -> None:
     """Groups and pages by turns, as no vmap() of today builds them: too many stretches to tell apart."""
     arch, addr, turns = Kernel("arm64-4k").arch, 0xFFFF800080000000, 1000

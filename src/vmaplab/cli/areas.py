@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vmaplab.cli.app import app
-from vmaplab.cli.options import Json, names_of, print_json
+from vmaplab.cli.options import Json, Releases, names_of, print_json
 from vmaplab.release import DEFAULT, RELEASES
 from vmaplab.report.progress import progress
 
@@ -18,7 +18,7 @@ def areas_command(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="vmcore:FILE, kcore:, qemu:QMP-SOCKET or ram:FILE; ,vmlinux=FILE.")
     ],
-    release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
+    release: Releases = "all",
     rows: Annotated[int, typer.Option("--rows", min=0, help="Areas to show, those with most TLB entries.")] = 24,
     by_caller: Annotated[bool, typer.Option("--by-caller", help="One line for each function that asked.")] = False,
     as_json: Json = False,

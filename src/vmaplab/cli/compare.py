@@ -12,11 +12,13 @@ from vmaplab._whole import check_writable, write_whole
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
+    Base,
     BootArgs,
     Call,
     Config,
     Json,
     PageSize,
+    Releases,
     Snippet,
     SourceArches,
     Sources,
@@ -39,13 +41,13 @@ from vmaplab.report.progress import progress
 def compare_command(
     sources: Sources,
     arch: SourceArches = None,
-    release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
+    release: Releases = "all",
     boot_args: BootArgs = "",
     config: Config = None,
     total_pages: TotalPages = None,
     page_size: PageSize = None,
     tree: Tree = None,
-    base: Annotated[Path | None, typer.Option("--base", metavar="DIR", help="A second kernel tree, before it.")] = None,
+    base: Base = None,
     snippet: Snippet = None,
     call: Call = None,
     html: Annotated[

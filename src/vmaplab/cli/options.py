@@ -43,6 +43,8 @@ ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, 
 ReleaseOption = Annotated[
     str | None, typer.Option("--release", "-r", help=f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")
 ]
+Releases = Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")]
+Base = Annotated[Path | None, typer.Option("--base", metavar="DIR", help="A second kernel tree, before it.")]
 BootArgs = Annotated[
     str, typer.Option("--boot-args", help="nohugeiomap, nohugevmalloc, kpti=1 (arm64); several in quotes.")
 ]

@@ -15,11 +15,13 @@ from vmaplab._whole import check_writable, write_whole
 from vmaplab.arch import NAMES
 from vmaplab.cli.app import app
 from vmaplab.cli.options import (
+    Base,
     BootArgs,
     Call,
     Config,
     Json,
     PageSize,
+    Releases,
     Snippet,
     SourceArches,
     TotalPages,
@@ -47,7 +49,7 @@ def sweep_command(
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.parquet", help="Where the rows go.")],
     arch: SourceArches = None,
-    release: Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")] = "all",
+    release: Releases = "all",
     boot_args: BootArgs = "",
     config: Config = None,
     total_pages: TotalPages = None,
@@ -56,7 +58,7 @@ def sweep_command(
         str, typer.Option("--flip", metavar="NAMES", help="Boot arguments and configuration to try both ways, or all.")
     ] = "",
     tree: Tree = None,
-    base: Annotated[Path | None, typer.Option("--base", metavar="DIR", help="A second kernel tree, before it.")] = None,
+    base: Base = None,
     snippet: Snippet = None,
     call: Call = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes. Default: one a CPU.")] = None,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Pictures of mappings, as SVG: page tables to scale, the leaves of an area, the frames they go to.
 
-Marks have classes, which :data:`STYLE` and the pages' own style sheets colour, light and dark; nothing else is needed.
+Marks have classes, which :data:`MARKS` and the pages' own style sheets colour, light and dark; nothing else is needed.
 However many leaves there are, a picture has some thousand marks at most: what is narrower than a pixel is drawn in
 columns, by its share.
 """
@@ -224,9 +224,8 @@ def _skyline(runs: NDArray[np.int64], y: float, page: int) -> Iterator[Markup]:
             yield _box(x, y + _SKY - high, wide, high, "r o", f"{end - first} pages, {size_text((end - first) * page)}")
         return
     each = np.repeat(orders, np.diff(runs))
-    columns = np.add.reduceat(each, (np.arange(_PLOT) * count // _PLOT)) / np.diff(
-        [*(np.arange(_PLOT) * count // _PLOT), count]
-    )
+    edges = np.arange(_PLOT + 1) * count // _PLOT
+    columns = np.add.reduceat(each, edges[:-1]) / np.maximum(np.diff(edges), 1)  # an array can have fewer pages
     heights = np.round((columns + 1) / (top + 1) * _SKY, 1)
     changes = [0, *(np.flatnonzero(heights[1:] != heights[:-1]) + 1).tolist(), _PLOT]
     for first, end in pairwise(changes):

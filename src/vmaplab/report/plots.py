@@ -91,7 +91,7 @@ def reasons(of_arch: Sequence[Gain]) -> Markup:
         names = [name if len(name) < 34 else f"{name[:33]}…" for name, _ in told]
         for reason, colour in zip(WHY, ("c6", "c5", "c2", "c1"), strict=True):
             shares = np.array([gain.small[reason] for _, gain in told])
-            axis.barh(names, shares, left=left, label=WHY[reason], color=_STAND_INS[colour], height=0.62)
+            axis.barh(names, shares, left=left, label=reason, color=_STAND_INS[colour], height=0.62)
             left += shares
         axis.invert_yaxis()
         axis.set_xlim(0, 1)

@@ -23,7 +23,7 @@ from vmaplab.sweep.rows import load_array
 from vmaplab.sweep.summary import Summary, of_kernel, plain_rows
 
 MOST_ROWS = 50_000
-_HEADS = ("array", "arch", "pages", "runs", "TLB before", "TLB", "gain", *sweeps.WHY.values())
+_HEADS = ("array", "arch", "pages", "runs", "TLB before", "TLB", "gain", *sweeps.WHY)
 
 
 def as_html(found: Summary, table: pa.Table, name: str, plan: Plan) -> str:
@@ -56,7 +56,7 @@ def as_html(found: Summary, table: pa.Table, name: str, plan: Plan) -> str:
         errors=sweeps.error_lines(found),
         nowhere=sweeps.nowhere(found),
         last=", ".join(dict.fromkeys(one[-1] for one in _last(found).values())),
-        heads=[*sweeps.GAIN_HEADS, *sweeps.WHY.values(), "refused"],
+        heads=[*sweeps.GAIN_HEADS, *sweeps.WHY, "refused"],
         blocks=blocks,
         least_heads=sweeps.LEAST_HEADS,
         flip_heads=sweeps.FLIP_HEADS,

@@ -13,16 +13,12 @@ from vmaplab.errors import plain
 from vmaplab.release import BASELINE
 from vmaplab.report.text import Output, new_table, print_table
 from vmaplab.sweep.summary import Flip, Gain, Summary
+from vmaplab.sweep.why import Small
 
 QUANTILES = (0.05, 0.5, 0.95)
 GAIN_HEADS = ("in all", "mean", "p5", "median", "p95")
-WHY = {
-    "order": "order",
-    "alignment": "alignment",
-    "stop": "stop",
-    "kernel": "kernel",
-}
-"""Reason -> the head of its column."""
+WHY = Small._fields
+"""The reasons, which are the heads of their columns."""
 LEGEND = (
     f"gain: TLB entries of {BASELINE} for the same pages, divided by this release's; in all: of all arrays together; "
     "mean and quantiles: of arrays, weighted by their bytes.",
@@ -40,7 +36,7 @@ def sweep(found: Summary, name: str) -> None:
     console = Output()
     console.print(f"{headline(found)}: {plain(name)}\n")
     for arch, gains in groupby(found.gains, key=lambda one: one.arch):
-        table = new_table(arch, *GAIN_HEADS, *(f"{WHY[reason]}" for reason in WHY), "refused")
+        table = new_table(arch, *GAIN_HEADS, *WHY, "refused")
         for gain in gains:
             table.add_row(gain.release, *gain_cells(gain))
         print_table(console, table)
@@ -111,7 +107,7 @@ def gain_cells(gain: Gain) -> list[str]:
 
 _TELLING = 0.01
 """Share of its pages from which on a reason says why an array gains little."""
-LEAST_HEADS = ("pages", "runs", "gain", *WHY.values(), "why")
+LEAST_HEADS = ("pages", "runs", "gain", *WHY, "why")
 
 
 def least_title(found: Summary, arch: str, rows: list[dict[str, Any]]) -> str:
@@ -143,7 +139,7 @@ def least_cells(row: dict[str, Any]) -> list[str]:
         str(row["runs"]),
         f"{row['gain']:.2f}x",
         *(share_text(one) for one in shares.values()),
-        WHY[most] if shares[most] >= _TELLING else "-",
+        most if shares[most] >= _TELLING else "-",
     ]
 
 
