@@ -15,6 +15,7 @@ from vmaplab.trace import Event
 
 LEAF_DTYPE = np.dtype([("va", "<u8"), ("size", "<u8"), ("pfn", "<u8")])
 """One leaf: virtual address, bytes, first PFN."""
+_SHOWN = 10
 
 
 @dataclass
@@ -54,6 +55,21 @@ class Mapping:
         if self._leaves is None:
             self._leaves = self._list_leaves()
         return self._leaves
+
+    def _repr_html_(self) -> str:
+        """For notebooks: where it is, its first leaves, its counters."""
+        leaves = self.leaves
+        rows = "".join(
+            f"<tr><td>{va:#x}</td><td>{size >> 10} KiB</td><td>{pfn:#x}</td></tr>"
+            for va, size, pfn in leaves[:_SHOWN].tolist()
+        )
+        more = f"<tr><td colspan=3>... and {len(leaves) - _SHOWN} more</td></tr>" * (len(leaves) > _SHOWN)
+        cost = "".join(f"<tr><td>{name}</td><td>{count}</td></tr>" for name, count in dict(self.cost).items())
+        return (
+            f"<p>{self.cost.pages} pages ({self.size >> 10} KiB) at <code>{self.addr:#x}</code></p>"
+            f"<table><tr><th>address</th><th>leaf</th><th>first PFN</th></tr>{rows}{more}</table>"
+            f"<table><tr><th>cost</th><th></th></tr>{cost}</table>"
+        )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,41 @@ CANNOT = (
 RESERVED, MISALIGNED, NOT_ACCESSED, OTHER_TABLE, NOT_READABLE = range(1, len(CANNOT) + 1)
 
 
+class Field(NamedTuple):
+    """Bits of an entry that have one name, numbered from the least significant one.
+
+    :param high: the first of them, ``low`` the last.
+    :param name: as the manual has it.
+    :param means: by value, what they say; empty where the number says it.
+    :param address: they hold an address.
+    """
+
+    high: int
+    low: int
+    name: str
+    means: tuple[str, ...] = ()
+    address: bool = False
+
+    def of(self, entry: int) -> int:
+        """What ``entry`` has there, as a number from bit 0 on."""
+        return entry >> self.low & ((1 << self.high - self.low + 1) - 1)
+
+
+def flag(number: int, name: str, clear: str = "", on: str = "") -> Field:
+    """A field of one bit."""
+    return Field(number, number, name, (clear, on))
+
+
+def none(high: int, low: int, name: str = "reserved") -> tuple[Field, ...]:
+    """Bits without a meaning, if there are any."""
+    return (Field(high, low, name),) if high >= low else ()
+
+
+def address(high: int, low: int, name: str) -> Field:
+    """Bits of an address."""
+    return Field(high, low, name, address=True)
+
+
 class Decoded(NamedTuple):
     """Entries of one level, as arrays of one shape.
 
@@ -59,6 +94,7 @@ class Format:
     :param levels: ``(log2 of the bytes that an entry maps, log2 of the entries of a table)``, last level first.
     :param entry: dtype of a stored entry.
     :param decode: ``(level, entries) -> Decoded``; level 0 is the last.
+    :param fields: ``(level, leaf) -> fields`` of an entry, highest bits first, also of leaves where none can be.
     :param kernel_half: the upper bits of a kernel address, which the walk does not look at.
     :param cpu: which emulated CPU translates, or why none does.
     :param machine: starts a Unicorn CPU with the MMU on: ``root -> Uc``; None if Unicorn has none.
@@ -75,6 +111,7 @@ class Format:
     levels: tuple[tuple[int, int], ...]
     entry: str
     decode: Callable[[int, U64], Decoded]
+    fields: Callable[[int, bool], tuple[Field, ...]]
     kernel_half: int
     cpu: str
     machine: Callable[[int], Any] | None = None

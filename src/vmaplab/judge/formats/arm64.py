@@ -16,10 +16,14 @@ from vmaplab.judge.format import (
     RESERVED,
     U64,
     Decoded,
+    Field,
     Format,
+    address,
     bit,
     field,
     first_bad,
+    flag,
+    none,
     rights_of,
 )
 
@@ -28,6 +32,78 @@ _CONTIGUOUS = {12: {12: 16, 21: 16, 30: 16}, 14: {14: 128, 25: 32}, 16: {16: 32,
 _BLOCKS = {12: {21, 30}, 14: {25}, 16: {29}}
 _WIDE_BLOCKS = {12: {39}, 14: {36}, 16: {42}}
 """More of them where output addresses have 52 bits."""
+
+_APTABLE = ("no effect", "no access from EL0", "read-only", "read-only, no access from EL0")
+_SH = ("non-shareable", "reserved", "outer shareable", "inner shareable")
+_AP = ("read and write at EL1", "read and write at EL1 and EL0", "read-only at EL1", "read-only at EL1 and EL0")
+_ATTRINDX = tuple(
+    f"MAIR_EL1.Attr{index}" + (f", Linux's {name}" if name else "")
+    for index, name in enumerate(
+        ("MT_NORMAL", "MT_NORMAL_TAGGED", "MT_NORMAL_NC", "MT_DEVICE_nGnRnE", "MT_DEVICE_nGnRE", "", "", "")
+    )
+)
+_VALID = flag(0, "Valid", "invalid: the walk ends in a fault", "valid")
+
+
+def _table(below: int, high: tuple[int, int] | None) -> tuple[Field, ...]:
+    """Table descriptor; ``below`` is log2 of the bytes of the next table."""
+    upper, middle, lower = none(50, 48, "RES0"), none(below - 1, 12, "RES0"), none(9, 2, "IGNORED")
+    if high == (12, 48):
+        middle = (address(15, 12, "Next-level table address[51:48]"),)
+    elif high:
+        upper = (*none(50, 50, "RES0"), address(49, 48, "Next-level table address[49:48]"))
+        lower = (address(9, 8, "Next-level table address[51:50]"), *none(7, 2, "IGNORED"))
+    return (
+        flag(63, "NSTable", on="Secure state only: below it is Non-secure"),
+        Field(62, 61, "APTable", _APTABLE),
+        flag(60, "UXNTable", "no effect", "no execution at EL0 below it"),
+        flag(59, "PXNTable", "no effect", "no execution at EL1 below it"),
+        *none(58, 51, "IGNORED"),
+        *upper,
+        address(47, max(below, 16) if high == (12, 48) else below, "Next-level table address"),
+        *middle,
+        *none(11, 11, "IGNORED"),
+        flag(10, "AF", "with FEAT_HAFT: not walked yet", "with FEAT_HAFT: walked; ignored without it"),
+        *lower,
+        flag(1, "Descriptor type", "block", "table"),
+        _VALID,
+    )
+
+
+def _leaf(shift: int, page: bool, high: tuple[int, int] | None) -> tuple[Field, ...]:
+    """Page or block descriptor that maps ``1 << shift`` bytes."""
+    upper, middle = none(49, 48, "RES0"), none(shift - 1, 12, "RES0")
+    share: tuple[Field, ...] = (Field(9, 8, "SH", _SH),)
+    if not page:
+        middle = (*none(shift - 1, 17, "RES0"), flag(16, "nT", on="FEAT_BBM: not to be cached"), *none(15, 12, "RES0"))
+    if high == (12, 48):
+        middle = (*middle[:-1], address(15, 12, "OA[51:48]"))
+    elif high:
+        upper, share = (address(49, 48, "OA[49:48]"),), (address(9, 8, "OA[51:50]"),)
+    return (
+        *none(63, 63, "IGNORED"),
+        *none(62, 59, "PBHA"),
+        flag(58, "software", on="Linux 6.12: PTE_UFFD_WP"),
+        flag(57, "software", on="Linux 6.12: PTE_DEVMAP"),
+        flag(56, "software", on="Linux: PTE_SPECIAL"),
+        flag(55, "software", on="Linux: PTE_DIRTY"),
+        flag(54, "UXN", "may be executed at EL0", "no execution at EL0"),
+        flag(53, "PXN", "may be executed at EL1", "no execution at EL1"),
+        flag(52, "Contiguous", "stands alone", "one of a contiguous set: one TLB entry may hold all"),
+        flag(51, "DBM", on="hardware may make it writable; Linux: PTE_WRITE"),
+        flag(50, "GP", on="guarded page (FEAT_BTI)"),
+        *upper,
+        address(47, shift, "OA"),
+        *middle,
+        flag(11, "nG", "global: of all ASIDs", "not global: of one ASID"),
+        flag(10, "AF", "not accessed: access faults", "accessed"),
+        *share,
+        Field(7, 6, "AP[2:1]", _AP),
+        flag(5, "NS", on="Secure state only: Non-secure output"),
+        Field(4, 2, "AttrIndx", _ATTRINDX),
+        flag(1, "Descriptor type", "block" if not page else "reserved", "page" if page else "table"),
+        _VALID,
+    )
 
 
 def vmsav8(
@@ -92,6 +168,11 @@ def vmsav8(
         group = np.where(leaf & bit(entries, 52) & (size > 1), shift + size.bit_length() - 1, 0)
         return Decoded(valid, leaf, address, rights, entries & ~address, group.astype(np.uint8), bad)
 
+    def fields(level: int, leaf: bool) -> tuple[Field, ...]:
+        if leaf or level == 0:
+            return _leaf(levels[level][0], level == 0, high)
+        return _table(levels[level - 1][1] + 3, high)
+
     def start(root: int) -> Any:
         uc = unicorn.Uc(unicorn.UC_ARCH_ARM64, unicorn.UC_MODE_ARM)
         uc.ctl_set_cpu_model(reg.UC_CPU_ARM64_MAX)
@@ -115,6 +196,7 @@ def vmsav8(
         levels=levels,
         entry="<u8",
         decode=decode,
+        fields=fields,
         kernel_half=(1 << 64) - (1 << va_bits),
         cpu="Unicorn's arm64 CPU",
         machine=start if machine else None,

@@ -18,10 +18,14 @@ from vmaplab.judge.format import (
     U64,
     WRITE,
     Decoded,
+    Field,
     Format,
+    address,
     bit,
     field,
     first_bad,
+    flag,
+    none,
     rights_of,
 )
 
@@ -47,12 +51,51 @@ def _decode(level: int, entries: U64) -> Decoded:
     return Decoded(valid, leaf, phys, rights, entries & ~phys, np.zeros(entries.shape, dtype=np.uint8), bad)
 
 
+_MAT = ("strongly-ordered uncached (SUC)", "coherent cached (CC)", "weakly-ordered uncached (WUC)", "reserved")
+_PLV = tuple(f"PLV{level}" + (" and more privileged" if level else ": the kernel") for level in range(4))
+
+
+def _fields(level: int, leaf: bool) -> tuple[Field, ...]:
+    """Entry of the last level, of a huge page, or of a directory, which names the next by its direct-mapped address."""
+    if level and not leaf:
+        return (
+            Field(63, 60, "window", ("",) * _CACHED_WINDOW.item() + ("direct-mapped, cached",) + ("",) * 6),
+            *none(59, 48),
+            address(47, 12, "address of the next table"),
+            *none(11, 7),
+            flag(6, "H", "a directory", "a huge page"),
+            *none(5, 0),
+        )
+    shift = 14 + 11 * level
+    low = (flag(12, "G", "of one ASID", "global"),) if level else none(13, 12)
+    return (
+        flag(63, "RPLV", "PLV and those more privileged", "PLV alone"),
+        flag(62, "NX", "may be executed", "not executable"),
+        flag(61, "NR", "may be read", "not readable"),
+        *none(60, 48, "software"),
+        address(47, shift, "PPN"),
+        *(none(shift - 1, 13) if level else ()),
+        *low,
+        flag(11, "software", on="Linux: _PAGE_SPECIAL"),
+        flag(10, "software", on="Linux: _PAGE_PROTNONE"),
+        flag(9, "software", on="Linux: _PAGE_MODIFIED"),
+        flag(8, "W", "not writable", "writable"),
+        flag(7, "P", "not present", "present"),
+        flag(6, "H", "a directory", "a huge page") if level else flag(6, "G", "of one ASID", "global"),
+        Field(5, 4, "MAT", _MAT),
+        Field(3, 2, "PLV", _PLV),
+        flag(1, "D", "writes fault: not dirty", "dirty"),
+        flag(0, "V", "invalid", "valid"),
+    )
+
+
 FORMATS = {
     "loongarch64": Format(
         manual="LoongArch Reference Manual vol. 1, 5.4.5",
         levels=((14, 11), (25, 11), (36, 11)),
         entry="<u8",
         decode=_decode,
+        fields=_fields,
         kernel_half=0xFFFF_8000 << 32,
         cpu="Unicorn has no LoongArch",
         device_rights=WRITE | EXEC,

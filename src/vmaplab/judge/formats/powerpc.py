@@ -25,10 +25,14 @@ from vmaplab.judge.format import (
     RESERVED,
     U64,
     Decoded,
+    Field,
     Format,
+    address,
     bit,
     field,
     first_bad,
+    flag,
+    none,
     rights_of,
 )
 
@@ -60,6 +64,69 @@ def _radix(level: int, entries: U64) -> Decoded:
     return Decoded(valid, leaf, phys, rights, entries & ~phys, np.zeros(entries.shape, dtype=np.uint8), bad)
 
 
+_ATT = ("normal memory", "strong access order (SAO)", "non-idempotent I/O", "tolerant I/O")
+
+
+def _radix_fields(level: int, leaf: bool) -> tuple[Field, ...]:
+    """Page directory entry and page table entry; bit n of the ISA is 63 - n here."""
+    valid = flag(63, "V", "invalid: the walk ends in a fault", "valid")
+    kind = flag(62, "L", "page directory entry", "leaf: page table entry")
+    if level and not leaf:
+        return (valid, kind, *none(61, 60), address(59, 8, "NLB"), *none(7, 5), Field(4, 0, "NLS"))
+    shift = _RADIX[level][0]
+    return (
+        valid,
+        kind,
+        flag(61, "SW", on="Linux: _PAGE_INVALID"),
+        *none(60, 57),
+        address(56, shift, "RPN"),
+        *none(shift - 1, 12, "RPN, 0 in a page of this size"),
+        flag(11, "SW", on="Linux 6.12: _PAGE_DEVMAP"),
+        flag(10, "SW", on="Linux: _PAGE_SPECIAL"),
+        flag(9, "SW", on="Linux: _PAGE_SOFT_DIRTY"),
+        flag(8, "R", "not referenced", "referenced"),
+        flag(7, "C", "not changed", "changed"),
+        *none(6, 6),
+        Field(5, 4, "ATT", _ATT),
+        flag(3, "EAA[0]", "problem state, too", "privileged only"),
+        flag(2, "EAA[1]", "not readable, unless EAA[2]", "readable"),
+        flag(1, "EAA[2]", "not writable", "readable and writable"),
+        flag(0, "EAA[3]", "not executable", "executable"),
+    )
+
+
+def _8xx_fields(level: int, leaf: bool) -> tuple[Field, ...]:
+    """Linux's names, since its handlers are what reads an entry; see asm/nohash/32/pte-8xx.h."""
+    present = flag(0, "V", "not valid", "valid")
+    if level:
+        size = ("a table of pages", "512K", "reserved", "8M")
+        return (
+            address(31, 12, "L2BA"),
+            *none(11, 7),
+            flag(6, "_PMD_USER"),
+            flag(5, "_PMD_ACCESSED"),
+            *none(4, 4),
+            Field(3, 2, "PS", size),
+            *none(1, 1),
+            present,
+        )
+    protection = ("read and write", "no access", "reserved", "read-only")
+    return (
+        address(31, 12, "RPN"),
+        flag(11, "_PAGE_HUGE", on="512K"),
+        Field(10, 9, "_PAGE_RO", protection),
+        flag(8, "C", "writes fault: not changed", "changed"),
+        flag(7, "software", on="Linux: _PAGE_SPECIAL"),
+        flag(6, "_PAGE_EXEC", "not executable", "executable"),
+        flag(5, "_PAGE_ACCESSED", "accesses fault", "accessed"),
+        flag(4, "G", "not guarded", "guarded"),
+        flag(3, "SPS", "4K", "16K, or 512K"),
+        flag(2, "SH", "of one context (ASID)", "of all contexts"),
+        flag(1, "CI", "cached", "cache inhibited"),
+        present,
+    )
+
+
 def _start(root: int) -> Any:
     """A hypervisor with radix translation: addresses from 0xC << 60 on are those of process 0 of partition 0.
 
@@ -70,8 +137,8 @@ def _start(root: int) -> Any:
     size = sum(bits for _, bits in _RADIX) + _RADIX[0][0] - 31  # RTS, in two parts
     process = (size >> 3) << 61 | (size & 7) << 5 | root | _RADIX[-1][1]
     uc.mem_map(0, 2 * _PROCESS_TABLE)  # at 0 the partition table: HR; where the process table is, of 4 KiB
-    for address, entry in ((0, 1 << 63), (8, _PROCESS_TABLE), (_PROCESS_TABLE, process)):
-        uc.mem_write(address, entry.to_bytes(8, "big"))
+    for at, entry in ((0, 1 << 63), (8, _PROCESS_TABLE), (_PROCESS_TABLE, process)):
+        uc.mem_write(at, entry.to_bytes(8, "big"))
     saved = uc.context_save()
     state = np.frombuffer(bytes(saved), dtype=np.uint64).copy()
     registers = int(np.flatnonzero(state == _POWER10)[0]) - _PVR
@@ -106,6 +173,7 @@ def _two_levels(alike: int) -> Format:
         levels=((12, 10), (22, 10)),
         entry=">u4",
         decode=_8xx,
+        fields=_8xx_fields,
         kernel_half=0,
         cpu="Unicorn has no 8xx",
         alike=alike,
@@ -118,6 +186,7 @@ FORMATS = {
         levels=_RADIX,
         entry=">u8",
         decode=_radix,
+        fields=_radix_fields,
         kernel_half=0xC << 60,
         cpu="Unicorn's POWER10",
         machine=_start,

@@ -19,10 +19,14 @@ from vmaplab.judge.format import (
     U64,
     WRITE,
     Decoded,
+    Field,
     Format,
+    address,
     bit,
     field,
     first_bad,
+    flag,
+    none,
     rights_of,
 )
 
@@ -50,6 +54,27 @@ def _decode(level: int, entries: U64) -> Decoded:
     return Decoded(valid, leaf, phys, rights, attributes, np.zeros(entries.shape, dtype=np.uint8), bad)
 
 
+_FIELDS = (
+    flag(63, "N", "", "Svnapot: one of a group"),
+    Field(62, 61, "PBMT", ("PMA: as the platform has it", "NC (Svpbmt)", "IO (Svpbmt)", "reserved")),
+    *none(60, 54),
+    address(53, 10, "PPN"),
+    Field(9, 8, "RSW", ("", "Linux: _PAGE_SPECIAL", "Linux 6.12: _PAGE_DEVMAP", "")),
+    flag(7, "D", "not written", "written"),
+    flag(6, "A", "not accessed", "accessed"),
+    flag(5, "G", "of one address space", "global: of all address spaces"),
+    flag(4, "U", "supervisor only", "user mode"),
+    flag(3, "X", "not executable", "executable"),
+    flag(2, "W", "not writable", "writable"),
+    flag(1, "R", "not readable; R, W and X clear: a pointer to a table", "readable"),
+    flag(0, "V", "not valid: the walk ends in a fault", "valid"),
+)
+
+
+def _fields(level: int, leaf: bool) -> tuple[Field, ...]:
+    return _FIELDS
+
+
 def _start(mode: int) -> Callable[[int], Any]:
     def start(root: int) -> Any:
         uc = unicorn.Uc(unicorn.UC_ARCH_RISCV, unicorn.UC_MODE_RISCV64)
@@ -67,6 +92,7 @@ def _sv(levels: int) -> Format:
         levels=tuple((12 + 9 * level, 9) for level in range(levels)),
         entry="<u8",
         decode=_decode,
+        fields=_fields,
         kernel_half=(1 << 64) - (1 << 12 + 9 * levels),
         cpu="Unicorn's riscv64 CPU",
         machine=_start(5 + levels),  # satp.MODE: 8 is Sv39, 9 Sv48, 10 Sv57

@@ -10,7 +10,21 @@ import numpy as np
 import unicorn
 from unicorn import x86_const as reg
 
-from vmaplab.judge.format import MISALIGNED, RESERVED, U64, Decoded, Format, bit, field, first_bad, rights_of
+from vmaplab.judge.format import (
+    MISALIGNED,
+    RESERVED,
+    U64,
+    Decoded,
+    Field,
+    Format,
+    address,
+    bit,
+    field,
+    first_bad,
+    flag,
+    none,
+    rights_of,
+)
 
 _EFER = 0xC000_0080
 _LARGE = (1, 2)  # levels whose entries can be leaves: 2 MiB, 1 GiB
@@ -21,19 +35,65 @@ def _decode(level: int, entries: U64) -> Decoded:
     valid = bit(entries, 0)
     size_bit = bit(entries, 7)
     leaf = valid & (size_bit if level in _LARGE else np.full_like(valid, level == 0))
-    address = field(entries, 51, 12)
+    frame = field(entries, 51, 12)
     low = field(entries, shift - 1, 13) if level in _LARGE else np.zeros_like(entries)  # bit 12 is PAT
     bad = first_bad(
         entries.shape,
         (RESERVED, valid & size_bit & (level > 2)),
         (MISALIGNED, leaf & (low != 0)),
     )
-    phys = np.where(leaf, field(entries, 51, shift), address)
+    phys = np.where(leaf, field(entries, 51, shift), frame)
     user, execute = bit(entries, 2), ~bit(entries, 63)
     pat = bit(entries, 7) if level == 0 else bit(entries, 12)
     normal = ~leaf | (~bit(entries, 3) & ~bit(entries, 4) & ~pat & bit(entries, 8))  # PWT, PCD, PAT clear: WB; G
     rights = rights_of(bit(entries, 1), execute, user, user & execute, normal)
     return Decoded(valid, leaf, phys, rights, entries & ~phys, np.zeros(entries.shape, dtype=np.uint8), bad)
+
+
+def _fields(level: int, leaf: bool) -> tuple[Field, ...]:
+    """Tables 4-14 to 4-20 of the manual, of entries that map a page and of those that reference a table."""
+    pat = "PAT: with PCD and PWT the memory type"
+    software: tuple[Field, ...] = none(11, 8, "ignored")
+    middle: tuple[Field, ...] = (address(51, 12, "address"),)
+    high = none(62, 52, "ignored")
+    large = flag(7, "PS", "references a table", "maps a page")
+    dirty = none(6, 6, "ignored")
+    if level > len(_LARGE):
+        large = Field(7, 7, "reserved")
+    if leaf or level == 0:
+        shift = 12 + 9 * level
+        high = (
+            Field(62, 59, "Protection key"),
+            flag(58, "ignored", on="Linux 6.12: _PAGE_SAVED_DIRTY"),
+            flag(57, "ignored", on="Linux 6.12: _PAGE_DEVMAP"),
+            *none(56, 52, "ignored"),
+        )
+        software = (
+            flag(11, "ignored", on="Linux: _PAGE_SOFT_DIRTY"),
+            flag(10, "ignored", on="Linux: _PAGE_UFFD_WP"),
+            flag(9, "ignored", on="Linux: _PAGE_SPECIAL"),
+            flag(8, "G", "not global: flushed when CR3 is written", "global, with CR4.PGE"),
+        )
+        dirty = (flag(6, "D", "not written", "written"),)
+        middle = (address(51, shift, "address"),)
+        if level:
+            middle = (*middle, *none(shift - 1, 13), flag(12, "PAT", "", pat))
+        else:
+            large = flag(7, "PAT", "", pat)
+    return (
+        flag(63, "XD", "may be executed", "no instruction fetch (with EFER.NXE)"),
+        *high,
+        *middle,
+        *software,
+        large,
+        *dirty,
+        flag(5, "A", "not used", "used"),
+        flag(4, "PCD", "", "page-level cache disable"),
+        flag(3, "PWT", "", "page-level write-through"),
+        flag(2, "U/S", "supervisor only", "user mode, too"),
+        flag(1, "R/W", "read-only", "may be written"),
+        flag(0, "P", "not present: the walk ends in a fault", "present"),
+    )
 
 
 def _start(levels: int) -> Callable[[int], Any]:
@@ -56,6 +116,7 @@ def _paging(levels: int) -> Format:
         levels=tuple((12 + 9 * level, 9) for level in range(levels)),
         entry="<u8",
         decode=_decode,
+        fields=_fields,
         kernel_half=(1 << 64) - (1 << 12 + 9 * levels),
         cpu="Unicorn's x86_64 CPU (Icelake-Server)",
         machine=_start(levels),
