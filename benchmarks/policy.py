@@ -24,7 +24,7 @@ from matplotlib import pyplot  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 ARCH, PAGE, RUN = "arm64-4k", 4096, 512
-RELEASES = ("linux-7.1", "series-v3", "review", "series-v4", "mm-unstable")
+RELEASES = ("linux-7.1", "series-v3", "suggested", "series-v4", "mm-unstable")
 ALIGNED = (0, 2, 4, 9)
 SHARES = [tenth / 10 for tenth in range(11)]
 SIZES = [1 << shift for shift in range(16, 29, 2)]

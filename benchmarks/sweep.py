@@ -39,7 +39,7 @@ from matplotlib import pyplot  # noqa: E402
 ARRAYS = Path(os.environ.get("ARRAYS", "build/arrays"))
 COUNTS = (100, 1_000, 10_000, 100_000)
 ARCHES = ("arm64-4k", "x86_64", "riscv64-sv48")
-RELEASES_OF_THE_MISSION = ("linux-6.12", "linux-7.1", "series-v3", "review", "series-v4", "mm-unstable")
+RELEASES_OF_THE_MISSION = ("linux-6.12", "linux-7.1", "series-v3", "suggested", "series-v4", "mm-unstable")
 DRAWN = ("arm64-4k", "x86_64")
 RESULT = Path("captured.parquet")
 FEW = ("linux-6.12", "mm-unstable")

@@ -41,7 +41,7 @@ COUNTERS = (
     "walker_calls",
     "pte_set_calls",
 )
-BATCHING = ("series-v3", "review", "series-v4", "mm-unstable")
+BATCHING = ("series-v3", "suggested", "series-v4", "mm-unstable")
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Naive:
             return order
         order = min(order, zeros)
         size = 1 << (self.page + order)
-        if self.release == "review":
+        if self.release == "suggested":
             return self.vm_shift(size) - self.page
         return order if self.vm_shift(size) > self.page else 0
 

@@ -148,7 +148,7 @@ def test_x86_pat_bit_moves_in_a_large_page_and_nx_is_forced():
 @pytest.mark.parametrize("arch", sorted(ARCHES))
 def test_a_packed_setup_is_unpacked_to_what_went_in(arch, config):
     """What compiled calls take as one array of numbers, and index by hand."""
-    for release in ("linux-6.12", "review", "mm-unstable"):
+    for release in ("linux-6.12", "suggested", "mm-unstable"):
         mapper = Kernel(arch, release, config=config)._mapper
         options = complete_config(mapper._arch, config)
         batching = batching_of(mapper._arch, mapper._release.rules, options, (), mapper.g.shift[1])

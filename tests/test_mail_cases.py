@@ -15,7 +15,7 @@ from vmaplab.release import RELEASES
 
 K, M = 1 << 10, 1 << 20
 OLD = ("linux-6.1", "linux-6.12", "linux-6.18", "linux-6.19", "linux-7.1")
-NEW = ("series-v3", "review", "series-v4", "mm-unstable")
+NEW = ("series-v3", "suggested", "series-v4", "mm-unstable")
 X86_RISCV = ("x86_64", "x86_64-la57", "riscv64-sv39", "riscv64-sv48", "riscv64-sv57")
 NULL = 2**64 - 1
 
@@ -124,7 +124,7 @@ def test_v4_rescans_a_long_misaligned_run_and_mm_unstable_does_not():
 
 def test_review_rescans_quadratically():
     scanned = [
-        Kernel("arm64-4k", release="review").vmap(np.arange(16, 16 + n, dtype=np.uint64)).cost.pages_scanned
+        Kernel("arm64-4k", release="suggested").vmap(np.arange(16, 16 + n, dtype=np.uint64)).cost.pages_scanned
         for n in (256, 512)
     ]
     assert scanned[1] > 3.5 * scanned[0]

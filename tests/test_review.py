@@ -68,11 +68,11 @@ class TestTheReleases:
         assert not found(reviewed("mm-unstable"), "scan") and not found(reviewed("series-v3"), "scan")
 
     def test_the_suggestion_of_the_review_scans_even_aligned_runs_quadratically(self):
-        finding = found(reviewed("review"), "scan")
+        finding = found(reviewed("suggested"), "scan")
         exponent = float(finding.headline.rsplit("^", 1)[1])
         assert 1.7 < exponent <= 2
 
-    @pytest.mark.parametrize("name", ["series-v3", "review", "series-v4", "mm-unstable"])
+    @pytest.mark.parametrize("name", ["series-v3", "suggested", "series-v4", "mm-unstable"])
     def test_every_version_stops_at_the_first_small_chunk(self, name):
         finding = found(reviewed(name), "early")
         assert finding.ours.entries > 1.4 * finding.other.entries
@@ -122,7 +122,7 @@ def made_up_of(name: str, **rules):
 class TestFlawsThatNobodyHasSeen:
     def test_a_release_that_refuses_pmd_blocks_where_there_are_groups(self):
         """A made-up release: the size of an order is asked of the PTE level only, and larger orders are cut to it."""
-        made_up = made_up_of("review", gate="arch_vmap_pte_supported_shift", caps_at_pmd=True)
+        made_up = made_up_of("suggested", gate="arch_vmap_pte_supported_shift", caps_at_pmd=True)
         result = review(of_release(made_up, FEW))
         assert found(result, "lost", "no PMD blocks").arches == ("x86_64",)
 

@@ -604,7 +604,7 @@ class TestOutput:
         status, said = run("areas", str(tmp_path / "vmcore"), "--json", "-r", "linux-6.12,mm-unstable")
         found = json.loads(said)
         assert status == 0
-        assert (found["schema"], found["arch"], found["kernel"]) == (1, "arm64-4k", "6.99-made-by-hand")
+        assert (found["schema"], found["arch"], found["kernel"]) == (2, "arm64-4k", "6.99-made-by-hand")
         assert [area["tlb_entries"] for area in found["areas"]] == [4, 2, 20, 1]
         assert found["areas"][3]["vmap"] is None
         assert found["sums"]["now"] == {"areas": 3, "leaves": {"4096": 26}, "tlb_entries": 26}

@@ -46,7 +46,7 @@ class Row:
 
     :param leaves_by_size: bytes of a leaf -> how many.
     :param release: "" if the architecture cannot take the source at all.
-    :param tlb_ratio: TLB entries of linux-6.12 for the same pages, divided by this release's; None if either refused.
+    :param gain: TLB entries of linux-6.12 for the same pages, divided by this release's; None if either refused.
     :param refused: why there is nothing to show, or "".
     :param note: what the source says of itself, or "".
     :param us: microseconds by core, of a kernel's own code.
@@ -57,7 +57,7 @@ class Row:
     release: str
     leaves_by_size: dict[int, int]
     cost: Cost | None
-    tlb_ratio: float | None
+    gain: float | None
     refused: str = ""
     note: str = ""
     us: Dict[str, float] = field(default_factory=dict)

@@ -25,5 +25,7 @@ def of(has: Callable[[Change], bool]) -> dict[str, Arch]:
 
 NAMES = tuple(of(lambda _: True))
 """All of them."""
+ALIASES = {alias: name for family in _FAMILIES for alias, name in family.ALIASES.items()}
+"""What people type -> its name."""
 
-__all__ = ["NAMES", "Arch", "Group", "Level", "Told", "of"]
+__all__ = ["ALIASES", "NAMES", "Arch", "Group", "Level", "Told", "of"]

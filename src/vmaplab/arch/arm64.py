@@ -14,6 +14,7 @@ from vmaplab.arch.base import Arch, Group, Level, SetMemory
 from vmaplab.changes import Change
 
 PLACE = 1
+ALIASES = {"arm64": "arm64-4k", "aarch64": "arm64-4k"}
 
 VALID = 1 << 0
 TABLE = 1 << 1  # bit 1: table above the last level, page at the last level, 0 in a block

@@ -14,6 +14,7 @@ from vmaplab.arch.base import Arch, Level
 from vmaplab.changes import Change
 
 PLACE = 5
+ALIASES = {"loongarch": "loongarch64", "loong64": "loongarch64"}
 
 V, D, G, P, W = 1 << 0, 1 << 1, 1 << 6, 1 << 7, 1 << 8
 CACHE_CC = 1 << 4  # coherent cached; 0 is strong-ordered uncached

@@ -13,6 +13,7 @@ from vmaplab.arch.base import Arch, Group, Level, SetMemory
 from vmaplab.changes import Change
 
 PLACE = 4
+ALIASES = {"powerpc64": "powerpc64-radix", "ppc64": "powerpc64-radix", "8xx": "powerpc-8xx"}
 
 PRESENT = 1 << 63
 PTE = 1 << 62  # _PAGE_PTE: this entry is a leaf

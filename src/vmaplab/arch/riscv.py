@@ -13,6 +13,7 @@ from vmaplab.arch.base import Arch, Level, SetMemory
 from vmaplab.changes import Change
 
 PLACE = 3
+ALIASES = {"sv39": "riscv64-sv39", "sv48": "riscv64-sv48", "sv57": "riscv64-sv57"}
 
 V, R, W, G, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7
 X = 1 << 3

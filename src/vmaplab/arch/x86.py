@@ -14,6 +14,7 @@ from vmaplab.arch.base import Arch, Level, SetMemory
 from vmaplab.changes import Change
 
 PLACE = 2
+ALIASES = {"x86-64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "la57": "x86_64-la57"}
 
 P, RW, US, PCD, A, D = 1 << 0, 1 << 1, 1 << 2, 1 << 4, 1 << 5, 1 << 6
 PAT_4K = PS = 1 << 7  # bit 7 is PAT in a PTE and PS (page size) above

@@ -12,18 +12,26 @@ from typing import Any
 
 import typer
 
-from vmaplab.cli import areas, boot, capture, check, compare, cost, lists, map, object, replay, review, sweep  # noqa: A004, F401 - the commands
+from vmaplab.cli import (  # noqa: F401 - the commands
+    areas,
+    boot,
+    cache,
+    capture,
+    check,
+    compare,
+    cost,
+    explain,
+    lists,
+    map,  # noqa: A004
+    object,  # noqa: A004
+    replay,
+    review,
+    sweep,
+)
 from vmaplab.cli.app import app
 from vmaplab.errors import InputError, KernelFault, Violation, VmapError, plain
 
 _MOST_LINE = 2000
-_ORDER = (
-    *("map", "compare", "sweep", "cost"),
-    *("check", "boot", "review", "replay"),
-    *("areas", "capture", "arches", "releases"),
-)
-app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
-
 # Typer does not export the base class of its usage errors, and where it comes from differs by version.
 _UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from vmaplab.cli.app import app
-from vmaplab.cli.options import Json, Releases, names_of, print_json
-from vmaplab.release import DEFAULT, RELEASES
+from vmaplab.cli.app import command
+from vmaplab.cli.options import Json, Releases, print_json, releases_of
+from vmaplab.release import DEFAULT
 from vmaplab.report.progress import progress
 
 
-@app.command("areas")
+@command("areas", short_help="List the vmalloc areas of another kernel: a vmcore, /proc/kcore.")
 def areas_command(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="vmcore:FILE, kcore:, qemu:QMP-SOCKET or ram:FILE; ,vmlinux=FILE.")
@@ -24,7 +24,7 @@ def areas_command(
     as_json: Json = False,
 ) -> None:
     """List the vmalloc areas of another kernel: what its tables have, and what each release would build."""
-    releases = names_of(release, RELEASES, "release")
+    releases = releases_of(release)
     with progress("reading the kernel's memory", total=len(releases)) as advance:
         from vmaplab.vmcore.source import areas_of
         from vmaplab.vmcore.would import would
@@ -34,7 +34,7 @@ def areas_command(
     from vmaplab.report import areas
 
     if as_json:
-        print_json(areas.as_json(found, now, then))
+        print_json("areas", areas.as_json(found, now, then))
     else:
         areas.areas(found, now, then, DEFAULT if DEFAULT in then else releases[-1], rows, by_caller)
     if found.damaged:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
     ArchesOption,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vmaplab.check.booted import Booted
 
 
-@app.command("boot")
+@command("boot", short_help="Boot a kernel in QEMU; hold model and emulator against it.")
 def boot_command(
     arch: ArchesOption = DEFAULT_ARCH,
     tree: Tree = None,
@@ -125,7 +125,7 @@ def _together(
     with progress("running", total=rounds * len(kernels)) as advance:
         found += [check_together(kernel, cpus, rounds, seed, advance) for kernel in kernels]
     if as_json:
-        print_json(boots.together_as_json(found, seed))
+        print_json("boot-together", boots.together_as_json(found, seed))
     else:
         boots.together(found, seed)
     if any(one.difference for one in found):
@@ -167,7 +167,7 @@ def _failing(
         words = ["vmaplab", "boot", "--faults", *options, "--arch", it.kernel.target.arch, "--scenario", steps or ""]
         commands.append(shlex.join(words) if it.difference else "")
     if as_json:
-        print_json(boots.failing_as_json(found, commands, seed))
+        print_json("boot-failing", boots.failing_as_json(found, commands, seed))
     else:
         boots.failing(found, commands, seed)
     if any(it.difference for it in found):
@@ -216,7 +216,7 @@ def booted(
         words = ["vmaplab", "boot", *options, "--arch", it.kernel.target.arch, *shown]
         commands.append(shlex.join(words) if it.difference else "")
     if as_json:
-        print_json(boots.as_json(found, commands, seed))
+        print_json("boot", boots.as_json(found, commands, seed))
     else:
         boots.booted(found, commands, seed)
         if os.environ.get("LLVM"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     Json,
     PageSize,
@@ -21,7 +21,7 @@ from vmaplab.cli.options import (
 from vmaplab.report.progress import progress
 
 
-@app.command("capture")
+@command("capture")
 def capture_command(
     source: Source,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="FILE.{txt,csv,npy,parquet}.")],
@@ -40,6 +40,6 @@ def capture_command(
         pages.save(output, pfns)
     page = pfns.page_size or 0
     if as_json:
-        print_json({"file": output, "pages": len(pfns), "page_size": page})
+        print_json("capture", {"file": output, "pages": len(pfns), "page_size": page})
     else:
         print(f"{len(pfns)} pages of {size_text(page)} written to {output}")

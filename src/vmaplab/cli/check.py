@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
     Call,
@@ -47,7 +47,7 @@ def _looked(plan: Plan, scenario: Scenario) -> Verdict:
     return replace(verdict, also=check_one(replace(plan, judge=True), scenario))
 
 
-@app.command("check")
+@command("check", short_help="Hold the model, or a tree, against the kernel's own code.")
 def check_command(
     tree: Tree = None,
     base: Annotated[
@@ -228,7 +228,7 @@ def check_command(
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json(to_json.verdicts(found, commands, changed, covered if show_coverage else []))
+        print_json("check", to_json.verdicts(found, commands, changed, covered if show_coverage else []))
     else:
         from vmaplab.report import checks
 

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from vmaplab._whole import check_writable, write_whole
-from vmaplab.arch import NAMES
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     Base,
     BootArgs,
@@ -25,19 +24,20 @@ from vmaplab.cli.options import (
     TotalPages,
     Tree,
     arch_for,
+    arches_of,
     config_of,
-    names_of,
+    no_names,
     number_of,
     objects_of,
     print_json,
+    releases_of,
     stay_small,
 )
 from vmaplab.errors import InputError
-from vmaplab.release import RELEASES
 from vmaplab.report.progress import progress
 
 
-@app.command("compare")
+@command("compare", short_help="Map SOURCES on several releases, architectures and trees.")
 def compare_command(
     sources: Sources,
     arch: SourceArches = None,
@@ -61,7 +61,8 @@ def compare_command(
     """
     if html:
         check_writable(html)
-    arches, releases = names_of(arch_for(arch, sources), NAMES, "architecture"), names_of(release, RELEASES, "release")
+    no_names(sources)
+    arches, releases = arches_of(arch_for(arch, sources)), releases_of(release)
     objects = objects_of(arches, tree, base, snippet, call, config)
     from vmaplab.pages.expand import expand_all
 
@@ -101,7 +102,7 @@ def compare_command(
         from vmaplab.report import as_json as to_json
 
         rows = [{"source": one, **row} for one, block in found.items() for row in to_json.comparison(block)]
-        print_json(rows)
+        print_json("compare", rows)
     else:
         from vmaplab.report import tables
 

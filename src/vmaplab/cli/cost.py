@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
     BootArgs,
@@ -27,7 +27,7 @@ from vmaplab.errors import InputError
 from vmaplab.report.progress import progress
 
 
-@app.command("cost")
+@command("cost", short_help="Microseconds of a call, core by core, and what they go into.")
 def cost_command(
     source: Annotated[
         str | None, typer.Argument(metavar="SOURCE", help="The page array that vmap() maps: heap:SIZE, pfns:RUNS, ...")
@@ -147,6 +147,6 @@ def cost_command(
     from vmaplab.report import costs
 
     if as_json:
-        print_json(costs.as_json(found, names[0], options, situation))
+        print_json("cost", costs.as_json(found, names[0], options, situation))
     else:
         costs.costs(found, names[0], options, situation)

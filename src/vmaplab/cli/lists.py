@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     Json,
     print_json,
 )
 
 
-@app.command("arches")
+@command("arches")
 def arches_command(as_json: Json = False) -> None:
     """List the architectures."""
     _list("arches", as_json)
 
 
-@app.command("releases")
+@command("releases")
 def releases_command(as_json: Json = False) -> None:
     """List the kernel releases and patch versions."""
     _list("releases", as_json)
@@ -26,7 +26,7 @@ def _list(what: str, as_json: bool) -> None:
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json(getattr(to_json, what)())
+        print_json(what, getattr(to_json, what)())
     else:
         from vmaplab.report import tables
 

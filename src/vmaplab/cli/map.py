@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vmaplab._whole import check_writable, write_whole
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     BootArgs,
     Call,
@@ -25,9 +25,9 @@ from vmaplab.cli.options import (
     Verify,
     arch_for,
     build_all,
-    config_of,
     new_kernel,
     number_of,
+    place_of,
     print_json,
     stay_small,
     switches,
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vmaplab.check.verify import Proof
+    from vmaplab.explain import Explained
     from vmaplab.machine import Machine
     from vmaplab.mapping import Mapping
 
 
-@app.command("map")
+@command("map")
 def map_command(
     source: Source,
     arch: SourceArch = None,
@@ -61,6 +62,10 @@ def map_command(
     verify: Verify = False,
     rows: Annotated[int, typer.Option("--rows", min=1, help="Lines of leaves to show.")] = 16,
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw the page tables.")] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="WHERE", help="Walk an address of it, or so many bytes from its start."),
+    ] = None,
     events: Annotated[bool, typer.Option("--events", help="Show every store, allocation and flush.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -68,6 +73,8 @@ def map_command(
     if svg:
         check_writable(svg)
     arch = arch_for(arch, source)
+    where = place_of(explain)
+    times: dict[str, float] = {}
     if own_code or tree or snippet or call:
         if release:
             raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
@@ -82,21 +89,27 @@ def map_command(
             ram = number_of(total_pages)
             trace = 0 if verify else events_for(len(pfns))
             machine = ObjectKernel(built, boot_args, total_pages=ram, count=True, log_lines=lines, trace=trace)
-            mapping, proof = _vmap(machine, pfns, verify, as_json)
+            mapping, proof, explained = _vmap(machine, pfns, verify, where, events, as_json)
             times = us_of(machine) if trace else {}
-        _draw(svg, machine, mapping, pfns)
-        _show_mapping(machine, mapping, switches(config), pfns.note, proof, rows, events, as_json, times)
-        return
-    stay_small(source)
-    with progress("mapping (the first run compiles, once)"):
-        from vmaplab import pages
+            kernel: Machine = machine
+    else:
+        stay_small(source)
+        with progress("mapping (the first run compiles, once)"):
+            from vmaplab import pages
 
-        name, ram = DEFAULT if release is None else release, number_of(total_pages)
-        kernel = new_kernel(arch, name, boot_args, config, total_pages=ram, record=events or verify)
-        pfns = pages.load(source, arch, number_of(page_size))
-        mapping, proof = _vmap(kernel, pfns, verify, as_json)
+            name, ram = DEFAULT if release is None else release, number_of(total_pages)
+            kernel = new_kernel(arch, name, boot_args, config, total_pages=ram, record=events or verify)
+            pfns = pages.load(source, arch, number_of(page_size))
+            mapping, proof, explained = _vmap(kernel, pfns, verify, where, events, as_json)
     _draw(svg, kernel, mapping, pfns)
-    _show_mapping(kernel, mapping, config_of(config), pfns.note, proof, rows, events, as_json)
+    if as_json:
+        from vmaplab.report import as_json as to_json
+
+        print_json("map", to_json.mapping(kernel, mapping, pfns.note, proof, explained, times))
+    else:
+        from vmaplab.report import tables
+
+        tables.mapping(kernel, mapping, switches(config), pfns.note, proof, rows, explained, times)
 
 
 def _draw(path: Path | None, kernel: Machine, mapping: Mapping, pfns: NDArray[np.uint64]) -> None:
@@ -109,44 +122,28 @@ def _draw(path: Path | None, kernel: Machine, mapping: Mapping, pfns: NDArray[np
     write_whole(path, pictures.alone(drawn))
 
 
-def _vmap(kernel: Machine, pfns: NDArray[np.uint64], verify: bool, as_json: bool) -> tuple[Mapping, Proof | None]:
-    """Map, and judge it if wanted; a refusal is printed as JSON too, if that is wanted."""
+def _vmap(
+    kernel: Machine, pfns: NDArray[np.uint64], verify: bool, where: int | None, events: bool, as_json: bool
+) -> tuple[Mapping, Proof | None, Explained]:
+    """Map, and judge and explain it if wanted; a refusal is printed as JSON too, if that is wanted."""
+    from vmaplab.explain import explain
+
     try:
         if not verify:
             mapping = kernel.vmap(pfns)
             mapping.leaves  # noqa: B018 - built while the bar shows
-            return mapping, None
+            return mapping, None, explain(kernel, mapping, where, events)
         from vmaplab.check.verify import prove
         from vmaplab.judge.witness import Witness
 
         witness = Witness(kernel, mmu=True)
         mapping = witness.vmap(pfns)
         mapping.leaves  # noqa: B018 - before it is undone
-        return mapping, prove(witness)
+        explained = explain(kernel, mapping, where, events)
+        return mapping, prove(witness), explained
     except (VmapError, Violation) as error:
         if as_json:
             from vmaplab.report import as_json as to_json
 
-            print_json(to_json.refusal(kernel, error))
+            print_json("refusal", to_json.refusal(kernel, error))
         raise
-
-
-def _show_mapping(
-    kernel: Machine,
-    mapping: Mapping,
-    config: dict[str, bool],
-    note: str,
-    proof: Proof | None,
-    rows: int,
-    events: bool,
-    as_json: bool,
-    times: dict[str, float] | None = None,
-) -> None:
-    if as_json:
-        from vmaplab.report import as_json as to_json
-
-        print_json(to_json.mapping(kernel, mapping, proof, events, times))
-    else:
-        from vmaplab.report import tables
-
-        tables.mapping(kernel, mapping, config, note, proof, rows, events, times)

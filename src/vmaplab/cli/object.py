@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import typer
 
-from vmaplab.cli.app import app
+from vmaplab.cli.app import Command, app
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
     ArchesOption,
@@ -21,10 +21,10 @@ from vmaplab.cli.options import (
 from vmaplab.report.progress import progress
 
 object_app = typer.Typer(help="The kernel's own code: mm/vmalloc.o of a kernel tree, run in a CPU emulator.")
-app.add_typer(object_app, name="object")
+app.add_typer(object_app, name="object", short_help="Build mm/vmalloc.o of a tree, or look at a new tree.")
 
 
-@object_app.command("build")
+@object_app.command("build", cls=Command)
 def object_build_command(
     tree: Tree = None,
     arch: ArchesOption = DEFAULT_ARCH,
@@ -38,14 +38,14 @@ def object_build_command(
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json(to_json.built(built))
+        print_json("object-build", to_json.built(built))
     else:
         from vmaplab.report import checks
 
         checks.built(built)
 
 
-@object_app.command("survey")
+@object_app.command("survey", cls=Command)
 def object_survey_command(
     tree: Tree = None,
     arch: ArchesOption = "all",
@@ -65,7 +65,7 @@ def object_survey_command(
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json(to_json.surveyed(found))
+        print_json("object-survey", to_json.surveyed(found))
     else:
         from vmaplab.report import checks
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vmaplab import arch as arches
+from vmaplab import release
+from vmaplab._names import known
+from vmaplab.arch import NAMES
+from vmaplab.cli.app import header
 from vmaplab.errors import InputError
-from vmaplab.release import DEFAULT
+from vmaplab.release import DEFAULT, RELEASES
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
     from vmaplab.kernel import Kernel
     from vmaplab.object.build import Built
 
-SCHEMA = 1
+SCHEMA = 2
 """Of all that is printed as JSON: it grows when a key changes its meaning or goes."""
 DEFAULT_ARCH = "arm64-4k"
 SMALL_PAGES = 1 << 13
@@ -111,18 +116,52 @@ def arch_for(given: str | None, sources: str | list[str]) -> str:
     return given or next(filter(None, map(arch_of, words)), DEFAULT_ARCH)
 
 
-def names_of(text: str, known: Collection[str], what: str) -> list[str]:
-    """The names in ``text``, with commas, or all of ``known``.
+def _names_of(text: str, names: Collection[str], what: str, aliases: Mapping[str, str]) -> list[str]:
+    if text == "all":
+        return list(names)
+    found = [known(name, names, what, aliases, ", all") for name in text.split(",") if name.strip()]
+    if not found:
+        raise InputError(f"name one {what} at least, or all")
+    return list(dict.fromkeys(found))
+
+
+def arches_of(text: str) -> list[str]:
+    """The architectures in ``text``, with commas, or all.
 
     :raises InputError: for one that is not known.
     """
-    names = list(known) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise InputError(f"unknown {what} '{name}'; known: {', '.join(known)}, all")
-    if not names:
-        raise InputError(f"name one {what} at least, or all")
-    return list(dict.fromkeys(names))
+    return _names_of(text, NAMES, "architecture", arches.ALIASES)
+
+
+def releases_of(text: str) -> list[str]:
+    """The releases in ``text``, with commas, or all.
+
+    :raises InputError: for one that is not known.
+    """
+    return _names_of(text, RELEASES, "release", release.ALIASES)
+
+
+def no_names(sources: list[str]) -> None:
+    """See that no source is the name of an architecture or a release, written behind an option with a space.
+
+    :raises InputError: if one is.
+    """
+    for word in sources:
+        for option, names in (("--arch", {*NAMES, *arches.ALIASES}), ("--release", {*RELEASES, *release.ALIASES})):
+            if word in names and not Path(word).exists():
+                raise InputError(f"'{word}' is no source; separate several names with commas: {option} NAME,{word}")
+
+
+def place_of(text: str | None) -> int | None:
+    """The address, number of bytes or size that ``text`` spells, or None."""
+    if text is None:
+        return None
+    try:
+        return int(text, 0)
+    except ValueError:
+        from vmaplab.pages.array import parse_size
+
+        return parse_size(text)
 
 
 def stay_small(source: str, mappings: int = 1) -> None:
@@ -134,11 +173,14 @@ def stay_small(source: str, mappings: int = 1) -> None:
         _jit.stay_plain()
 
 
-def print_json(value: Any) -> None:
-    """Print a dictionary, or a list of them, each with the number of the schema."""
-    rows = value if isinstance(value, list) else [value]
-    numbered = [{"schema": SCHEMA, **row} for row in rows]
-    sys.stdout.write(json.dumps(numbered if isinstance(value, list) else numbered[0]) + "\n")
+def print_json(output: str, value: Any) -> None:
+    """Print a dictionary, or a list of them, each with what made it: see :func:`vmaplab.cli.app.header`.
+
+    :param output: which output this is: the name of its schema in ``vmaplab/report/schema``.
+    """
+    head = {"schema": SCHEMA, "output": output, **header()}
+    made = [{**head, **row} for row in value] if isinstance(value, list) else {**head, **value}
+    sys.stdout.write(json.dumps(made) + "\n")
 
 
 def new_kernel(arch: str, release: str, boot_args: str, config: list[str] | None, **keywords: Any) -> Kernel:

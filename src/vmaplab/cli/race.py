@@ -89,7 +89,7 @@ def race(
         for verdict in verdicts
     ]
     if as_json:
-        print_json(races.races(verdicts, commands))
+        print_json("race", races.races(verdicts, commands))
     else:
         races.print_races(verdicts, commands, MOST)
     if any(verdict.new for verdict in verdicts):

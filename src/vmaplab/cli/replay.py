@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
     SMALL_STEPS,
@@ -26,7 +26,7 @@ from vmaplab.release import DEFAULT
 from vmaplab.report.progress import progress
 
 
-@app.command("replay")
+@command("replay", short_help="Replay a sequence of calls, and show what each came to.")
 def replay_command(
     steps: Annotated[str, typer.Argument(metavar="STEPS", help="Steps, or a file of them; see docs/calls.md.")],
     arch: ArchOption = DEFAULT_ARCH,
@@ -78,7 +78,7 @@ def replay_command(
         if witness:
             finish(witness, played)
             told["verified"] = to_json.judged(witness)
-        print_json(told)
+        print_json("replay", told)
     else:
         from vmaplab.report import replays
 

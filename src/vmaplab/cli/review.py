@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vmaplab.arch import NAMES
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     BootArgs,
     Call,
@@ -18,9 +17,9 @@ from vmaplab.cli.options import (
     Snippet,
     Tree,
     again,
+    arches_of,
     build_all,
     config_of,
-    names_of,
     print_json,
     targets_of,
 )
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from vmaplab.object.build import Built
 
 
-@app.command("review")
+@command("review", short_help="Review a patch series, a release or a tree, by experiment.")
 def review_command(
     sources: Annotated[
         list[str] | None,
@@ -110,7 +109,7 @@ def review_command(
         raise InputError("--release is for the model; with --object, --tree or --snippet the tree says what runs")
     chosen = [] if only is None else [name.strip() for name in only.split(",")]
     built = build_all(targets_of(arch), tree, config, snippet, call) if own_code else []
-    names = [] if own_code else names_of(arch, NAMES, "architecture")
+    names = [] if own_code else arches_of(arch)
     from vmaplab.release import get
     from vmaplab.review.experiments import EXPERIMENTS
     from vmaplab.review.run import review
@@ -134,7 +133,7 @@ def review_command(
     from vmaplab.report import review as report
 
     if as_json:
-        print_json(report.as_json(found))
+        print_json("review", report.as_json(found))
     else:
         print(report.as_mail(found) if mail else report.as_text(found))
     if not found.clean:

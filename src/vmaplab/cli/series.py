@@ -119,7 +119,7 @@ def review_mails(
 
         found = review_series(series, base, name, arches, trust=trust, jobs=jobs, booted=booted, told=told)
     if form == "json":
-        print_json(report.as_json(found))
+        print_json("series", report.as_json(found))
     elif form == "mail":
         from vmaplab.report.series_mail import as_mail
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vmaplab._whole import check_writable, write_whole
-from vmaplab.arch import NAMES
-from vmaplab.cli.app import app
+from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     Base,
     BootArgs,
@@ -27,21 +26,22 @@ from vmaplab.cli.options import (
     TotalPages,
     Tree,
     arch_for,
+    arches_of,
     config_of,
-    names_of,
+    no_names,
     number_of,
     objects_of,
     print_json,
+    releases_of,
 )
 from vmaplab.errors import InputError
-from vmaplab.release import RELEASES
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
     from vmaplab.object.build import Built
 
 
-@app.command("sweep")
+@command("sweep", short_help="Map many page arrays on many kernels: a row for each mapping.")
 def sweep_command(
     sources: Annotated[
         list[str],
@@ -85,8 +85,9 @@ def sweep_command(
     from vmaplab.sweep.plan import Plan, options_of
     from vmaplab.sweep.summary import COLUMNS, summary_of
 
-    arches = names_of(arch_for(arch, sources), NAMES, "architecture")
-    releases = names_of(release, RELEASES, "release")
+    no_names(sources)
+    arches = arches_of(arch_for(arch, sources))
+    releases = releases_of(release)
     flips = [word.strip() for word in flip.split(",") if word.strip()]
     objects: dict[str, dict[str, Built]] = {}
     for name, built in objects_of(arches, tree, base, snippet, call, config):
@@ -129,7 +130,7 @@ def sweep_command(
     from vmaplab.report import sweeps
 
     if as_json:
-        print_json(sweeps.as_json(summary, output))
+        print_json("sweep", sweeps.as_json(summary, output))
     else:
         sweeps.sweep(summary, output)
     if not summary.mapped:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from vmaplab.arch import NAMES
+from vmaplab._names import known
+from vmaplab.arch import ALIASES, NAMES
 from vmaplab.errors import InputError
 from vmaplab.object import arm64, riscv, x86
 from vmaplab.object.family import Target
@@ -27,9 +28,7 @@ def get(arch: str) -> Target:
 
     :raises InputError: if its kernel code cannot be run here.
     """
-    if arch in TARGETS:
-        return TARGETS[arch]
-    known = ", ".join(TARGETS)
-    if arch in NAMES:
-        raise InputError(f"the kernel's own code runs on {known}, not on {arch}")
-    raise InputError(f"unknown architecture '{arch}'; known: {known}")
+    name = known(arch, NAMES, "architecture", ALIASES)
+    if name not in TARGETS:
+        raise InputError(f"the kernel's own code runs on {', '.join(TARGETS)}, not on {name}")
+    return TARGETS[name]

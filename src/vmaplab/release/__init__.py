@@ -10,7 +10,7 @@ import re
 from importlib import import_module
 from pkgutil import iter_modules
 
-from vmaplab.errors import InputError
+from vmaplab._names import known
 from vmaplab.release import linux
 from vmaplab.release.base import Release
 
@@ -19,6 +19,8 @@ _PATCHES: list[Release] = [module.RELEASE for module in _MODULES if hasattr(modu
 RELEASES: dict[str, Release] = {
     release.name: release for release in (*linux.RELEASES, *sorted(_PATCHES, key=lambda patch: patch.posted))
 }
+ALIASES = {alias: name for name, release in RELEASES.items() for alias in release.aliases}
+"""What people type -> its name."""
 DEFAULT = "mm-unstable"
 BASELINE = "linux-6.12"
 
@@ -28,10 +30,7 @@ def get(name: str) -> Release:
 
     :raises InputError: if there is none.
     """
-    try:
-        return RELEASES[name]
-    except KeyError:
-        raise InputError(f"unknown release '{name}'; known: {', '.join(RELEASES)}") from None
+    return RELEASES[known(name, RELEASES, "release", ALIASES)]
 
 
 def of_version(version: str) -> Release:
@@ -40,4 +39,4 @@ def of_version(version: str) -> Release:
     return next((one for one in reversed(linux.RELEASES) if one.tree.number <= number), linux.RELEASES[0])
 
 
-__all__ = ["BASELINE", "DEFAULT", "RELEASES", "Release", "get", "of_version"]
+__all__ = ["ALIASES", "BASELINE", "DEFAULT", "RELEASES", "Release", "get", "of_version"]

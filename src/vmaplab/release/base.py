@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from vmaplab import arch as arches
+from vmaplab._names import known
 from vmaplab.arch import Arch, Told
 from vmaplab.changes import Change, Changes
-from vmaplab.errors import InputError
 from vmaplab.release.trees import Tree
 
 
@@ -62,6 +62,7 @@ class Release:
     :param tree: the tree.
     :param rules: how its vmap() batches.
     :param posted: the day of a patch, ``2026-05-21``: patches are listed by it.
+    :param aliases: what else it is called on the command line.
     :param changes: all that it does differently: the tree's and the rules'; more or less where a tree's own code
         told so.
     :param told: by architecture, the values that a tree's own code told.
@@ -72,6 +73,7 @@ class Release:
     tree: Tree
     rules: Rules = NO_BATCHING
     posted: str = ""
+    aliases: tuple[str, ...] = ()
     changes: Changes | None = None
     told: Mapping[str, Told] = field(default_factory=dict, repr=False)
 
@@ -84,10 +86,7 @@ class Release:
 
         :raises InputError: if there is none.
         """
-        try:
-            return self.arches[name]
-        except KeyError:
-            raise InputError(f"unknown architecture '{name}'; known: {', '.join(self.arches)}") from None
+        return self.arches[known(name, self.arches, "architecture", arches.ALIASES)]
 
     @cached_property
     def arches(self) -> dict[str, Arch]:

@@ -6,4 +6,6 @@ from __future__ import annotations
 from vmaplab.release.base import Release
 from vmaplab.release.trees import TREES
 
-RELEASES = tuple(Release(f"linux-{tree.version}", tree.title, tree) for tree in TREES)
+RELEASES = tuple(
+    Release(f"linux-{tree.version}", tree.title, tree, aliases=(tree.version, f"v{tree.version}")) for tree in TREES
+)

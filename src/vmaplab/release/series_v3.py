@@ -35,4 +35,5 @@ RELEASE = Release(
     tree=LINUX_7_1,
     rules=RULES,
     posted="2026-05-21",
+    aliases=("v3",),
 )

@@ -17,4 +17,5 @@ RELEASE = Release(
     tree=LINUX_7_1,
     rules=RULES,
     posted="2026-06-18",
+    aliases=("v4",),
 )

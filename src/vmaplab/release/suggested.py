@@ -18,9 +18,10 @@ RULES = replace(
 )
 
 RELEASE = Release(
-    name="review",
+    name="suggested",
     title="29 May 2026: the reviewer's suggestion, one leaf size per chunk",
     tree=LINUX_7_1,
     rules=RULES,
     posted="2026-05-29",
+    aliases=("review",),
 )

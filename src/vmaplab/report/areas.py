@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vmaplab.pages.array import size_text
-from vmaplab.report.text import Output, new_table, pages_text, print_table
+from vmaplab.report.text import Output, address, new_table, pages_text, print_table
 from vmaplab.vmcore.would import why_not
 
 if TYPE_CHECKING:
@@ -169,13 +169,14 @@ def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
         "problems": found.problems,
         "areas": [
             {
-                "address": area.start,
-                "end": area.end,
+                **address("address", area.start),
+                **address("end", area.end),
                 "size": area.size(page),
                 "kind": area.kind,
                 "flags": area.flags,
                 "caller": area.caller,
                 "phys": area.phys or None,
+                "phys_hex": f"{area.phys:#x}" if area.phys else None,
                 "pages": len(area.pages) if area.pages is not None else 0,
                 "mapped": len(area.va),
                 "leaves": {str(size): count for size, count in sorted(_by_size(area).items())},

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vmaplab.arch import ALIASES
 from vmaplab.errors import Violation, VmapError
+from vmaplab.mapping import ZEROES
 from vmaplab.release import DEFAULT, RELEASES, get
+from vmaplab.report import explained as explain
+from vmaplab.report.text import address, leaves
 
 if TYPE_CHECKING:
     from vmaplab.check.coverage import Changed, Coverage
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from vmaplab.check.survey import Surveyed
     from vmaplab.check.verify import Proof
     from vmaplab.compare import Row
+    from vmaplab.explain import Explained
     from vmaplab.judge.witness import Witness
     from vmaplab.kernel import Kernel
     from vmaplab.machine import Machine
@@ -23,25 +28,49 @@ if TYPE_CHECKING:
 
 
 def _kernel(kernel: Machine) -> dict[str, Any]:
-    return {"arch": kernel.arch.name, "release": kernel.code, "boot_args": " ".join(kernel.boot_args)}
+    return {
+        "arch": kernel.arch.name,
+        "page_size": kernel.arch.page_size,
+        "release": kernel.code,
+        "boot_args": " ".join(kernel.boot_args),
+    }
 
 
 def mapping(
-    kernel: Machine, made: Mapping, proof: Proof | None, events: bool, times: dict[str, float] | None = None
+    kernel: Machine,
+    made: Mapping,
+    note: str,
+    proof: Proof | None,
+    explained: Explained,
+    times: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """A mapping: where, its leaves as [va, size, pfn], its counters, microseconds by core, and its events if wanted."""
+    """A mapping: where, its leaves, its counters, microseconds by core, and what else was asked for."""
     result = _kernel(kernel) | {
-        "addr": made.addr,
+        "note": note or None,
+        **address("addr", made.addr),
         "pages": made.cost.pages,
-        "leaves": [list(leaf) for leaf in made.leaves.tolist()],
+        "leaves": leaves(made.leaves),
         "cost": dict(made.cost),
     }
     if times:
         result["us"] = times
     if proof:
         result["proof"] = {"holds": True} | proof._asdict()
-    if events:
-        result["events"] = [event._asdict() for event in made.events]
+    explainer = explained.explainer
+    if explainer and explained.va is not None:
+        result["walk"] = explain.walk_as_json(explainer, explained.va, explained.walk)
+    if explainer and explained.events:
+        result["events"] = [
+            {
+                "kind": event.kind,
+                **address("addr", event.addr),
+                **address("value", event.value),
+                "size": event.size,
+                "text": event.text or None,
+                "means": explain.event_in_words(explainer, event, step) or None,
+            }
+            for event, step in zip(explained.events, explained.stores, strict=True)
+        ]
     return result
 
 
@@ -52,16 +81,25 @@ def refusal(kernel: Machine, error: VmapError | Violation) -> dict[str, Any]:
     return _kernel(kernel) | {"error": {"errno": error.errno, "reason": str(error)}}
 
 
+def _compared(row: Row) -> dict[str, Any]:
+    return {
+        "arch": row.arch,
+        "page_size": get(DEFAULT).on(row.arch).page_size,
+        "release": row.release or None,
+        "note": row.note or None,
+    }
+
+
 def comparison(rows: list[Row]) -> list[dict[str, Any]]:
     """The rows of a comparison."""
     return [
-        {"arch": row.arch, "release": row.release or None, "refused": row.refused}
+        _compared(row) | {"refused": row.refused}
         if row.cost is None
         else {
-            "arch": row.arch,
-            "release": row.release,
+            **_compared(row),
+            "refused": None,
             "leaves_by_size": {str(size): count for size, count in row.leaves_by_size.items()},
-            "tlb_ratio": row.tlb_ratio,
+            "gain": row.gain,
             "cost": dict(row.cost),
             **({"us": dict(row.us)} if row.us else {}),
         }
@@ -74,12 +112,13 @@ def arches() -> list[dict[str, Any]]:
     return [
         {
             "name": arch.name,
+            "aliases": sorted(alias for alias, name in ALIASES.items() if name == arch.name),
             "page_size": arch.page_size,
             "levels": [{"name": level.name, "shift": level.shift, "leaf": level.leaf} for level in arch.levels],
             "pte_groups": [1 << group.shift for group in arch.groups],
-            "vmalloc_start": arch.vmalloc_start,
-            "vmalloc_end": arch.vmalloc_end,
-            "page_kernel": arch.page_kernel,
+            **address("vmalloc_start", arch.vmalloc_start),
+            **address("vmalloc_end", arch.vmalloc_end),
+            **address("page_kernel", arch.page_kernel),
             "note": arch.note,
         }
         for arch in get(DEFAULT).arches.values()
@@ -91,6 +130,7 @@ def releases() -> list[dict[str, Any]]:
     return [
         {
             "name": release.name,
+            "aliases": list(release.aliases),
             "title": release.title,
             "batches": release.rules.batches,
             "unified_walker": release.rules.unified_walker,
@@ -131,7 +171,7 @@ def built(found: list[Built]) -> list[dict[str, Any]]:
     return [
         {
             "arch": one.target.arch,
-            "version": one.version,
+            "kernel": one.version,
             "tree": str(one.tree),
             "image": str(one.image),
             "cached": not one.fresh,
@@ -224,6 +264,7 @@ def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]
                 "call": text_of(one.operation),
                 "cpu": one.cpu,
                 "returns": one.value,
+                "returns_hex": f"{one.value:#x}" if isinstance(one.value, int) and one.value >= 0 else None,
                 "why": one.why or None,
                 "called": one.called,
                 "end": one.end or None,
@@ -231,16 +272,22 @@ def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]
                 "leaves": {str(size): count for size, count in one.leaves.items()},
                 "warnings": list(one.warnings),
                 "set_memory": _set_memory(one.verdict),
-                "parts": [list(part) for part in one.parts],
+                "parts": [
+                    {"at": at, "size": size, "phys": phys if phys >= 0 else None} for at, size, phys in one.parts
+                ],
                 "text": one.text or None,
                 "pfns": one.frames,
             }
             for one in played
         ],
-        "areas": [[area.addr, area.size, area.flags] for area in kernel.areas],
+        "areas": [{**address("addr", area.addr), "size": area.size, "flags": area.flags} for area in kernel.areas],
         "waiting": kernel.waiting_bytes,
         "vmallocinfo": kernel.vmalloc_info().splitlines() if info else None,
     }
+
+
+def _part(at: int, size: int, phys: int) -> dict[str, Any]:
+    return {"at": at, "size": size, "phys": phys if phys != ZEROES else None}
 
 
 def _set_memory(verdict: SetMemory | None) -> dict[str, Any] | None:
@@ -251,5 +298,5 @@ def _set_memory(verdict: SetMemory | None) -> dict[str, Any] | None:
         "why": verdict.why or None,
         "oops": verdict.oops,
         "unmapped": verdict.unmapped,
-        "hazards": [hazard._asdict() for hazard in verdict.hazards],
+        "hazards": [{**address("va", hazard.va), **hazard._asdict()} for hazard in verdict.hazards],
     }

@@ -12,6 +12,7 @@ from vmaplab import __version__
 from vmaplab.pages.array import size_text
 from vmaplab.pages.runs import runs_text
 from vmaplab.release import DEFAULT, get
+from vmaplab.report.text import address, leaves
 from vmaplab.review.experiments import described, sizes_text
 from vmaplab.review.findings import Finding, Review
 from vmaplab.review.subject import Table
@@ -54,7 +55,7 @@ def as_mail(review: Review) -> str:
 
 
 def as_json(review: Review) -> dict[str, Any]:
-    """The review as a dictionary; leaves are [va, size, pfn]."""
+    """The review as a dictionary."""
     return {
         "subject": review.subject,
         "arches": list(review.arches),
@@ -76,8 +77,8 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "tables": [
             {
                 "of": name,
-                "addr": table.addr,
-                "leaves": [list(leaf) for leaf in table.leaves.tolist()],
+                **address("addr", table.addr),
+                "leaves": leaves(table.leaves),
                 "cost": dict(table.cost) if table.cost else None,
             }
             for name, table in (() if finding.lines else tables)

@@ -434,7 +434,7 @@ def as_json(found: Reviewed) -> dict[str, Any]:
         "series": found.series.title,
         "message_id": found.series.message_id,
         "base": found.base,
-        "version": found.version,
+        "kernel": found.version,
         "verdict": verdict(found),
         "refused": {"patch": found.refused.patch.subject, "error": found.refused.error}
         if found.refused and found.refused.patch

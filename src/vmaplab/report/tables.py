@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Dict
 from itertools import groupby, pairwise
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -12,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from vmaplab._cache import KINDS
 from vmaplab.arch import Arch
 from vmaplab.config import settings
 from vmaplab.cost.counters import COLUMNS, TEXTS
 from vmaplab.errors import plain
 from vmaplab.pages.array import size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES, get
+from vmaplab.report import explained as explain
 from vmaplab.report.text import Output, new_table, pages_text, print_table, us_text
 
 if TYPE_CHECKING:
     from vmaplab.check.verify import Proof
     from vmaplab.compare import Row
+    from vmaplab.explain import Explained
     from vmaplab.machine import Machine
     from vmaplab.mapping import Mapping
-    from vmaplab.trace import Event
 
 
 def mapping(
@@ -35,10 +38,10 @@ def mapping(
     note: str,
     proof: Proof | None,
     rows: int,
-    events: bool,
+    explained: Explained,
     times: Dict[str, float] | None = None,
 ) -> None:
-    """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and its events if wanted.
+    """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and what else is wanted.
 
     :param note: what the source says of itself, or "".
     :param times: microseconds by core, of a kernel's own code.
@@ -68,12 +71,15 @@ def mapping(
     for core, us in (times or {}).items():
         table.add_row(f"us ({core})", us_text(us), "microseconds on that core: see 'vmaplab cost'")
     print_table(console, table)
-    if events:
+    if explained.events:
         console.print()
-        _events(console, made.events)
+        _events(console, explained)
     if proof:
         console.print()
         _proof(console, proof)
+    if explained.explainer and explained.va is not None:
+        console.print()
+        explain.walk(explained.explainer, explained.va, explained.walk)
 
 
 def _proof(console: Console, proof: Proof) -> None:
@@ -106,11 +112,16 @@ def _leaf_lines(made: Mapping) -> NDArray[np.int64]:
     return np.concatenate(([0], np.flatnonzero(~goes_on) + 1, [len(size)]))
 
 
-def _events(console: Console, events: list[Event]) -> None:
+def _events(console: Console, explained: Explained) -> None:
     """Print events, without a table object: there can be millions."""
     lines = [f"{'event':22}  {'address':>18}  {'value':>18}  {'bytes':>8}"]
-    for kind, addr, value, size, text in events:
-        lines.append(f"{kind:22}  {addr:#18x}  {value:#18x}  {size:8}" if kind != "warn" else f"warn: {text}")
+    for event, step in zip(explained.events, explained.stores, strict=True):
+        kind, addr, value, size, text = event
+        if kind == "warn":
+            lines.append(f"warn: {text}")
+            continue
+        said = explain.event_in_words(explained.explainer, event, step) if explained.explainer else ""
+        lines.append(f"{kind:22}  {addr:#18x}  {value:#18x}  {size:8}  {said}".rstrip())
     console.file.write("\n".join(lines) + "\n")
     console.print(
         "store: value at a physical address. table_alloc: a table there; value is log2 of what one entry maps (0xc: a\n"
@@ -165,7 +176,7 @@ def comparison_cells(block: list[Row]) -> tuple[list[str], list[list[str]]]:
         line = [row.release, *(str(row.leaves_by_size.get(size, 0)) for size in sizes)]
         line += ["-" if getattr(row.cost, name) is None else str(row.cost[name]) for name in COLUMNS]
         line += [us_text(row.us[core]) if core in row.us else "-" for core in cores]
-        lines.append([*line, f"{row.tlb_ratio:.1f}x" if row.tlb_ratio else "-"])
+        lines.append([*line, f"{row.gain:.1f}x" if row.gain else "-"])
     return heads, lines
 
 
@@ -204,7 +215,7 @@ def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict
                     cost = mine[one].cost
                     sums[one] += cost.tlb_entries if cost else 0
                 first = mine[releases[0]]
-                base += round(first.cost.tlb_entries * (first.tlb_ratio or 1)) if first.cost else 0
+                base += round(first.cost.tlb_entries * (first.gain or 1)) if first.cost else 0
         if releases:
             table.add_row("sum", str(total), *(str(sums[one]) for one in releases))
             table.add_row("fewer TLB", "", *(f"{base / sums[one]:.1f}x" if sums[one] else "-" for one in releases))
@@ -249,3 +260,16 @@ def releases() -> None:
     for release in RELEASES.values():
         table.add_row(release.name, release.tree.version, release.title)
     print_table(Output(), table)
+
+
+def cache(root: Path, found: Dict[str, tuple[int, int]], removed: list[str]) -> None:
+    """Print what is kept on disk: kind -> bytes and files; and what of it was removed."""
+    console = Output()
+    console.print(f"{plain(str(root))} (below XDG_CACHE_HOME, or ~/.cache); all of it is made again when it is needed")
+    console.print()
+    table = new_table("kind", "MiB", "files", left=1)
+    table.add_column("", no_wrap=True)
+    for name, (size, count) in found.items():
+        table.add_row(name, f"{size / (1 << 20):.1f}", str(count), "removed" if name in removed else KINDS[name])
+    table.add_row("sum", f"{sum(size for size, _ in found.values()) / (1 << 20):.1f}", "", "")
+    print_table(console, table)

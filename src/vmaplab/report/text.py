@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What all reports share: where they print to, and tables without lines."""
+"""What all reports share: where they print to, tables without lines, and numbers for programs."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -44,3 +47,13 @@ def us_text(us: float) -> str:
 def pages_text(count: int) -> str:
     """``count`` pages, in words."""
     return f"{count} page" + "s" * (count != 1)
+
+
+def address(name: str, value: int) -> dict[str, Any]:
+    """An address or an entry: as an integer, and as a hex string, since jq 1.6 and JavaScript round integers."""
+    return {name: value, f"{name}_hex": f"{value:#x}"}
+
+
+def leaves(found: NDArray[Any]) -> list[dict[str, Any]]:
+    """Leaves, ``LEAF_DTYPE``."""
+    return [{**address("va", va), "size": size, "pfn": pfn} for va, size, pfn in found.tolist()]

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is printed with --json, held against its schema."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+
+
+def valid(text: str) -> Any:
+    """What ``text`` spells, which is as the schema of its output says."""
+    found = json.loads(text)
+    name = (found[0] if isinstance(found, list) else found)["output"]
+    schema = json.loads(files("vmaplab").joinpath("report", "schema", f"{name}.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(found)
+    return found
