@@ -9,7 +9,7 @@ run: .venv/.ready
 	$(PYTHON) examples/live_process.py
 
 # For the loop at the desk: lint, types, and the tests that take no kernel and no time.
-check: .venv/.ready lint
+check: .venv/.dev lint
 	$(PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not kernel"
 
 # Everything. VMAPLAB_REQUIRE_KERNEL=1 fails where the kernel's own code cannot be built, instead of skipping its tests.
@@ -19,7 +19,7 @@ test:
 
 # The long campaigns: twenty times as many examples of the property tests, 200,000 calls of the state machine, scenarios
 # and sequences by the thousand, every kernel tree.
-nightly: .venv/.ready
+nightly: .venv/.dev
 	@bash tools/kernel_tools.sh all
 	HYPOTHESIS_PROFILE=long VMAPLAB_STEPS=200000 VMAPLAB_REQUIRE_KERNEL=1 $(PYTHON) -m pytest -n auto --dist worksteal
 	$(MAKE) campaign CASES=100000
@@ -63,25 +63,25 @@ check-trees: .venv/.ready kernel-tools
 kernel-tools:
 	@bash tools/kernel_tools.sh
 
-lint: .venv/.ready
+lint: .venv/.dev
 	$(PYTHON) -m ruff check src tests benchmarks examples tools
 	$(PYTHON) -m ruff format --check src tests benchmarks examples tools
 	$(PYTHON) -m mypy
 
 # Which lines of the project the quick tests reach: compiled functions run as plain Python for that.
-coverage: .venv/.ready
+coverage: .venv/.dev
 	NUMBA_DISABLE_JIT=1 $(PYTHON) -m coverage run --parallel-mode -m pytest -p no:xdist -m "not slow and not kernel"
 	$(PYTHON) -m coverage combine --quiet
 	$(PYTHON) -m coverage report --skip-covered --sort=cover
 
 # What follows from the code or from running it: the table of calls, and what the examples print.
-docs: .venv/.ready kernel-tools
+docs: .venv/.dev kernel-tools
 	$(PYTHON) tools/calls.py docs/calls.md
 	$(PYTHON) -m vmaplab.cli map heap:8M,fragmentation=0.5,seed=1 --svg docs/tables.svg
 	for page in README.md docs/*.md; do $(PYTHON) tools/readme.py $$page; done
 
 # Prints the tables of docs/performance.md and puts them there.
-bench: .venv/.ready kernel-tools
+bench: .venv/.dev kernel-tools
 	$(PYTHON) benchmarks/vmap.py docs/performance.md
 	$(PYTHON) benchmarks/check.py docs/performance.md
 	$(PYTHON) benchmarks/judges.py docs/performance.md
@@ -95,14 +95,14 @@ bench: .venv/.ready kernel-tools
 	$(PYTHON) benchmarks/areas.py docs/performance.md docs/areas.svg
 
 # Seeded faults and who notices them: prints the table of docs/judges.md and puts it there.
-mutants: .venv/.ready
+mutants: .venv/.dev
 	PYTHONPATH=benchmarks $(PYTHON) tests/mutants.py docs/judges.md
 
 # Bugs of the field, put back into 6.12, and what plain `vmaplab check --tree` says of each; faults made by rule in its C.
-bugs: .venv/.ready kernel-tools
+bugs: .venv/.dev kernel-tools
 	PYTHONPATH=tests $(PYTHON) tests/bugs.py
 
-c-mutants: .venv/.ready kernel-tools
+c-mutants: .venv/.dev kernel-tools
 	PYTHONPATH=tests $(PYTHON) tests/c_mutants.py 300 docs/judges.md
 
 # The scenarios that every check runs first, and the page on what runs; TREES="DIR" adds other kernels to it.
@@ -111,13 +111,17 @@ corpus: .venv/.ready kernel-tools
 	$(PYTHON) tools/coverage.py docs/coverage.md $(TREES)
 
 # Resolve the dependencies anew: pip-tools must be on the PATH.
+LOCK := pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 lock:
-	pip-compile --quiet --allow-unsafe --extra dev --generate-hashes --strip-extras --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		--output-file requirements.lock pyproject.toml
+	$(LOCK) $(patsubst %,--extra %,dev arrow build docs drgn lzo sweep) --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) --extra build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 
 .venv/.ready: requirements.lock pyproject.toml tools/setup.sh
 	@bash tools/setup.sh
+
+.venv/.dev: .venv/.ready requirements-dev.lock
+	@bash tools/setup.sh dev
 
 clean:
 	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -12,13 +12,15 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "vmaplab"
 
 
+ELSEWHERE = "XDG_CACHE_HOME names another place for it"
+"""What to do about a cache that cannot be written, in half a sentence."""
 KINDS = {
-    "numba": "compiled functions of the model, of the last 3 states of the code",
+    "numba": "compiled functions, of the last 3 states of the code",
     "trees": "Debian's kernel sources, unpacked",
     "object": "builds of mm/vmalloc.o, and what they link to",
     "boot": "kernels that boot in QEMU, and its plugin",
     "guests": "Debian's kernel packages, that the tests boot",
-    "series": "commits of patch series, and what the experiments said of them",
+    "series": "commits of patch series, and what was said of them",
 }
 """What is kept, by the name of its directory; all of it can be made again."""
 

@@ -12,17 +12,19 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from vmaplab._cache import cache_root
+from vmaplab._cache import ELSEWHERE, cache_root
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _KEPT_CACHES = 3
+_SAID = "VMAPLAB_CACHE_SAID"  # to the processes that this one starts
 _plain = False
 _cache_dir: str | None = None
 
@@ -78,9 +80,17 @@ def _make_cache_dir(version: str) -> str:
             others = sorted((d for d in root.iterdir() if d != path), key=lambda d: d.stat().st_mtime)
             for old in others[: -_KEPT_CACHES + 1]:
                 shutil.rmtree(old, ignore_errors=True)
-        return str(path) if os.access(path, os.W_OK) else ""
-    except OSError:
-        return ""
+        if os.access(path, os.W_OK):
+            return str(path)
+        why = "it is not writable"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if not os.environ.get(_SAID):
+        os.environ[_SAID] = "1"
+        print(
+            f"vmaplab: no cache in {root}: {why}; each start compiles anew, half a minute. {ELSEWHERE}", file=sys.stderr
+        )
+    return ""
 
 
 def _compiled(function: F, **options: Any) -> F:

@@ -28,6 +28,7 @@ def known(
         raise InputError(f"'{given}': separate several names with commas, {','.join(given.split())}")
     near = difflib.get_close_matches(given.lower(), [*names, *also], n=3, cutoff=0.7)
     near = near or [name for name in names if given and name.startswith(given.lower())]
-    close = list(dict.fromkeys(also.get(name, name) for name in near))
-    meant = f"did you mean {' or '.join(close)}? " if close else ""
-    raise InputError(f"unknown {what} '{given}'; {meant}known: {', '.join(names)}{more}")
+    meant = {also.get(name, name) for name in near}
+    close = [name for name in names if name in meant]
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise InputError(f"unknown {what} '{given}'; {hint}known: {', '.join(names)}{more}")

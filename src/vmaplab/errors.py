@@ -16,6 +16,11 @@ class InputError(ValueError):
     """The caller asked for something that cannot be: one line that says what is wrong and what to do."""
 
 
+def not_installed(what: str, error: ImportError, extra: str) -> InputError:
+    """That ``what`` needs a library of one of the extras of pyproject.toml."""
+    return InputError(f"{what} needs {error.name}, which is not installed: pip install 'vmaplab[{extra}]'")
+
+
 class Unprovided(InputError):  # noqa: N818 - not the caller's fault, nor the kernel's
     """The kernel's own code needs something that vmaplab does not have: it cannot be run here; no finding."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,15 @@ class Machine(Calls):
     @abstractmethod
     def live_objects(self) -> int:
         """Objects that the vmalloc code holds now, those that stand for free address space aside."""
+
+    @property
+    def objects(self) -> Counter[tuple[int, int]]:
+        """Those objects and all others of the slab: (bytes, place of the allocation) -> how many; none if not known."""
+        return Counter()
+
+    def place_text(self, place: int) -> str:
+        """Function, file and line of a place of :attr:`objects`."""
+        return f"{place:#x}"
 
     @property
     @abstractmethod

@@ -24,6 +24,7 @@ from vmaplab.cli.options import (
     again,
     build_all,
     print_json,
+    release_option,
     targets_of,
 )
 from vmaplab.errors import InputError
@@ -40,9 +41,7 @@ def boot_command(
     tree: Tree = None,
     snippet: Snippet = None,
     call: Call = None,
-    release: Annotated[
-        str | None, typer.Option("--release", "-r", help="The model's release. Default: what the tree is.")
-    ] = None,
+    release: Annotated[str | None, release_option("The model's release. Default: what the tree is.")] = None,
     cases: Annotated[
         int | None,
         typer.Option("--cases", min=1, help="Random scenarios per architecture. Default: 1000; with --faults 50."),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from vmaplab.cli.options import (
     print_json,
     stay_small,
 )
+from vmaplab.errors import InputError
 from vmaplab.report.progress import progress
 
 
@@ -27,14 +29,18 @@ def capture_command(
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="FILE.{txt,csv,npy,parquet}.")],
     arch: SourceArch = None,
     page_size: PageSize = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the pages of SOURCE to a file, whole or not at all."""
+    if not force and Path(output).exists():
+        raise InputError(f"'{output}' is there already; --force writes over it")
     arch = arch_for(arch, source)
     stay_small(source)
     with progress("capturing"):
         from vmaplab import pages
         from vmaplab.pages.array import size_text
+        from vmaplab.report.text import pages_text
 
         pfns = pages.load(source, arch, number_of(page_size))
         pages.save(output, pfns)
@@ -42,4 +48,4 @@ def capture_command(
     if as_json:
         print_json("capture", {"file": output, "pages": len(pfns), "page_size": page})
     else:
-        print(f"{len(pfns)} pages of {size_text(page)} written to {output}")
+        print(f"{pages_text(len(pfns))} of {size_text(page)} written to {output}")

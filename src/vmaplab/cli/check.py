@@ -24,6 +24,7 @@ from vmaplab.cli.options import (
     again,
     build_all,
     print_json,
+    release_option,
     targets_of,
 )
 from vmaplab.errors import InputError
@@ -58,12 +59,11 @@ def check_command(
         typer.Option(
             "--arch",
             "-a",
+            metavar="ARCHES",
             help=f"Architectures, with commas, or all. Default: {DEFAULT_ARCH}; of --tree one of each family.",
         ),
     ] = None,
-    release: Annotated[
-        str | None, typer.Option("--release", "-r", help="The model's release. Default: by the tree's version.")
-    ] = None,
+    release: Annotated[str | None, release_option("The model's release. Default: by the tree's version.")] = None,
     cases: Annotated[
         int | None,
         typer.Option(

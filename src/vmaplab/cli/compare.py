@@ -53,6 +53,7 @@ def compare_command(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the page tables.")
     ] = None,
+    legend: Annotated[bool, typer.Option("--legend", help="Say what the columns are.")] = False,
     as_json: Json = False,
 ) -> None:
     """Map SOURCES on several releases and architectures, and on kernel trees, beside linux-6.12.
@@ -109,6 +110,6 @@ def compare_command(
         if len(named) > 1:
             tables.several(" ".join(sources), found, boot_args, config_of(config))
         else:
-            tables.comparison(named[0], found[named[0]], boot_args, config_of(config))
+            tables.comparison(named[0], found[named[0]], boot_args, config_of(config), legend)
     if not any(row.cost for block in found.values() for row in block):
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from vmaplab.cli.options import (
     PageSize,
     Snippet,
     Tree,
+    arch_option,
     build_all,
     number_of,
     print_json,
@@ -35,7 +36,7 @@ def cost_command(
     scenario: Annotated[
         str | None, typer.Option("--scenario", metavar="STEPS", help="Instead: calls, of which the last is timed.")
     ] = None,
-    arch: Annotated[str, typer.Option("--arch", "-a", help="Architecture, one that the emulator runs.")] = DEFAULT_ARCH,
+    arch: Annotated[str, arch_option("Architecture, one that the emulator runs.")] = DEFAULT_ARCH,
     core: Annotated[
         str | None,
         typer.Option(

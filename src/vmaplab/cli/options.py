@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,28 +30,48 @@ DEFAULT_ARCH = "arm64-4k"
 SMALL_PAGES = 1 << 13
 SMALL_STEPS = 200
 
+
+def _completing(names: Collection[str]) -> Callable[[str], list[str]]:
+    """What a shell offers: the names that go on from what is typed behind the last comma."""
+
+    def offered(incomplete: str) -> list[str]:
+        before, comma, word = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names if name.startswith(word)]
+
+    return offered
+
+
+def arch_option(text: str, metavar: str = "ARCH") -> Any:
+    """``--arch``."""
+    return typer.Option("--arch", "-a", metavar=metavar, help=text, autocompletion=_completing(NAMES))
+
+
+def release_option(text: str, metavar: str = "RELEASE") -> Any:
+    """``--release``."""
+    return typer.Option("--release", "-r", metavar=metavar, help=text, autocompletion=_completing(RELEASES))
+
+
 Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="heap:SIZE, pid:PID, pfns:RUNS, a file, - ..., see 'vmaplab --help'.")
 ]
 Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCES...", help="As SOURCE; directories, patterns, heap: with ranges, too.")
 ]
-ArchOption = Annotated[str, typer.Option("--arch", "-a", help="Architecture, see 'vmaplab arches'.")]
+ArchOption = Annotated[str, arch_option("Architecture, see 'vmaplab arches'.")]
 SourceArch = Annotated[
     str | None,
-    typer.Option("--arch", "-a", help=f"Architecture, see 'vmaplab arches'. Default: a vmcore's, or {DEFAULT_ARCH}."),
+    arch_option(f"Architecture, see 'vmaplab arches'. Default: a vmcore's, or {DEFAULT_ARCH}."),
 ]
 SourceArches = Annotated[
-    str | None, typer.Option("--arch", "-a", help=f"With commas, or all. Default: a vmcore's, or {DEFAULT_ARCH}.")
+    str | None, arch_option(f"With commas, or all. Default: a vmcore's, or {DEFAULT_ARCH}.", "ARCHES")
 ]
-ArchesOption = Annotated[str, typer.Option("--arch", "-a", help="Architectures, separated by commas, or all.")]
-ReleaseOption = Annotated[
-    str | None, typer.Option("--release", "-r", help=f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")
-]
-Releases = Annotated[str, typer.Option("--release", "-r", help="Releases, with commas, or all.")]
+ArchesOption = Annotated[str, arch_option("Architectures, separated by commas, or all.", "ARCHES")]
+ReleaseOption = Annotated[str | None, release_option(f"Release, see 'vmaplab releases'. Default: {DEFAULT}.")]
+Releases = Annotated[str, release_option("Releases, with commas, or all.", "RELEASES")]
 Base = Annotated[Path | None, typer.Option("--base", metavar="DIR", help="A second kernel tree, before it.")]
 BootArgs = Annotated[
-    str, typer.Option("--boot-args", help="nohugeiomap, nohugevmalloc, kpti=1 (arm64); several in quotes.")
+    str,
+    typer.Option("--boot-args", metavar="ARGS", help="nohugeiomap, nohugevmalloc, kpti=1; several in quotes."),
 ]
 Config = Annotated[
     list[str] | None, typer.Option("--config", metavar="KEY=y|n", help="Kernel configuration, e.g. HUGETLB_PAGE=n.")

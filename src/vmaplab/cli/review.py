@@ -17,10 +17,12 @@ from vmaplab.cli.options import (
     Snippet,
     Tree,
     again,
+    arch_option,
     arches_of,
     build_all,
     config_of,
     print_json,
+    release_option,
     targets_of,
 )
 from vmaplab.errors import InputError
@@ -41,7 +43,7 @@ def review_command(
         ),
     ] = None,
     release: Annotated[
-        str | None, typer.Option("--release", "-r", help=f"What to review, see 'vmaplab releases'. Default: {DEFAULT}.")
+        str | None, release_option(f"What to review, see 'vmaplab releases'. Default: {DEFAULT}.")
     ] = None,
     own_code: Annotated[bool, typer.Option("--object", help="Review the kernel's own code, not the model.")] = False,
     tree: Tree = None,
@@ -49,9 +51,7 @@ def review_command(
     call: Call = None,
     arch: Annotated[
         str | None,
-        typer.Option(
-            "--arch", "-a", help="Architectures, with commas, or all. Default: all; of a series, one of each family."
-        ),
+        arch_option("Architectures, with commas, or all. Default: all; of a series, one of each family.", "ARCHES"),
     ] = None,
     boot_args: BootArgs = "",
     config: KernelConfig = None,

@@ -34,7 +34,7 @@ from vmaplab.cli.options import (
     print_json,
     releases_of,
 )
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, not_installed
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def sweep_command(
         from vmaplab.sweep.run import sweep
         from vmaplab.sweep.store import Store
     except ImportError as error:
-        raise InputError(f"sweep needs {error.name}: pip install 'vmaplab[sweep]'") from None
+        raise not_installed("sweep", error, "sweep") from None
     from vmaplab.pages.expand import expand_all
     from vmaplab.sweep.plan import Plan, options_of
     from vmaplab.sweep.summary import COLUMNS, summary_of

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -99,6 +100,15 @@ class Watched(Machine):
     def live_objects(self) -> int:
         """The kernel's."""
         return self.kernel.live_objects
+
+    @property
+    def objects(self) -> Counter[tuple[int, int]]:
+        """The kernel's."""
+        return self.kernel.objects
+
+    def place_text(self, place: int) -> str:
+        """The kernel's."""
+        return self.kernel.place_text(place)
 
     @property
     def free_bytes(self) -> int:

@@ -136,6 +136,7 @@ class Witness(Watched):
         self.prover = Prover(form, arch.table_base, kernel.table_root) if mmu and form.machine else None
         self._handed = kernel.log_pages()
         self._objects, self._pages, self._free = kernel.live_objects, kernel.taken_pages, kernel.free_bytes
+        self._allocated = kernel.objects
         self._judges: dict[type[Effect], Callable[[Call, Given, Run], Any]] = {
             Asks: self._asked,
             Purges: self._purged,
@@ -386,9 +387,18 @@ class Witness(Watched):
         if lost := self._free - self.kernel.free_bytes - sum(end - start for start, end in kept):
             raise Violation(f"when everything is unmapped, {lost} bytes of address space are missing")
         if lost := self.kernel.live_objects - self._objects - 2 * len(kept):  # a struct vmap_block has a vmap_area
-            raise Violation(f"when everything is unmapped, {lost} objects are still allocated")
+            raise Violation(self._still_there(lost))
         if self.kernel.taken_pages > self._pages:
             raise Violation(f"when everything is freed, {self.kernel.taken_pages - self._pages} pages are missing")
+
+    def _still_there(self, lost: int) -> str:
+        """Objects that nobody freed, in words; which ones, as far as more of a place are there than at the start."""
+        count = "1 object is" if lost == 1 else f"{lost} objects are"
+        more = sorted((self.kernel.objects - self._allocated).items(), key=lambda it: -it[1])
+        told = [
+            f"{number} of {size} bytes that {self.kernel.place_text(place)} allocated" for (size, place), number in more
+        ]
+        return f"when everything is unmapped, {count} still allocated" + (": " + "; ".join(told[:3]) if told else "")
 
     def _kept(self) -> list[tuple[int, int]]:
         """The vmap blocks that stay where nothing is in use, after a purge.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmaplab._cache import cache_root
+from vmaplab._cache import ELSEWHERE, cache_root
 from vmaplab.errors import InputError
 from vmaplab.object.family import Family, Target
 from vmaplab.object.kbuild import CONFIG, SUPPORT, KernelBuild
@@ -172,7 +172,7 @@ def in_the_cache() -> Iterator[None]:
         yield
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        raise InputError(f"cannot build in {cache_root()}: {where}{error.strerror}") from None
+        raise InputError(f"cannot build in {cache_root()}: {where}{error.strerror}; {ELSEWHERE}") from None
 
 
 def code_of(version: str, call: str) -> str:

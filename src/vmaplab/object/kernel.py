@@ -7,6 +7,7 @@ import errno
 import operator
 import re
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Dict
 from dataclasses import replace
@@ -505,6 +506,15 @@ class ObjectKernel(Lowered):
     def live_objects(self) -> int:
         """Slab objects that the vmalloc code holds now, those that stand for free address space aside."""
         return self._rest.live_objects - self._cpu.call("vmaplab_free_areas", 0)
+
+    @property
+    def objects(self) -> Counter[tuple[int, int]]:
+        """Slab objects in use, nodes of xarrays aside: (bytes, what their allocation returned to) -> how many."""
+        return self._rest.objects
+
+    def place_text(self, place: int) -> str:
+        """Function, file and line of a place of :attr:`objects`."""
+        return self._cpu.place(place)
 
     @property
     def free_bytes(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -166,6 +167,12 @@ class Memory:
     def live_objects(self) -> int:
         """Slab objects allocated now, nodes of xarrays aside: which of them stay depends on the indices in use."""
         return len(self._objects) - len(self._nodes)
+
+    @property
+    def objects(self) -> Counter[tuple[int, int]]:
+        """The same ones: (bytes, what the call that allocated them returned to) -> how many."""
+        places = self._places
+        return Counter((size, places.get(at, 0)) for at, size in self._objects.items() if at not in self._nodes)
 
     def fail(self, numbers: Iterable[int]) -> None:
         """Let the allocations with these numbers fail, counted from 0 from now on."""

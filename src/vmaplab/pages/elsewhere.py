@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, not_installed
 
 _MOST_BYTES = 1 << 31
 
@@ -21,8 +21,8 @@ def store_of(address: str) -> tuple[Any, str]:
     """
     try:
         from fsspec.core import url_to_fs
-    except ImportError:
-        raise InputError(f"'{address}' needs fsspec: pip install 'vmaplab[sweep]'") from None
+    except ImportError as error:
+        raise not_installed(f"'{address}'", error, "sweep") from None
     try:
         store, path = url_to_fs(address)
     except Exception as error:  # each driver has its own

@@ -25,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, not_installed
 from vmaplab.pages.array import MAX_PAGES, page_array
 from vmaplab.pfn import NULL_PFN
 
@@ -269,10 +269,17 @@ def _named(path: Path, numbers: NDArray[Any]) -> NDArray[np.uint64]:
         raise InputError(f"'{path}': {error}") from None
 
 
-def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _arrow(what: str) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise not_installed(what, error, "arrow") from None
+    return pyarrow, pyarrow.parquet
 
+
+def _read_parquet(path: Path) -> tuple[NDArray[np.uint64], int | None]:
+    pa, pq = _arrow(f"'{path}'")
     try:
         with pq.ParquetFile(path) as parquet:
             names = parquet.schema_arrow.names
@@ -326,8 +333,6 @@ def _write_npy(out: IO[bytes], pfns: NDArray[np.uint64]) -> None:
 
 
 def _write_parquet(out: IO[Any], pfns: NDArray[np.uint64], page_size: int) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = _arrow("a Parquet file")
     schema = pa.schema([("pfn", pa.uint64())], metadata={_PAGE_SIZE_KEY: str(page_size).encode()})
     pq.write_table(pa.table({"pfn": pa.array(np.asarray(pfns))}, schema=schema), out)

@@ -31,7 +31,7 @@ RULES = Rules(
 
 RELEASE = Release(
     name="series-v3",
-    title="21 May 2026: batches runs aligned to their length, if a PTE-level hook supports them",
+    title="21 May 2026: batches aligned runs that a PTE-level hook takes",
     tree=LINUX_7_1,
     rules=RULES,
     posted="2026-05-21",

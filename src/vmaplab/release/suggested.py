@@ -19,7 +19,7 @@ RULES = replace(
 
 RELEASE = Release(
     name="suggested",
-    title="29 May 2026: the reviewer's suggestion, one leaf size per chunk",
+    title="29 May 2026: the reviewer's suggestion, one leaf size a chunk",
     tree=LINUX_7_1,
     rules=RULES,
     posted="2026-05-29",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,11 +16,11 @@ DELAY_S = 1.0
 def progress(label: str, total: int | None = None) -> Iterator[Callable[[], None]]:
     """Show a bar on stderr once the work in the block has lasted a second; gives a function that advances it.
 
-    Nothing is shown where stderr is no terminal.
+    Nothing is shown where stderr is no terminal, or one that obeys nothing.
 
     :param total: how often the work advances; None if it cannot tell.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield lambda: None
         return
     done = 0

@@ -48,7 +48,7 @@ def mapping(
     """
     console = Output()
     where = ", ".join([kernel.arch.name, kernel.code, *settings(kernel.boot_args, config)])
-    console.print(f"vmap() of {made.cost.pages} pages ({size_text(made.size)}) on {where}")
+    console.print(f"vmap() of {pages_text(made.cost.pages)} ({size_text(made.size)}) on {where}")
     if note:
         console.print(note)
     console.print()
@@ -129,8 +129,8 @@ def _events(console: Console, explained: Explained) -> None:
     )
 
 
-def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, bool]) -> None:
-    """Print a comparison, one block per architecture."""
+def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, bool], explain_heads: bool) -> None:
+    """Print a comparison, one block per architecture; and what the heads mean, if wanted."""
     console = Output()
     for arch, of_arch in groupby(rows, key=lambda row: row.arch):
         block = list(of_arch)
@@ -149,9 +149,10 @@ def comparison(source: str, rows: list[Row], boot_args: str, config: Dict[str, b
             if row.refused:
                 console.print(f"{row.release} refuses: {row.refused}")
         console.print()
-    told = legend(rows)
-    console.print(fill(told[0], 105))
-    console.print(told[1])
+    others, gain = legend(rows)
+    if explain_heads:
+        console.print(fill(others, 80))
+    console.print(fill(gain if explain_heads else f"{gain} The other columns: --legend.", 80))
 
 
 def where_of(source: str, block: list[Row], boot_args: str, config: Dict[str, bool]) -> str:
@@ -159,15 +160,15 @@ def where_of(source: str, block: list[Row], boot_args: str, config: Dict[str, bo
     pages = next((row.cost.pages for row in block if row.cost), 0)
     page = get(DEFAULT).on(block[0].arch).page_size
     where = ", ".join([block[0].arch, *settings(boot_args.split(), config)])
-    return f"{where}: {plain(source)}" + (f", {pages} pages of {size_text(page)}" if pages else "")
+    return f"{where}: {plain(source)}" + (f", {pages_text(pages)} of {size_text(page)}" if pages else "")
 
 
 def comparison_cells(block: list[Row]) -> tuple[list[str], list[list[str]]]:
     """The heads and the lines of a comparison on one architecture."""
     sizes = sorted({size for row in block for size in row.leaves_by_size})
     cores = list(dict.fromkeys(core for row in block for core in row.us))
-    heads = ["release", *(f"{size_text(size)} leaves" for size in sizes), *COLUMNS.values()]
-    heads += [*(f"us ({core})" for core in cores), "fewer TLB"]
+    heads = ["release", *(size_text(size) for size in sizes), *COLUMNS.values()]
+    heads += [*(f"us ({core})" for core in cores), "gain"]
     lines = []
     for row in block:
         if row.cost is None:
@@ -181,10 +182,11 @@ def comparison_cells(block: list[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def legend(rows: list[Row]) -> tuple[str, str]:
-    """What the heads mean."""
-    heads = " ".join(f"{head}: {TEXTS[name]}." for name, head in COLUMNS.items())
+    """What the heads mean; what ``gain`` is."""
+    heads = "4K, 64K, 2M, ...: leaves of that size. "
+    heads += " ".join(f"{head}: {TEXTS[name]}." for name, head in COLUMNS.items())
     heads += " us (A55), ...: microseconds on that core, see 'vmaplab cost'." * any(row.us for row in rows)
-    return heads, f"fewer TLB: TLB entries of {BASELINE} for the same pages, divided by this release's."
+    return heads, f"gain: TLB entries of {BASELINE} for the same pages, divided by this release's."
 
 
 def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict[str, bool]) -> None:
@@ -218,21 +220,23 @@ def several(name: str, found: Dict[str, list[Row]], boot_args: str, config: Dict
                 base += round(first.cost.tlb_entries * (first.gain or 1)) if first.cost else 0
         if releases:
             table.add_row("sum", str(total), *(str(sums[one]) for one in releases))
-            table.add_row("fewer TLB", "", *(f"{base / sums[one]:.1f}x" if sums[one] else "-" for one in releases))
+            table.add_row("gain", "", *(f"{base / sums[one]:.1f}x" if sums[one] else "-" for one in releases))
             print_table(console, table)
         for line in refusals:
             console.print(plain(line))
         console.print()
-    console.print(f"sum: of the arrays that all take. fewer TLB: TLB entries of {BASELINE} for them, divided by these.")
+    console.print(f"sum: of the arrays that all take. gain: TLB entries of {BASELINE} for them, divided by these.")
 
 
 def arches() -> None:
     """Print the architectures."""
     console = Output()
-    table = new_table("name", "page", "level shifts", "PMD leaf", "PUD leaf", "PTE groups", "VMALLOC_START", left=1)
-    table.add_column("PAGE_KERNEL", justify="right", no_wrap=True)
-    table.add_column("note", no_wrap=False)
-    for arch in get(DEFAULT).arches.values():
+    table = new_table("name", "page", "level shifts", "PMD leaf", "PUD leaf", "PTE groups", left=1)
+    values = new_table("name", "VMALLOC_START", "PAGE_KERNEL", left=1)
+    values.add_column("", no_wrap=True)
+    found = get(DEFAULT).arches.values()
+    notes = list(dict.fromkeys(arch.note for arch in found))
+    for arch in found:
         groups = "/".join(size_text(1 << group.shift) for group in reversed(arch.groups)) or "-"
         table.add_row(
             arch.name,
@@ -241,12 +245,16 @@ def arches() -> None:
             _leaf_text(arch, "PMD"),
             _leaf_text(arch, "PUD"),
             groups,
-            f"{arch.vmalloc_start:#x}",
-            f"{arch.page_kernel:#x}",
-            arch.note,
+        )
+        values.add_row(
+            arch.name, f"{arch.vmalloc_start:#x}", f"{arch.page_kernel:#x}", f"[{notes.index(arch.note) + 1}]"
         )
     print_table(console, table)
-    console.print("\nPUD leaves are for ioremap() only: vmap() never makes one.")
+    console.print("\nPUD leaves are for ioremap() only: vmap() never makes one.\n")
+    print_table(console, values)
+    console.print()
+    for number, note in enumerate(notes, 1):
+        console.print(fill(f"[{number}] {note}", 80, subsequent_indent="    "))
 
 
 def _leaf_text(arch: Arch, name: str) -> str:
@@ -265,7 +273,7 @@ def releases() -> None:
 def cache(root: Path, found: Dict[str, tuple[int, int]], removed: list[str]) -> None:
     """Print what is kept on disk: kind -> bytes and files; and what of it was removed."""
     console = Output()
-    console.print(f"{plain(str(root))} (below XDG_CACHE_HOME, or ~/.cache); all of it is made again when it is needed")
+    console.print(f"{plain(str(root))} (in XDG_CACHE_HOME, or ~/.cache)\nAll of it is made again when it is needed.")
     console.print()
     table = new_table("kind", "MiB", "files", left=1)
     table.add_column("", no_wrap=True)

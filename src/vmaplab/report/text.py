@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ class Output(Console):
     """Standard output, as wide as the tables need: a narrow terminal wraps lines, it never loses columns."""
 
     def __init__(self) -> None:
-        super().__init__(highlight=False, markup=False, emoji=False, width=300)
+        plain = "NO_COLOR" in os.environ or os.environ.get("TERM") in ("dumb", "unknown")
+        super().__init__(highlight=False, markup=False, emoji=False, width=300, color_system=None if plain else "auto")
 
     def on_broken_pipe(self) -> None:
         """Leave it to the command line: no reader is no finding."""
@@ -46,7 +48,12 @@ def us_text(us: float) -> str:
 
 def pages_text(count: int) -> str:
     """``count`` pages, in words."""
-    return f"{count} page" + "s" * (count != 1)
+    return count_text(count, "page")
+
+
+def count_text(count: int, what: str) -> str:
+    """``count`` of ``what``, which takes an s."""
+    return f"{count} {what}" + "s" * (count != 1)
 
 
 def address(name: str, value: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmaplab import __version__
 from vmaplab._pool import cpus, leave_interrupts
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, not_installed
 from vmaplab.pages.elsewhere import one_line
 from vmaplab.sweep.plan import Plan
 from vmaplab.sweep.store import CHUNK, Store
@@ -100,8 +100,8 @@ def _on_cluster(
     try:
         from distributed import Client, KilledWorker, as_completed
         from distributed.client import FutureCancelledError
-    except ImportError:
-        raise InputError("--scheduler needs distributed: pip install 'vmaplab[sweep]'") from None
+    except ImportError as error:
+        raise not_installed("--scheduler", error, "sweep") from None
     for name in [one for one in logging.root.manager.loggerDict if one.partition(".")[0] == "distributed"]:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what matters of it is said below
     try:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, not_installed
 from vmaplab.vmcore.bytesource import Bytes
 from vmaplab.vmcore.memory import MOST_NOTE, PhysicalMemory, Unreadable
 
@@ -141,7 +141,10 @@ def _decompressor(kind: str, name: str) -> Callable[[bytes, int], bytes]:
     if kind == "zlib":
         return _inflate
     if kind in ("snappy", "zstd"):
-        import pyarrow as pa
+        try:
+            import pyarrow as pa
+        except ImportError as error:
+            raise not_installed(f"{name}, compressed with {kind},", error, "arrow") from None
 
         codec = pa.Codec(kind)
 
@@ -158,8 +161,8 @@ def _decompressor(kind: str, name: str) -> Callable[[bytes, int], bytes]:
     if kind == "lzo":
         try:
             from lzallright import LZOCompressor
-        except ImportError:
-            raise InputError(f"{name} is compressed with LZO: pip install lzallright, or makedumpfile -c") from None
+        except ImportError as error:
+            raise not_installed(f"{name}, compressed with LZO,", error, "lzo") from None
 
         def expand(data: bytes, size: int) -> bytes:
             try:
