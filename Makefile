@@ -3,7 +3,7 @@
 
 PYTHON := .venv/bin/python
 
-.PHONY: run check test nightly campaign calls races booted check-trees lint coverage docs bench mutants bugs c-mutants corpus lock kernel-tools clean
+.PHONY: run check test nightly campaign calls races booted check-trees lint coverage docs manual bench mutants bugs c-mutants corpus lock kernel-tools clean
 
 run: .venv/.ready
 	$(PYTHON) examples/live_process.py
@@ -77,8 +77,15 @@ coverage: .venv/.dev
 # What follows from the code or from running it: the table of calls, and what the examples print.
 docs: .venv/.dev kernel-tools
 	$(PYTHON) tools/calls.py docs/calls.md
+	$(PYTHON) tools/commands.py docs/commands.md man/vmaplab.1
+	$(PYTHON) tools/schema.py src/vmaplab/report/schema
 	$(PYTHON) -m vmaplab.cli map heap:8M,fragmentation=0.5,seed=1 --svg docs/tables.svg
 	for page in README.md docs/*.md; do $(PYTHON) tools/readme.py $$page; done
+	$(MAKE) manual
+
+# The manual as a web site in build/manual, without the network; links that lead nowhere are errors.
+manual: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict
 
 # Prints the tables of docs/performance.md and puts them there.
 bench: .venv/.dev kernel-tools

@@ -187,7 +187,7 @@ class TestSeveral:
                 ["16", "16", "1"],
                 ["32", "32", "2"],
                 ["48", "48", "3"],
-                ["TLB", "1.0x", "16.0x"],
+                ["1.0x", "16.0x"],
             ]
 
     def test_json_has_a_row_for_each(self, folder):

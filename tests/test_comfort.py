@@ -86,7 +86,6 @@ def test_a_near_miss_is_told_what_was_probably_meant(words, said):
 )
 def test_a_shell_completes_names_also_behind_a_comma(typed, offered):
     words = f"vmaplab compare heap:1M --arch {typed}"
-    done = run(_VMAPLAB_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
     found = subprocess.run(
         [str(Path(sys.executable).parent / "vmaplab")],
         env=os.environ | {"_VMAPLAB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "4"},

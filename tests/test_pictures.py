@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,20 +103,6 @@ def test_names_of_files_are_no_markup() -> None:
     page = sweep_html.as_html(summary_of(table), table, "<b>r</b>.parquet", PLAN)
     assert "<script>alert" not in page
     assert "<b>r</b>" not in page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    where = shutil.which("chromium")
-    if where is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=where, args=[*flags, "--disable-sync"])
-        yield started
-        started.close()
 
 
 def shown(browser: Any, path: Path, **look: Any) -> tuple[Any, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def markdown(group: Any) -> str:
         lines.append("")
     lines += ["## Exit status", "", "| | |", "|---|---|", *(f"| {code} | {what} |" for code, what in _STATUS), ""]
     lines += ["## Environment", "", "| | |", "|---|---|", *(f"| `{name}` | {what} |" for name, what in _VARIABLES), ""]
-    lines += ["## Sources", "", group.epilog or ""]
+    lines += ["## Sources", "", "```text", *textwrap.wrap(group.epilog or "", 100), "```"]
     return "\n".join(lines) + "\n"
 
 

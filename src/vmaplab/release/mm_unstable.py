@@ -13,7 +13,7 @@ RULES = replace(SERIES_V4, scan_within_alignment=True)
 
 RELEASE = Release(
     name="mm-unstable",
-    title="August 2026, queued: as v4, scan limited by the PFN's alignment",
+    title="August 2026, queued: v4, its scan limited by PFN alignment",
     tree=LINUX_7_1,
     rules=RULES,
     posted="2026-08",

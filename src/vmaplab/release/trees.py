@@ -53,7 +53,7 @@ LINUX_6_12 = Tree(
 )
 LINUX_6_18 = Tree(
     "6.18",
-    "no batching; arm64: contiguous PTEs in vmalloc() and ioremap()",
+    "no batching; arm64: contiguous PTEs in vmalloc(), ioremap()",
     LINUX_6_12.changes
     | {
         Change.ARM64_CONT_PTE,

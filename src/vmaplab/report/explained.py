@@ -29,13 +29,11 @@ def walk(explainer: Explainer, va: int, steps: Sequence[Step]) -> None:
     """Print the walk of an address: a line a level, then the bits of the last entry."""
     console = Output()
     console.print(f"the walk of {va:#x}, as in {explainer.form.manual}:")
-    table = new_table("level", "index", "table", "entry at", "entry", left=1)
+    table = new_table("", "table", "entry at", "entry", left=1)
     table.add_column("", no_wrap=True)
     for step in steps:
-        said = in_words(explainer, step.entry)
-        table.add_row(
-            step.entry.level, str(step.number), f"{step.table:#x}", f"{step.at:#x}", f"{step.entry.value:#x}", said
-        )
+        name, said = f"{step.entry.level}[{step.number}]", in_words(explainer, step.entry)
+        table.add_row(name, f"{step.table:#x}", f"{step.at:#x}", f"{step.entry.value:#x}", said)
     print_table(console, table)
     if not steps:
         console.print("the root of the tables is in no memory")
@@ -55,11 +53,11 @@ def in_words(explainer: Explainer, found: Entry) -> str:
     if found.kind == INVALID:
         return "empty" if found.value in (0, explainer.arch.pte_none) else "invalid: the MMU does not look at the rest"
     if found.kind == TABLE:
-        said = f"the next table is at {found.phys:#x}"
+        said = f"table at {found.phys:#x}" + "; not as p?d_populate() makes it" * (not found.same)
     else:
         said = f"{size_text(found.size)} at PFN {found.phys >> explainer.arch.page_shift:#x}"
         said += f", in a {size_text(found.group)} group" if found.group else ""
-    said += f"; {found.same}" if found.same else ""
+        said += f"; {found.same}" if found.same else ""
     return said + (f"; the MMU does not take it: {found.wrong}" if found.wrong else "")
 
 
