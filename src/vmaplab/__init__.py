@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vmaplab.kernel import Kernel
     from vmaplab.mapping import Mapping
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = ["NULL_PFN", "InputError", "Kernel", "Mapping", "Operation", "VmapError", "pages"]
 
