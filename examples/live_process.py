@@ -46,7 +46,7 @@ def main() -> None:
     assert child.stdin
     assert child.stdout
     Path("build").mkdir(exist_ok=True)
-    captured = "build/pages.parquet"
+    captured = "build/pages.npy"
     with child.stdin:
         source = f"pid:{child.pid},{child.stdout.readline().strip()}"
         try:
