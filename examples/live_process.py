@@ -59,7 +59,7 @@ def main() -> None:
             print(
                 f"Its pages have {pid.page_size()} bytes: any architecture with such pages can map them, {arch} first."
             )
-        vmaplab("capture", source, "-o", captured, "--arch", arch)
+        vmaplab("capture", source, "-o", captured, "--arch", arch, "--force")
     vmaplab("map", captured, "--arch", arch)
     vmaplab("compare", captured, "--arch", ",".join(dict.fromkeys([arch, *same])))
     print(f"\nThe pages stay in {captured}. On your PATH: source .venv/bin/activate")

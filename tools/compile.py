@@ -3,7 +3,8 @@
 
     python tools/compile.py
 
-It makes every kind of call on a 64-bit and on a 32-bit format, in two processes; numba keeps what it compiles in the cache.
+It makes every kind of call on a 64-bit and on a 32-bit format, in two processes;
+numba keeps what it compiles in the cache.
 """
 
 from __future__ import annotations
