@@ -59,20 +59,24 @@ def markdown(group: Any) -> str:
     lines = [
         "# Commands",
         "",
-        "What every command takes: `vmaplab COMMAND --help` says the same. Made by `make docs`.",
+        "What every command takes: `vmaplab COMMAND --help` says the same.",
         "",
     ]
     for words, command in commands(group):
         name = " ".join(words)
-        lines += [f"## vmaplab {name}", "", _prose(command), "", "| | | |", "|---|---|---|"]
+        lines += [f"## vmaplab {name}", "", _prose(command), "", "| | takes | |", "|---|---|---|"]
         for written, takes, what in parameters(command):
-            cells = [f"`{written}`", f"`{takes}`" if takes else "", what]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            cells = [_code(written), _code(takes), what.replace("|", "&#124;")]
+            lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     lines += ["## Exit status", "", "| | |", "|---|---|", *(f"| {code} | {what} |" for code, what in _STATUS), ""]
     lines += ["## Environment", "", "| | |", "|---|---|", *(f"| `{name}` | {what} |" for name, what in _VARIABLES), ""]
     lines += ["## Sources", "", "```text", *textwrap.wrap(group.epilog or "", 100), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"<code>{text.replace('|', '&#124;').replace(' ', '&nbsp;')}</code>" if text else ""
 
 
 def _prose(command: Any) -> str:
