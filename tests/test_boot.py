@@ -429,6 +429,7 @@ COMMENT = [Edit("mm/vmalloc.c", "void vunmap(const void *addr)\n{", "/* nothing 
 
 @needs_kernel
 @pytest.mark.slow
+@pytest.mark.skipif(not LONG, reason="make nightly: a kernel for each patch")
 def test_the_trees_of_a_series_are_booted(tmp_path):
     """What only a kernel that runs does is told of its patch; what a judge finds is tried there, too."""
     bootable()
