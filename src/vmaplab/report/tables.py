@@ -124,8 +124,8 @@ def _events(console: Console, explained: Explained) -> None:
         lines.append(f"{kind:22}  {addr:#18x}  {value:#18x}  {size:8}  {said}".rstrip())
     console.file.write("\n".join(lines) + "\n")
     console.print(
-        "store: value at a physical address. table_alloc: a table there; value is log2 of what one entry maps (0xc: a\n"
-        "PTE table of 4K pages). flush: the virtual range from address to value."
+        "store: a value at a physical address. table_alloc: a table there; its value is\n"
+        "log2 of what one entry maps. flush: the virtual range from address to value."
     )
 
 
