@@ -43,9 +43,10 @@ def test_a_wheel_brings_examples_references_corpus_and_man_page(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for end in (
         "share/man/man1/vmaplab.1",
-        "share/doc/vmaplab/calls.md",
+        "share/doc/vmaplab/docs/calls.md",
         "share/doc/vmaplab/examples/batched_vmap.c",
         "share/doc/vmaplab/examples/vmcore",
+        "share/doc/vmaplab/examples/vmcore-broken",
         "vmaplab/report/schema/map.json",
         "vmaplab/report/compare.html",
         "vmaplab/py.typed",

@@ -154,7 +154,7 @@ def test_a_vmcore_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_a_word_that_names_nothing_is_told_beside_the_others(tmp_path: Path) -> None:
-    found, wrong = expand_all(["heap:1M", str(tmp_path), "heap:1M"])
+    found, wrong, _ = expand_all(["heap:1M", str(tmp_path), "heap:1M"])
     assert found == ["heap:1M"]
     assert list(wrong) == [str(tmp_path)]
 

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from vmaplab.cli import app
-from vmaplab.cli.app import SECTIONS
+from vmaplab.cli.app import EXAMPLES, SECTIONS
 
 _KINDS = {int: "N", float: "X"}
 _STATUS = (
@@ -100,7 +100,10 @@ def man(group: Any) -> str:
         lines.append(f".SH {title}")
         for name, what in rows:
             lines += [".TP", f"\\fB{name}\\fR", _roff(what)]
-    return "\n".join([*lines, ".SH SOURCES", _roff(group.epilog or "")]) + "\n"
+    examples = [_roff(f"vmaplab {words}") for words in EXAMPLES]
+    lines += [".SH SOURCES", ".nf", *map(_roff, textwrap.wrap(group.epilog or "", 72)), ".fi"]
+    lines += [".SH EXAMPLES", ".nf", *examples, ".fi", ".SH FILES", _roff("share/doc/vmaplab: pages and examples.")]
+    return "\n".join(lines) + "\n"
 
 
 def _roff(text: str) -> str:

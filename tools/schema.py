@@ -14,6 +14,8 @@ from typing import Any, Literal, NotRequired
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
+from vmaplab.cli.options import SCHEMA
+
 Count = dict[str, int]
 """By name, or by bytes of a leaf, how many."""
 
@@ -169,6 +171,7 @@ class Compare(Head):
     release: str | None
     note: str | None
     refused: str | None
+    errno: int | None
     leaves_by_size: NotRequired[Count]
     gain: NotRequired[float | None]
     cost: NotRequired[Count]
@@ -585,6 +588,7 @@ class Sweep(Head):
     least: list[dict[str, Any]]
     flips: list[Flip]
     errors: list[SweepError]
+    notes: list[str]
 
 
 class OtherArea(Strict):
@@ -597,7 +601,7 @@ class OtherArea(Strict):
     size: int
     kind: str
     flags: int
-    caller: Any
+    caller: str | None
     phys: int | None
     phys_hex: str | None
     pages: int
@@ -626,7 +630,7 @@ class Areas(Head):
     live: bool
     tables: int
     translated: int
-    cpu: Any
+    cpu: str
     problems: list[str]
     areas: list[OtherArea]
     sums: dict[str, Sum]
@@ -753,10 +757,83 @@ OUTPUTS: dict[str, Any] = {
 """A list has a row for each thing that stands alone: an architecture, a kernel, a core."""
 
 
+NAMES = {
+    "schema": "grows when a field changes its meaning or goes",
+    "output": "which output this is",
+    "version": "of vmaplab",
+    "options": "what was asked for, by the long names of the options, with defaults that there are",
+    "addr": "virtual address of the first page",
+    "address": "virtual address of the first page",
+    "va": "virtual address",
+    "at": "physical address of the entry; of a part that is read: its first byte in the reader's buffer",
+    "table": "physical address of the table",
+    "phys": "physical address",
+    "pfn": "page frame number of the first page",
+    "size": "bytes; of areas in `areas` without the guard page, in `replay` with it",
+    "end": "first virtual address behind the area and its guard page",
+    "page_size": "bytes of a page",
+    "release": "a release's name, or a tree's version",
+    "boot_args": "boot arguments of the kernel, separated by spaces",
+    "note": "what the source says of itself",
+    "pages": "base pages; in `areas`: those in vm_struct.pages",
+    "mapped": "base pages that the page tables map; in `sweep`: arrays that one kernel at least maps",
+    "leaves": "leaves one by one, or bytes of a leaf -> how many",
+    "leaves_by_size": "bytes of a leaf -> how many",
+    "tlb_entries": "TLB entries that the leaves fill, a contiguous group being one",
+    "cost": "counters of the call: vmaplab.cost.counters.Cost",
+    "gain": "TLB entries of linux-6.12 for the same pages, divided by these; null if either refused",
+    "us": "microseconds by core, of a kernel's own code",
+    "refused": "why there is nothing, in words",
+    "errno": "what the kernel returns, positive; null if it was not asked",
+    "vmap": "release -> TLB entries that its vmap() would fill with the same pages",
+    "not_counted": "why the area is in no sum",
+    "translated": "pages that an emulated MMU translated",
+    "faults": "translations that had to be refused, and were",
+    "beyond": "pages beyond the physical addresses of the emulated CPU",
+    "groups": "groups of PTEs found complete and alike",
+    "tables": "page tables that were walked; in a finding: the page tables it shows",
+    "cpu": "the emulated CPU, or why there is none; of a call: which one it came from",
+    "manual": "where the format is defined",
+    "group": "bytes of the group that the entry is one of",
+    "same": "whose protection the attributes are",
+    "wrong": "why an MMU does not take the entry, though it is marked valid",
+    "means": "in words",
+    "value": "the entry, or the bits of a field; of an event see vmaplab.trace.Event",
+    "kind": "of an entry: leaf, table or invalid; else which kind it is",
+    "verdict": "in a word or two; what was looked at is beside it",
+    "difference": "the first difference, in words",
+    "scenario": "the smallest calls that show it",
+    "command": "a command that shows it again",
+    "seed": "of the random numbers",
+    "in_all": "gain of all arrays together",
+    "mean": "of the gains, weighted by bytes",
+    "small": "reason -> share of the pages that stay base pages",
+    "least": "rows of the arrays that gain least",
+    "live": "the kernel ran while it was read",
+    "problems": "what is wrong, a line each",
+    "returns": "what the call returned; null for NULL",
+    "waiting": "bytes of address space that wait for a purge",
+    "notes": "what a reader should know, a line each",
+    "bytes": "on disk, or of all arrays",
+}
+"""What a field is, where its name alone does not tell."""
+
+
 def written(name: str) -> str:
-    """The schema of one output, as it is kept."""
+    """The schema of one output, as it is kept: further fields may come, so they are allowed."""
     schema = TypeAdapter(OUTPUTS[name]).json_schema()
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"vmaplab:{name}"}
+    whole = [schema, *schema.get("$defs", {}).values()]
+    for one in whole:
+        if one.get("additionalProperties") is False:
+            del one["additionalProperties"]
+        for field, told in one.get("properties", {}).items():
+            told.pop("title", None)
+            if field in NAMES and "$ref" not in told:
+                told.setdefault("description", NAMES[field])
+        if "output" in one.get("properties", {}):
+            one["properties"]["output"]["const"] = name
+            one["properties"]["schema"]["const"] = SCHEMA
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"vmaplab:{SCHEMA}:{name}"}
     return json.dumps(head | schema, indent=1, sort_keys=True) + "\n"
 
 

@@ -47,7 +47,7 @@ class Row:
     :param leaves_by_size: bytes of a leaf -> how many.
     :param release: "" if the architecture cannot take the source at all.
     :param gain: TLB entries of linux-6.12 for the same pages, divided by this release's; None if either refused.
-    :param refused: why there is nothing to show, or "".
+    :param refused: why there is nothing to show, or ""; ``errno``: what the kernel returns, 0 if it was not asked.
     :param note: what the source says of itself, or "".
     :param us: microseconds by core, of a kernel's own code.
     :param made: what a picture needs, if it was asked for.
@@ -59,6 +59,7 @@ class Row:
     cost: Cost | None
     gain: float | None
     refused: str = ""
+    errno: int = 0
     note: str = ""
     us: Dict[str, float] = field(default_factory=dict)
     made: Made | None = field(default=None, compare=False, repr=False)
@@ -88,6 +89,8 @@ def compare(
     :param advance: called after each mapping.
     :raises InputError: if no architecture can take the source.
     """
+    if isinstance(arches, str) or isinstance(releases, str):
+        raise InputError("arches and releases are lists of names")
     releases = list(releases)
     rows: list[Row] = []
     loaded: dict[tuple[int, int], pages.PageArray] = {}  # heaps depend on page size and RAM only
@@ -155,7 +158,9 @@ def _compare_on(
         try:
             mapping = kernel.vmap(pfns)
         except VmapError as error:
-            rows[release] = Row(arch, release, {}, None, None, refused=str(error), note=pfns.note)
+            rows[release] = Row(
+                arch, release, {}, None, None, refused=str(error), errno=error.errno or 0, note=pfns.note
+            )
         else:
             cost = mapping.cost
             if release == BASELINE:

@@ -18,7 +18,7 @@ class InputError(ValueError):
 
 def not_installed(what: str, error: ImportError, extra: str) -> InputError:
     """That ``what`` needs a library of one of the extras of pyproject.toml."""
-    return InputError(f"{what} needs {error.name}, which is not installed: pip install 'vmaplab[{extra}]'")
+    return InputError(f"{what} needs {error.name}: pip install 'vmaplab[{extra}]', or '.[{extra}]' in its sources")
 
 
 class Unprovided(InputError):  # noqa: N818 - not the caller's fault, nor the kernel's

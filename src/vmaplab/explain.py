@@ -20,6 +20,7 @@ from vmaplab.judge import FORMATS
 from vmaplab.judge.format import CANNOT, Field, Format
 from vmaplab.machine import Machine
 from vmaplab.mapping import Mapping
+from vmaplab.release import DEFAULT, get
 from vmaplab.trace import Event
 
 LEAF, TABLE, INVALID = "leaf", "table", "invalid"
@@ -49,6 +50,12 @@ class Entry:
     wrong: str
     fields: tuple[Field, ...]
     same: str
+
+    def means(self, field: Field) -> str:
+        """What this entry's value of ``field`` says; "" where the number says all."""
+        if field.address:
+            return f"{self.phys:#x}" if self.kind != INVALID else ""
+        return field.means[field.of(self.value)] if field.means else ""
 
 
 class Step(NamedTuple):
@@ -81,6 +88,15 @@ class Explained:
     stores: tuple[Step | None, ...] = ()
 
 
+def walk(kernel: Machine, va: int) -> list[Step]:
+    """The entries that the MMU reads for ``va`` in a kernel's page tables, from the root down to where it ends.
+
+    :raises InputError: if the address is none of the kernel's half.
+    """
+    explainer = Explainer(kernel.arch, kernel.boot_args)
+    return list(explainer.walk(kernel.live_tables(), kernel.arch.table_base, kernel.table_root, va))
+
+
 def explain(kernel: Machine, mapping: Mapping, where: int | None, events: bool) -> Explained:
     """Explain a mapping that is in place.
 
@@ -100,13 +116,14 @@ def explain(kernel: Machine, mapping: Mapping, where: int | None, events: bool) 
 class Explainer:
     """The format of one architecture, with its names.
 
-    :param arch: which, as a release or a tree has it; ``boot_args`` of the kernel.
+    :param arch: its name, or as a release or a tree has it (``kernel.arch``); ``boot_args`` of the kernel.
+    :raises InputError: if there is none of that name.
     """
 
-    def __init__(self, arch: Arch, boot_args: tuple[str, ...] = ()) -> None:
-        self.arch = arch
-        self.form: Format = FORMATS[arch.name].booted(boot_args)
-        self.names = [level.name for level in arch.levels]
+    def __init__(self, arch: Arch | str, boot_args: tuple[str, ...] = ()) -> None:
+        self.arch = get(DEFAULT).on(arch) if isinstance(arch, str) else arch
+        self.form: Format = FORMATS[self.arch.name].booted(boot_args)
+        self.names = [level.name for level in self.arch.levels]
         self._bytes = np.dtype(self.form.entry).itemsize
 
     def level_of(self, name: str) -> int:

@@ -28,7 +28,7 @@ SECTIONS = {
     "What there is": ("arches", "releases", "object", "cache"),
 }
 """The commands, as the help lists them."""
-_EXAMPLES = (
+EXAMPLES = (
     "map heap:1M --arch arm64-4k --verify",
     "compare heap:8M,fragmentation=0.5 --arch arm64-4k,x86_64 --release all",
     "review series.mbox --tree linux",
@@ -86,7 +86,7 @@ class Commands(TyperGroup):
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), self.commands[name].get_short_help_str(66)) for name in names])
         with formatter.section("Examples"):
-            formatter.write("".join(f"  vmaplab {words}\n" for words in _EXAMPLES))
+            formatter.write("".join(f"  vmaplab {words}\n" for words in EXAMPLES))
 
 
 app = typer.Typer(

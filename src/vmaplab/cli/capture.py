@@ -39,6 +39,7 @@ def capture_command(
     stay_small(source)
     with progress("capturing"):
         from vmaplab import pages
+        from vmaplab.pages import USUAL
         from vmaplab.pages.array import size_text
         from vmaplab.report.text import pages_text
 
@@ -49,3 +50,5 @@ def capture_command(
         print_json("capture", {"file": output, "pages": len(pfns), "page_size": page})
     else:
         print(f"{pages_text(len(pfns))} of {size_text(page)} written to {output}")
+        if page != USUAL and not output.endswith(".parquet"):
+            print(f"Only a .parquet file keeps the size of its pages: with this one, say --page-size {size_text(page)}")

@@ -33,7 +33,7 @@ from vmaplab.cli.options import (
     releases_of,
     stay_small,
 )
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, plain
 from vmaplab.report.progress import progress
 
 
@@ -67,16 +67,16 @@ def compare_command(
     objects = objects_of(arches, tree, base, snippet, call, config)
     from vmaplab.pages.expand import expand_all
 
-    named, wrong = expand_all(sources)
-    if wrong:
-        raise InputError(next(iter(wrong.values())))
+    named, wrong, notes = expand_all(sources)
     if not objects:
         stay_small(named[0], len(arches) * len(releases) * len(named))
     each = len(arches) * len(releases) + len(objects)
     with progress("comparing", total=each * len(named)) as advance:
         from vmaplab.compare import MOST_SOURCES, Row, compare
 
-        found: dict[str, list[Row]] = {}
+        found: dict[str, list[Row]] = {
+            one: [Row(arch, "", {}, None, None, refused=why) for arch in arches] for one, why in wrong.items()
+        }
         for number, one in enumerate(named):
             try:
                 found[one] = compare(
@@ -92,7 +92,7 @@ def compare_command(
                     advance=advance,
                 )
             except InputError as error:
-                if len(named) == 1:
+                if len(named) + len(wrong) == 1:
                     raise
                 found[one] = [Row(arch, "", {}, None, None, refused=str(error)) for arch in arches]
     if html:
@@ -107,9 +107,11 @@ def compare_command(
     else:
         from vmaplab.report import tables
 
-        if len(named) > 1:
+        if len(found) > 1:
             tables.several(" ".join(sources), found, boot_args, config_of(config))
         else:
             tables.comparison(named[0], found[named[0]], boot_args, config_of(config), legend)
+        for note in notes:
+            print(plain(note))
     if not any(row.cost for block in found.values() for row in block):
         raise typer.Exit(1)

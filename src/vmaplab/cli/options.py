@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,9 +123,11 @@ def switches(words: list[str] | None) -> dict[str, bool]:
 
 
 def number_of(text: str | None) -> int | None:
-    """The number or size that ``text`` spells, or None."""
+    """The number, also with 0x, or size that ``text`` spells, or None."""
     from vmaplab.pages.array import parse_size
 
+    if text is not None and text.lower().startswith("0x"):
+        return place_of(text)
     return None if text is None else parse_size(text)
 
 
@@ -132,8 +135,13 @@ def arch_for(given: str | None, sources: str | list[str]) -> str:
     """The architecture that was said, or that of the kernel that a source is of, or the usual one."""
     from vmaplab.pages import arch_of
 
-    words = [sources] if isinstance(sources, str) else sources
-    return given or next(filter(None, map(arch_of, words)), DEFAULT_ARCH)
+    if given or isinstance(sources, str):
+        return given or arch_of(str(sources)) or DEFAULT_ARCH
+    for word in sources:
+        with suppress(InputError):  # what is wrong with it is said when it is read
+            if found := arch_of(word):
+                return found
+    return DEFAULT_ARCH
 
 
 def _names_of(text: str, names: Collection[str], what: str, aliases: Mapping[str, str]) -> list[str]:

@@ -34,7 +34,8 @@ from vmaplab.cli.options import (
     print_json,
     releases_of,
 )
-from vmaplab.errors import InputError, not_installed
+from vmaplab.errors import InputError, not_installed, plain
+from vmaplab.pages.expand import KERNELS
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
@@ -104,9 +105,9 @@ def sweep_command(
         check_writable(html)
     if "-" in sources:
         raise InputError("sweep takes no standard input: write it to a file")
-    found, wrong = expand_all(sources)
+    found, wrong, notes = expand_all(sources)
     if scheduler:
-        found = [os.path.abspath(one) if os.path.isfile(one) else one for one in found]  # noqa: PTH100,PTH113 - workers are elsewhere
+        found = [_anywhere(one) for one in found]
     store = Store(output, plan, [*found, *wrong], resume, force)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
@@ -130,8 +131,19 @@ def sweep_command(
     from vmaplab.report import sweeps
 
     if as_json:
-        print_json("sweep", sweeps.as_json(summary, output))
+        print_json("sweep", {**sweeps.as_json(summary, output), "notes": notes})
     else:
         sweeps.sweep(summary, output)
+        for note in notes:
+            print(plain(note))
     if not summary.mapped:
         raise typer.Exit(1)
+
+
+def _anywhere(source: str) -> str:
+    """A source whose files are found by workers that were started in another directory."""
+    kind, colon, rest = source.partition(":")
+    if kind not in (*KERNELS, "trace", "pagemap"):
+        return os.path.abspath(source) if os.path.isfile(source) else source  # noqa: PTH100, PTH113 - a million files
+    path, comma, options = rest.partition(",")
+    return f"{kind}{colon}{os.path.abspath(path)}{comma}{options}" if os.path.isfile(path) else source  # noqa: PTH100, PTH113

@@ -22,7 +22,8 @@ SOURCES = (
 
 
 _HEAP = ("fragmentation", "buddyinfo", "node", "zone", "seed", "orders", "clients")
-_USUAL = 4096
+USUAL = 4096
+"""Bytes of a page, where nothing says."""
 """Bytes of a page where a file does not say so."""
 
 
@@ -71,12 +72,12 @@ def _load(source: str, arch: str, page_size: int | None) -> PageArray:
         return load(several[0], arch, page_size)
     elif kind in ("trace", "pagemap") or source == "-" or is_elsewhere(source) or source.endswith(ENDINGS):
         pfns, told = _from_file(source, kind, rest, page_size or target.page_size)
-        if not told and not page_size and target.page_size != _USUAL:
+        if not told and not page_size and target.page_size != USUAL:
             raise InputError(
                 f"'{source}' does not say how large its pages are, and {arch} has pages of "
                 f"{size_text(target.page_size)}; say --page-size"
             )
-        array = with_page_size(pfns, told or page_size or _USUAL)
+        array = with_page_size(pfns, told or page_size or USUAL)
     elif ",area=" in source or ",caller=" in source:
         raise InputError(f"an area is of a vmcore:, kcore:, qemu: or ram: source: vmcore:{source}")
     elif Path(source).is_file():
@@ -140,14 +141,16 @@ def small(source: str, limit: int) -> bool:
         return True  # it will be refused
 
 
-def save(path: str, pfns: PageArray) -> None:
+def save(path: str, pfns: NDArray[np.uint64], page_size: int | None = None) -> None:
     """Write a page array to a file, in the format of its ending, whole or not at all.
 
+    :param pfns: as :func:`load` gives it, or any integers; NULL_PFN is a NULL page.
+    :param page_size: bytes of its pages, where the array does not know; a Parquet file keeps it.
     :raises InputError: if that cannot be.
     """
     from vmaplab.pages import file
 
-    file.save(Path(path), pfns, pfns.page_size or 0)
+    file.save(Path(path), pfns, getattr(pfns, "page_size", None) or page_size or 0)
 
 
 def _heap(text: str, arch: Arch) -> PageArray:

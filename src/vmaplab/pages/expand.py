@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from vmaplab.errors import InputError
 from vmaplab.pages.array import parse_size, size_text
@@ -40,7 +41,7 @@ def expand(source: str) -> list[str]:
         return elsewhere.expand(source, ENDINGS)
     if kind == "heap":
         return _heaps(source)
-    if kind in KERNELS and "area=" not in source and "caller=" not in source:
+    if _is_whole_kernel(source):
         from vmaplab.vmcore.source import arrays_of
 
         return arrays_of(source)
@@ -60,21 +61,53 @@ def _within(kind: str, rest: str) -> list[str]:
     return [f"trace:{rest}"] if count == 1 else [f"trace:{path},call={one}{comma}{options}" for one in range(count)]
 
 
-def expand_all(sources: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """The sources that several words name, each once, in order; and of words that name none, why.
+class Expanded(NamedTuple):
+    """What several words name.
+
+    :param sources: each once, in order.
+    :param wrong: of words that name none, why.
+    :param notes: what is left out of others, a line each.
+    """
+
+    sources: list[str]
+    wrong: dict[str, str]
+    notes: list[str]
+
+
+def expand_all(words: Iterable[str]) -> Expanded:
+    """The sources that several words name.
 
     :raises InputError: if none of them names any.
     """
     found: dict[str, None] = {}
     wrong: dict[str, str] = {}
-    for word in sources:
-        try:
-            found.update(dict.fromkeys(expand(word)))
-        except InputError as error:
-            wrong[word] = str(error)
+    notes: list[str] = []
+    for word in words:
+        for one in _kernels(word):
+            try:
+                found.update(dict.fromkeys(expand(one)))
+                if _is_whole_kernel(one):
+                    from vmaplab.vmcore.source import left_out_of
+
+                    notes += filter(None, [left_out_of(one)])
+            except InputError as error:
+                wrong[one] = str(error)
     if not found and wrong:
         raise InputError(next(iter(wrong.values())))
-    return list(found), wrong
+    return Expanded(list(found), wrong, notes)
+
+
+def _is_whole_kernel(source: str) -> bool:
+    return source.partition(":")[0] in KERNELS and "area=" not in source and "caller=" not in source
+
+
+def _kernels(word: str) -> list[str]:
+    """``vmcore:`` with a pattern or a directory: each of its files; any other word is itself."""
+    kind, _, rest = word.partition(":")
+    if kind != "vmcore" or not (_has_pattern(rest) or Path(rest).is_dir()):
+        return [word]
+    files = _matching(Path(rest) / "*" if Path(rest).is_dir() else Path(rest))
+    return [f"{kind}:{path}" for path in files] or [word]
 
 
 def is_elsewhere(source: str) -> bool:

@@ -11,11 +11,11 @@ import numpy as np
 
 from vmaplab.pages.array import size_text
 from vmaplab.report.text import Output, address, new_table, pages_text, print_table
-from vmaplab.vmcore.would import why_not
+from vmaplab.vmcore.would import left_out, why_not
 
 if TYPE_CHECKING:
     from vmaplab.vmcore.areas import Area, Areas
-    from vmaplab.vmcore.would import Built
+    from vmaplab.vmcore.would import Built, left_out
 
 _SHOWN = 20
 """Damaged areas that are named."""
@@ -117,9 +117,8 @@ def _sums(console: Output, found: Areas, now: Built, then: dict[str, Built]) -> 
 
 def _left_out(found: Areas) -> str:
     """Which areas are not counted, and why."""
-    page = found.kernel.page_size
-    reasons = Counter(why for area in found.areas if (why := why_not(area, page)))
-    return f" (not: {', '.join(f'{count} {why}' for why, count in reasons.most_common())})" if reasons else ""
+    told = left_out(found)
+    return f" (not: {told})" if told else ""
 
 
 def _looked_at(console: Output, found: Areas) -> None:
@@ -174,7 +173,7 @@ def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
                 "size": area.size(page),
                 "kind": area.kind,
                 "flags": area.flags,
-                "caller": area.caller,
+                "caller": area.caller or None,
                 "phys": area.phys or None,
                 "phys_hex": f"{area.phys:#x}" if area.phys else None,
                 "pages": len(area.pages) if area.pages is not None else 0,
@@ -184,7 +183,7 @@ def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
                 "vmap": {name: built.tlb[area.start] for name, built in then.items()}
                 if area.start in now.tlb
                 else None,
-                "not_counted": why_not(area, page),
+                "not_counted": why_not(area, page) or None,
                 "problems": area.problems,
             }
             for area in found.areas

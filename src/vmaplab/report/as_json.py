@@ -93,11 +93,12 @@ def _compared(row: Row) -> dict[str, Any]:
 def comparison(rows: list[Row]) -> list[dict[str, Any]]:
     """The rows of a comparison."""
     return [
-        _compared(row) | {"refused": row.refused}
+        _compared(row) | {"refused": row.refused, "errno": row.errno or None}
         if row.cost is None
         else {
             **_compared(row),
             "refused": None,
+            "errno": None,
             "leaves_by_size": {str(size): count for size, count in row.leaves_by_size.items()},
             "gain": row.gain,
             "cost": dict(row.cost),

@@ -74,12 +74,10 @@ def _bits(console: Console, explainer: Explainer, found: Entry) -> None:
 
 def _said(explainer: Explainer, found: Entry, field: Field) -> tuple[str, str]:
     """The value of a field, and what it says."""
-    value = field.of(found.value)
-    if field.address:
-        page = explainer.arch.page_shift
-        frame = f" (PFN {found.phys >> page:#x})" if found.kind == LEAF else ""
-        return f"{value:#x}", f"{found.phys:#x}{frame}" if found.kind != INVALID else ""
-    return f"{value:#x}" if field.high - field.low >= 4 else str(value), field.means[value] if field.means else ""
+    value, said = field.of(found.value), found.means(field)
+    if field.address and found.kind == LEAF:
+        said += f" (PFN {found.phys >> explainer.arch.page_shift:#x})"
+    return f"{value:#x}" if field.address or field.high - field.low >= 4 else str(value), said
 
 
 def entry_as_json(explainer: Explainer, found: Entry) -> dict[str, Any]:

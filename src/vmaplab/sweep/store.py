@@ -69,6 +69,11 @@ class Store:
                 raise InputError(f"'{path}' is no plain file")
             if there and resume and _told_by(self._store, self._path) == self._told:
                 self.is_finished = True
+            elif there and resume and not force:
+                raise InputError(
+                    f"'{path}' is whole, and of other arrays, another order or other options: choose another name, "
+                    "or --force"
+                )
             elif there and not force:
                 raise InputError(f"'{path}' is there already: choose another name, or --force")
             elif parts and not resume and not force:

@@ -195,15 +195,23 @@ def arrays_of(text: str) -> list[str]:
     return named
 
 
+def left_out_of(text: str) -> str:
+    """Which areas :func:`arrays_of` does not name, and why; "" if it names all."""
+    from vmaplab.vmcore.would import left_out
+
+    told = left_out(areas_of(text))
+    return f"left out of '{text}': {told} ('vmaplab areas' says which)" if told else ""
+
+
 def pages_of(text: str) -> tuple[NDArray[np.uint64], int, str]:
     """The pages that one area maps, in order, their size in bytes, and what area that is.
 
     :raises InputError: if no area, or more than one, is meant, or it has holes.
     """
     source = parse(text)
+    found = _read(source)
     if not source.options.keys() & {"area", "caller"}:
         raise InputError(f"say which area of '{text}': area=ADDRESS or caller=FUNCTION; 'vmaplab areas' lists them")
-    found = _read(source)
     kernel, area = found.kernel, _chosen(found.areas, source)
     count = area.size(kernel.page_size) // kernel.page_size
     if area.problems:

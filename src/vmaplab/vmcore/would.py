@@ -46,6 +46,13 @@ def comparable(found: Areas) -> list[Area]:
     return [area for area in found.areas if not why_not(area, found.kernel.page_size)]
 
 
+def left_out(found: Areas) -> str:
+    """Which areas are no page arrays, and why, ``3 damaged, 1 ioremap``; "" if all are."""
+    page = found.kernel.page_size
+    reasons = Counter(why for area in found.areas if (why := why_not(area, page)))
+    return ", ".join(f"{count} {why}" for why, count in reasons.most_common())
+
+
 def why_not(area: Area, page: int) -> str:
     """Why no vmap() could have made an area; "" if one could.
 
