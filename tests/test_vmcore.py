@@ -182,7 +182,7 @@ class TestAreas:
         said = run("areas", str(tmp_path / "vmcore"), "-r", "mm-unstable")[1]
         assert "vmap() of the pages of 1 of them, each in an empty space (not: 1 ioremap, 1 not wholly mapped):" in said
         found = json.loads(run("areas", str(tmp_path / "vmcore"), "-r", "mm-unstable", "--json")[1])
-        assert [area["not_counted"] for area in found["areas"]] == ["", "ioremap", "not wholly mapped"]
+        assert [area["not_counted"] for area in found["areas"]] == [None, "ioremap", "not wholly mapped"]
         assert found["areas"][0]["vmap"] == {"mm-unstable": 1}
         assert found["areas"][0]["address"] == kernel.machine.vmalloc
 

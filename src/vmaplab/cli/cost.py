@@ -92,6 +92,10 @@ def cost_command(
         raise InputError("--booted counts the second call at its addresses: say --again, too")
     if scenario is not None and use:
         raise InputError("--use is for a page array that vmap() maps, not for --scenario")
+    from vmaplab.cost.patterns import check_name
+
+    for pattern in use or []:
+        check_name(pattern)
     names = targets_of(arch)
     if len(names) != 1:
         raise InputError("--arch: one architecture at a time")

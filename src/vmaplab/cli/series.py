@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmaplab._whole import whole
 from vmaplab.cli.options import print_json
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, plain
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
@@ -113,6 +113,10 @@ def review_mails(
                 advance()
                 return
             found.notes += notes
+            if found.refused and found.refused.patch and form != "text":
+                told = f"{found.refused.patch.subject} does not apply: {found.refused.error}"
+                more = "; what does is reviewed" if len(found.steps) > 1 else ""
+                print(f"vmaplab: {plain(told)}{more}. Is it for another tree? --tree DIR", file=sys.stderr)
             if form == "text":
                 sys.stdout.write("\n".join(report.patches(found)) + "\n\n")
                 sys.stdout.flush()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vmaplab._names import known
 from vmaplab.errors import InputError
 from vmaplab.trace import Ints
 
@@ -104,14 +105,21 @@ PATTERNS: dict[str, Callable[[int, dict[str, str]], Ints]] = {
 """Name -> offsets in a buffer of so many bytes, by its words."""
 
 
+def check_name(pattern: str) -> None:
+    """See that there is such a pattern, before anything is built for it.
+
+    :raises InputError: if there is none.
+    """
+    known(pattern.partition(":")[0], PATTERNS, "pattern")
+
+
 def offsets_of(pattern: str, size: int) -> Ints:
     """The accesses of one pass over a buffer of ``size`` bytes.
 
     :raises InputError: if there is no such pattern, or it makes no access or too many.
     """
+    check_name(pattern)
     name, _, rest = pattern.partition(":")
-    if name not in PATTERNS:
-        raise InputError(f"unknown pattern '{name}'; known: {', '.join(PATTERNS)}")
     if size // LINE > _MOST:
         raise InputError(f"patterns are for buffers of {_MOST * LINE >> 20} MiB at most")
     words = dict(word.partition("=")[::2] for word in rest.split(",") if word)

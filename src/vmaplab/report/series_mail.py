@@ -35,6 +35,9 @@ AROUND = 7
 def as_mail(found: Reviewed) -> str:
     """The review in 72 columns; quoted lines and commands stay whole."""
     lines = [*wrapped(_intro(found), MAIL_WIDTH), ""]
+    if found.refused and found.refused.patch:
+        told = f"{found.refused.patch.subject!r} does not apply, and nothing behind it was looked at:"
+        lines += [*wrapped(f"{told} {found.refused.error}", MAIL_WIDTH), ""]
     for text in verdict(found):
         lines += wrapped(text, MAIL_WIDTH, "         ", "")
     lines.append("")

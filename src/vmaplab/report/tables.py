@@ -79,6 +79,8 @@ def mapping(
         _proof(console, proof)
     if explained.explainer and explained.va is not None:
         console.print()
+        if not made.addr <= explained.va < made.addr + made.size:
+            console.print(f"{explained.va:#x} is outside the mapping, {made.addr:#x} to {made.addr + made.size:#x}")
         explain.walk(explained.explainer, explained.va, explained.walk)
 
 

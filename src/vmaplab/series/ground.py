@@ -307,7 +307,8 @@ def _first_errors(text: str) -> str:
     """Git's own errors, the first two."""
     lines = [plain(line) for line in text.splitlines()]
     errors = [line for line in lines if line.startswith("error: ")] or [line for line in lines if "conflict" in line]
-    return "; ".join(list(dict.fromkeys(errors or lines))[:2])
+    told = [one for one in errors if "lacks the necessary blob" not in one] or errors or lines
+    return "; ".join(one.rstrip(".") for one in list(dict.fromkeys(told))[:2])
 
 
 def _stamp(tree: Path) -> str:
