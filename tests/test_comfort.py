@@ -64,8 +64,11 @@ def test_a_release_has_the_names_that_people_type(alias, name):
     [
         (("map", "heap:4K", "--arch", "x86-46"), "did you mean x86_64?"),
         (("map", "heap:4K", "--arch", "riscv64"), "did you mean riscv64-sv39 or riscv64-sv48 or riscv64-sv57?"),
-        (("map", "heap:4K", "--release", "linux-6.13"), "did you mean linux-6.1"),
-        (("map", "heap:4K", "--arch", "arm64", "x86_64"), "separate several names with commas: --arch arm64,x86_64"),
+        (("map", "heap:4K", "--release", "linux-6.13"), "linux-6.12 is the nearest before it"),
+        (("areas", "x", "-r", "6.12", "v4"), "separate several names with commas: --release 6.12,v4"),
+        (("map", "heap:4K", "--arch", ""), "--arch is empty"),
+        (("compare", "heap:4K", "--tree", ""), "--tree is empty"),
+        (("map", "heap:4K", "--arch", "arm64", "x86_64"), "one --arch at a time; 'vmaplab compare' takes several"),
         (("compare", "heap:4K", "--arch", "arm64", "x86_64"), "separate several names with commas: --arch NAME,x86_64"),
         (("compare", "heap:4K", "--arch", "arm64 x86_64"), "separate several names with commas, arm64,x86_64"),
         (("compare", "heap:4K", "-r", "6.12 v4"), "separate several names with commas, 6.12,v4"),

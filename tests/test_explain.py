@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from vmaplab.errors import InputError
 from vmaplab.explain import INVALID, LEAF, TABLE, Explainer
 from vmaplab.object.build import tree_of
 from vmaplab.release import DEFAULT, get
+from vmaplab.report.explained import in_words
 
 ARCHES = get(DEFAULT).arches
 
@@ -69,16 +72,14 @@ def test_the_walk_of_every_page_ends_at_its_frame_in_an_entry_that_the_kernel_ma
     page = kernel.arch.page_size
     for number in range(0, len(source), 37):
         va = mapping.addr + number * page
-        *above, last = list(explainer.walk(*place, va + 5))
+        *above, last = list(explainer.walk(*place, va))
         assert [step.entry.kind for step in above] == [TABLE] * len(above)
         assert all(step.entry.same == "p?d_populate()" for step in above)
         assert (last.entry.kind, last.entry.wrong) == (LEAF, "")
         assert last.entry.same in ("PAGE_KERNEL", "pgprot_nx(PAGE_KERNEL)")
-        inside = va & (last.entry.size - 1)
-        base = last.entry.phys & -page if last.entry.size <= page else last.entry.phys
-        if explainer.form.alike:  # each of these has the address of its group
-            inside = va & (page - 1)
-        assert base + (inside & -page) == int(source[number]) * page
+        for byte in (0, 5, page // 2 + 3, page - 1):
+            steps = list(explainer.walk(*place, va + byte))
+            assert explainer.translate(steps, va + byte) == int(source[number]) * page + byte
     outside = list(explainer.walk(*place, mapping.addr + mapping.size))  # the guard page
     assert outside[-1].entry.kind == INVALID
 
@@ -157,7 +158,45 @@ def test_map_walks_an_address_or_bytes_from_the_start():
     assert [step["entry"]["level"] for step in found["steps"]] == ["PGD", "PUD", "PMD", "PTE"]
     assert found["steps"][-1]["entry"]["pfn"] == 0x100005
     refused = vmaplab("map", "heap:128K", "--explain", "0x7fff00000000")
-    assert (refused.returncode, "kernel's half" in refused.stderr) == (2, True)
+    assert (refused.returncode, "nor an address of vmalloc space" in refused.stderr) == (2, True)
+    behind = vmaplab("map", "heap:128K", "--explain", "131072")
+    assert (behind.returncode, "one of the 0x20000 bytes" in behind.stderr) == (2, True)
+    for word in ("-1", "''", "0x", "1_0", "\u0663"):
+        assert vmaplab("map", "heap:128K", "--explain", word).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arch", "level", "value", "said"),
+    [
+        ("arm64-4k", "PMD", 0x68000040010701, "2M at PFN 0x40000"),  # nT is no address
+        ("riscv64-sv39", "PTE", 0x20000067, "dirty bit clear"),
+        ("powerpc64-radix", "PTE", 0xC000000000010107, "dirty bit clear"),
+        ("arm64-4k", "PTE", 0x68000100000F01, "reserved encoding"),
+        ("riscv64-sv39", "PTE", 0x20000001, "reserved encoding"),
+    ],
+)
+def test_what_an_mmu_makes_of_odd_entries_is_said(arch, level, value, said):
+    explainer = Explainer(ARCHES[arch])
+    found = explainer.entry(value, explainer.level_of(level))
+    words = in_words(explainer, found)
+    assert said in words
+    assert "table at" not in words
+
+
+def test_a_pointer_of_riscv_has_no_rights_of_its_own():
+    explainer = Explainer(ARCHES["riscv64-sv39"])
+    found = explainer.entry(0x20000001, 1)
+    assert found.kind == TABLE
+    said = " ".join(found.means(field) for field in found.fields)
+    assert "pointer" in said and "supervisor" not in said and "not written" not in said
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-"])
+def test_a_closed_output_is_no_surprise(closed):
+    command = f"{sys.executable} -m vmaplab map heap:64K {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "not expected" not in done.stdout + done.stderr
+    assert done.returncode == (2 if closed.startswith("1") else 0)
 
 
 @needs_kernel

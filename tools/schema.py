@@ -93,6 +93,8 @@ class Walk(Strict):
 
     va: int
     va_hex: str
+    phys: int | None
+    phys_hex: str | None
     steps: list[Step]
 
 

@@ -7,7 +7,7 @@ All of it by the manual's format (:mod:`vmaplab.judge.format`), whoever made the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -105,7 +105,13 @@ def explain(kernel: Machine, mapping: Mapping, where: int | None, events: bool) 
     """
     if where is None and not events:
         return Explained()
-    explainer = Explainer(kernel.arch, kernel.boot_args)
+    arch = kernel.arch
+    if where is not None and where >= mapping.size and not arch.vmalloc_start <= where < arch.vmalloc_end:
+        raise InputError(
+            f"{where:#x} is neither one of the {mapping.size:#x} bytes of the mapping nor an address of vmalloc space, "
+            f"{arch.vmalloc_start:#x} to {arch.vmalloc_end:#x}"
+        )
+    explainer = Explainer(arch, kernel.boot_args)
     place = kernel.live_tables(), kernel.arch.table_base, kernel.table_root
     va = mapping.addr + where if where is not None and where < mapping.size else where
     walk = () if va is None else tuple(explainer.walk(*place, va))
@@ -144,7 +150,7 @@ class Explainer:
             raise InputError(f"{value:#x} is no entry of {self.arch.name}: those have {8 * self._bytes} bits")
         read = self.form.decode(level, np.array([value], dtype=np.uint64))
         valid, leaf = bool(read.valid[0]), bool(read.leaf[0])
-        kind = INVALID if not valid else LEAF if leaf else TABLE
+        kind = LEAF if valid and leaf else TABLE if valid and level else INVALID  # below the last level is no table
         group = int(read.group[0])
         return Entry(
             level=self.names[level],
@@ -177,6 +183,17 @@ class Explainer:
             if prot and attributes in {arch.leaf_prot(prot, level) | bits for bits in more}
         )
         return next(same, "")
+
+    def translate(self, steps: Sequence[Step], va: int) -> int | None:
+        """The physical address of ``va``, where its walk ends; None where it ends in no leaf."""
+        last = steps[-1].entry if steps else None
+        if last is None or last.kind != LEAF:
+            return None
+        alike = (
+            1 << self.form.alike if self.form.alike else 0
+        )  # bytes whose entries all have the first address
+        size = max(last.size, alike)
+        return (last.phys & -size) + (va & (size - 1))
 
     def walk(self, tables: NDArray[np.uint8], base: int, root: int, va: int) -> Iterator[Step]:
         """The entries that the MMU reads for ``va``, from the root down to where it ends.

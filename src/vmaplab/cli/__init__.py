@@ -38,6 +38,10 @@ _UsageError: type[Any] = next(base for base in typer.BadParameter.__mro__ if bas
 
 def main() -> None:
     """Run the command line; every way it can end is one of the exit statuses above."""
+    if sys.stderr is None:  # closed by the caller: what would be said there is for nobody
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.exit(_fail("cannot write the output: standard output is closed", 2))
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()

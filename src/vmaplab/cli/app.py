@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -52,24 +53,32 @@ class Command(TyperCommand):
         :raises InputError: where names of a list are separated by spaces.
         """
         words = list(args)
+        for option, value in pairwise([*words, "-"]):
+            if option.startswith("--") and value == "" and option != "--boot-args":
+                raise InputError(f"{option} is empty")
         try:
             return super().parse_args(ctx, args)
         except _MISTAKE as error:
             found = _EXTRA.search(error.format_message())
             if found:
-                _left_over(found[1], words)
+                several = [word for param in self.params if str(param.metavar).endswith("ES") for word in param.opts]
+                _left_over(found[1], words, several)
             raise
 
 
-def _left_over(words: str, args: list[str]) -> None:
+def _left_over(words: str, args: list[str], several: list[str]) -> None:
     from vmaplab import arch, release
 
     lists = {"--arch": {*arch.NAMES, *arch.ALIASES}, "--release": {*release.RELEASES, *release.ALIASES}}
     for option, names in lists.items():
-        if all(word in names for word in words.split()):
-            before = next((args[at + 1] for at, word in enumerate(args[:-1]) if word in (option, option[1:3])), "NAME")
-            several = ",".join([before, *words.split()])
-            raise InputError(f"'{words}' is left over; separate several names with commas: {option} {several}")
+        if not all(word in names for word in words.split()):
+            continue
+        if option not in several:
+            raise InputError(f"'{words}' is left over: one {option} at a time; 'vmaplab compare' takes several")
+        before = next((args[at + 1] for at, word in enumerate(args[:-1]) if word in (option, option[1:3])), "NAME")
+        raise InputError(
+            f"'{words}' is left over; separate several names with commas: {option} {','.join([before, *words.split()])}"
+        )
 
 
 class Commands(TyperGroup):

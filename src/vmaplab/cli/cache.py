@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vmaplab import _jit
 from vmaplab._cache import KINDS, cache_root, measure
 from vmaplab._names import known
 from vmaplab.cli.app import command
@@ -24,18 +25,18 @@ def cache_command(
     as_json: Json = False,
 ) -> None:
     """Show what is kept on disk to be faster the next time, or remove it."""
+    _jit.stay_plain()
     root = cache_root()
     wanted: list[str] = []
     if clear is not None:
-        wanted = (
-            list(KINDS) if clear == "all" else [known(one, KINDS, "kind", None, ", all") for one in clear.split(",")]
-        )
+        given = [one.strip() for one in clear.split(",")]
+        wanted = list(KINDS) if "all" in given else [known(one, KINDS, "kind", None, ", all") for one in given]
+        wanted = [one for one in wanted if (root / one).exists()]
     with progress("measuring"):
         found = {name: measure(root / name) for name in KINDS}
     for name in wanted:
         try:
-            if (root / name).exists():
-                shutil.rmtree(root / name)
+            shutil.rmtree(root / name)
         except OSError as error:
             raise InputError(f"cannot remove {root / name}: {error.strerror}; is another vmaplab running?") from None
     if as_json:

@@ -24,7 +24,7 @@ from vmaplab.cli.options import (
     print_json,
     targets_of,
 )
-from vmaplab.errors import InputError
+from vmaplab.errors import InputError, VmapError
 from vmaplab.report.progress import progress
 
 
@@ -104,6 +104,7 @@ def cost_command(
     from vmaplab.cost.cores import cores_of
     from vmaplab.cost.time import Situation
     from vmaplab.object import targets
+    from vmaplab.report.as_json import refused_by
 
     family = targets.get(names[0]).family.name
     chosen = measure.default_cores(family) if core is None else cores_of(core, family)
@@ -126,7 +127,12 @@ def cost_command(
         for built in kernels:
             uses = []
             if pfns is not None:
-                made = measure.traced_vmap(built, pfns, boot_args, again)
+                try:
+                    made = measure.traced_vmap(built, pfns, boot_args, again)
+                except VmapError as error:
+                    if as_json:
+                        print_json("refusal", refused_by(built, boot_args, error))
+                    raise
                 executed, uses = made.executed, measure.uses_of(made, use or [], chosen)
                 what, count = f"{built.call}() of {source}", len(pfns)
             else:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vmaplab import _jit
 from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
@@ -17,6 +18,7 @@ from vmaplab.cli.options import (
     ReleaseOption,
     Tree,
     build_all,
+    parse_number,
     print_json,
 )
 from vmaplab.errors import InputError
@@ -40,10 +42,11 @@ def explain_command(
         raise InputError("--release is for the model; with --tree the tree says what its protections are")
     if config and not tree:
         raise InputError("--config is what a tree is built with: name one with --tree")
-    try:
-        value = int(entry, 0)
-    except ValueError:
-        raise InputError(f"'{entry}' is no entry; write a number, 0x68000100000f03") from None
+    value = parse_number(entry)
+    if value is None:
+        raise InputError(f"'{entry}' is no entry; write a number, 0x68000100000f03")
+    if not tree:
+        _jit.stay_plain()
     if tree:
         built = build_all([arch], tree, config, None, None)[0]
         with progress("asking the tree"):

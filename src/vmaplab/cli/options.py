@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,8 +136,8 @@ def arch_for(given: str | None, sources: str | list[str]) -> str:
     """The architecture that was said, or that of the kernel that a source is of, or the usual one."""
     from vmaplab.pages import arch_of
 
-    if given or isinstance(sources, str):
-        return given or arch_of(str(sources)) or DEFAULT_ARCH
+    if given is not None or isinstance(sources, str):
+        return given if given is not None else arch_of(str(sources)) or DEFAULT_ARCH
     for word in sources:
         with suppress(InputError):  # what is wrong with it is said when it is read
             if found := arch_of(word):
@@ -144,21 +145,17 @@ def arch_for(given: str | None, sources: str | list[str]) -> str:
     return DEFAULT_ARCH
 
 
-def _names_of(text: str, names: Collection[str], what: str, aliases: Mapping[str, str]) -> list[str]:
-    if text == "all":
-        return list(names)
-    found = [known(name, names, what, aliases, ", all") for name in text.split(",") if name.strip()]
-    if not found:
-        raise InputError(f"name one {what} at least, or all")
-    return list(dict.fromkeys(found))
-
-
 def arches_of(text: str) -> list[str]:
     """The architectures in ``text``, with commas, or all.
 
     :raises InputError: for one that is not known.
     """
-    return _names_of(text, NAMES, "architecture", arches.ALIASES)
+    if text == "all":
+        return list(NAMES)
+    found = [known(name, NAMES, "architecture", arches.ALIASES, ", all") for name in text.split(",") if name.strip()]
+    if not found:
+        raise InputError("name one architecture at least, or all")
+    return list(dict.fromkeys(found))
 
 
 def releases_of(text: str) -> list[str]:
@@ -166,7 +163,12 @@ def releases_of(text: str) -> list[str]:
 
     :raises InputError: for one that is not known.
     """
-    return _names_of(text, RELEASES, "release", release.ALIASES)
+    if text == "all":
+        return list(RELEASES)
+    found = [release.get(name).name for name in text.split(",") if name.strip()]
+    if not found:
+        raise InputError("name one release at least, or all")
+    return list(dict.fromkeys(found))
 
 
 def no_names(sources: list[str]) -> None:
@@ -180,16 +182,23 @@ def no_names(sources: list[str]) -> None:
                 raise InputError(f"'{word}' is no source; separate several names with commas: {option} NAME,{word}")
 
 
+def parse_number(text: str) -> int | None:
+    """The number that ``text`` spells, decimal or with 0x; None if it is none."""
+    found = re.fullmatch(r"(0[xX][0-9a-fA-F]+)|[0-9]+", text)
+    return int(text, 16 if found[1] else 10) if found else None
+
+
 def place_of(text: str | None) -> int | None:
-    """The address, number of bytes or size that ``text`` spells, or None."""
+    """The address, number of bytes or size that ``text`` spells, or None.
+
+    :raises InputError: if it is none.
+    """
     if text is None:
         return None
-    try:
-        return int(text, 0)
-    except ValueError:
-        from vmaplab.pages.array import parse_size
+    from vmaplab.pages.array import parse_size
 
-        return parse_size(text)
+    number = parse_number(text)
+    return parse_size(text) if number is None else number
 
 
 def stay_small(source: str, mappings: int = 1) -> None:

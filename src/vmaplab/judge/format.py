@@ -25,9 +25,10 @@ CANNOT = (
     "access flag clear",
     "table of another size",
     "not readable",
+    "dirty bit clear: a write faults, or sets it",
 )
 """Why the MMU would not take an entry that is marked valid; ``Decoded.bad`` is an index from 1 on."""
-RESERVED, MISALIGNED, NOT_ACCESSED, OTHER_TABLE, NOT_READABLE = range(1, len(CANNOT) + 1)
+RESERVED, MISALIGNED, NOT_ACCESSED, OTHER_TABLE, NOT_READABLE, NOT_DIRTY = range(1, len(CANNOT) + 1)
 
 
 class Field(NamedTuple):

@@ -11,6 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from vmaplab._names import known
+from vmaplab.errors import InputError
 from vmaplab.release import linux
 from vmaplab.release.base import Release
 
@@ -30,6 +31,10 @@ def get(name: str) -> Release:
 
     :raises InputError: if there is none.
     """
+    version = re.fullmatch(r"(?:linux-|v)?(\d+\.\d+)(?:\.\d+)?", name.strip())
+    if version and ALIASES.get(version[1]) is None:
+        before = of_version(version[1]).name
+        raise InputError(f"there is no row for {name}; {before} is the nearest before it; known: {', '.join(RELEASES)}")
     return RELEASES[known(name, RELEASES, "release", ALIASES)]
 
 

@@ -81,6 +81,17 @@ def refusal(kernel: Machine, error: VmapError | Violation) -> dict[str, Any]:
     return _kernel(kernel) | {"error": {"errno": error.errno, "reason": str(error)}}
 
 
+def refused_by(built: Built, boot_args: str, error: VmapError) -> dict[str, Any]:
+    """A call that a kernel's own code has refused."""
+    return {
+        "arch": built.target.arch,
+        "page_size": get(DEFAULT).on(built.target.arch).page_size,
+        "release": built.code,
+        "boot_args": " ".join(boot_args.split()),
+        "error": {"errno": error.errno, "reason": str(error)},
+    }
+
+
 def _compared(row: Row) -> dict[str, Any]:
     return {
         "arch": row.arch,

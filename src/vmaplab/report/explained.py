@@ -38,11 +38,9 @@ def walk(explainer: Explainer, va: int, steps: Sequence[Step]) -> None:
     if not steps:
         console.print("the root of the tables is in no memory")
         return
-    last = steps[-1]
-    if last.entry.kind == LEAF:
-        inside = va & (last.entry.size - 1)
+    last, phys = steps[-1], explainer.translate(steps, va)
+    if phys is not None:
         page = explainer.arch.page_shift
-        phys = (last.entry.phys & -last.entry.size) + inside
         console.print(f"\n{va:#x} is {phys:#x}: PFN {phys >> page:#x}, byte {phys & ((1 << page) - 1):#x} of it")
     console.print(f"\nthe last of them, {last.entry.level}[{last.number}]:")
     _bits(console, explainer, last.entry)
@@ -50,6 +48,8 @@ def walk(explainer: Explainer, va: int, steps: Sequence[Step]) -> None:
 
 def in_words(explainer: Explainer, found: Entry) -> str:
     """One entry in half a line."""
+    if found.kind == INVALID and found.wrong:
+        return f"the MMU does not take it: {found.wrong}"
     if found.kind == INVALID:
         return "empty" if found.value in (0, explainer.arch.pte_none) else "invalid: the MMU does not look at the rest"
     if found.kind == TABLE:
@@ -69,7 +69,7 @@ def _bits(console: Console, explainer: Explainer, found: Entry) -> None:
         bits = str(field.high) if field.high == field.low else f"{field.high}:{field.low}"
         table.add_row(bits, field.name, *_said(explainer, found, field))
     print_table(console, table)
-    console.print(f"names and bits as in {explainer.form.manual}, 0 being the lowest bit")
+    console.print(f"as in {explainer.form.manual}; bit 0 is the lowest")
 
 
 def _said(explainer: Explainer, found: Entry, field: Field) -> tuple[str, str]:
@@ -108,8 +108,10 @@ def entry_as_json(explainer: Explainer, found: Entry) -> dict[str, Any]:
 
 def walk_as_json(explainer: Explainer, va: int, steps: Sequence[Step]) -> dict[str, Any]:
     """The walk of an address."""
+    phys = explainer.translate(steps, va)
     return {
         **address("va", va),
+        **(address("phys", phys) if phys is not None else {"phys": None, "phys_hex": None}),
         "steps": [
             {**address("table", step.table), "index": step.number, **address("at", step.at)}
             | {"entry": entry_as_json(explainer, step.entry)}

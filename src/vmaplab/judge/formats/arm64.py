@@ -63,7 +63,7 @@ def _table(below: int, high: tuple[int, int] | None) -> tuple[Field, ...]:
         address(47, max(below, 16) if high == (12, 48) else below, "Next-level table address"),
         *middle,
         *none(11, 11, "IGNORED"),
-        flag(10, "AF", "with FEAT_HAFT: not walked yet", "with FEAT_HAFT: walked; ignored without it"),
+        flag(10, "AF", "", "walked (FEAT_HAFT)"),
         *lower,
         flag(1, "Descriptor type", "block", "table"),
         _VALID,
@@ -90,7 +90,7 @@ def _leaf(shift: int, page: bool, high: tuple[int, int] | None) -> tuple[Field, 
         flag(54, "UXN", "may be executed at EL0", "no execution at EL0"),
         flag(53, "PXN", "may be executed at EL1", "no execution at EL1"),
         flag(52, "Contiguous", "stands alone", "one of a contiguous set: one TLB entry may hold all"),
-        flag(51, "DBM", on="hardware may make it writable; Linux: PTE_WRITE"),
+        flag(51, "DBM", on="dirty state by hardware; Linux: PTE_WRITE"),
         flag(50, "GP", on="guarded page (FEAT_BTI)"),
         *upper,
         address(47, shift, "OA"),
@@ -143,7 +143,8 @@ def vmsav8(
         leaf = valid & (second if level == 0 else ~second)
         table = valid & ~leaf
         below = levels[level - 1][1] + 3 if level else page_shift  # log2 of the bytes of the next table
-        address = np.where(leaf, output(entries, page_shift), output(entries, below))
+        without_nt = ~np.uint64(1 << 16 if level else 0)  # bit 16 of a block is nT
+        address = np.where(leaf, output(entries, page_shift) & without_nt, output(entries, below))
         wrong = table if level == 0 else leaf & (shift not in blocks)
         pointer = (
             field(entries, max(below, 13) - 1, 12) if high is None else np.zeros_like(entries)

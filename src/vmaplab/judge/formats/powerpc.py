@@ -21,6 +21,7 @@ from vmaplab.judge.format import (
     EVERYTHING,
     MISALIGNED,
     NOT_ACCESSED,
+    NOT_DIRTY,
     OTHER_TABLE,
     RESERVED,
     U64,
@@ -55,7 +56,8 @@ def _radix(level: int, entries: U64) -> Decoded:
         (RESERVED, leaf & (level == 3)),
         (OTHER_TABLE, table & (size != _RADIX[level - 1][1] if level else np.ones_like(table))),
         (MISALIGNED, leaf & (field(frame, shift - 1, 0) != 0)),
-        (NOT_ACCESSED, leaf & ~(bit(entries, 8) & (bit(entries, 7) | ~bit(entries, 1)))),  # R; C where it is written
+        (NOT_ACCESSED, leaf & ~bit(entries, 8)),  # R
+        (NOT_DIRTY, leaf & bit(entries, 1) & ~bit(entries, 7)),  # C, where it can be written
     )
     write, execute, user = bit(entries, 1), bit(entries, 0), ~bit(entries, 3)
     normal = field(entries, 5, 4) == np.uint64(0)  # ATT

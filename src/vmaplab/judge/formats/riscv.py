@@ -15,6 +15,7 @@ from vmaplab.judge.format import (
     MISALIGNED,
     NORMAL,
     NOT_ACCESSED,
+    NOT_DIRTY,
     RESERVED,
     U64,
     WRITE,
@@ -46,7 +47,8 @@ def _decode(level: int, entries: U64) -> Decoded:
         entries.shape,
         (RESERVED, reserved | table & (level == 0)),
         (MISALIGNED, leaf & (field(phys, shift - 1, 0) != 0)),
-        (NOT_ACCESSED, leaf & ~(accessed & (dirty | ~write))),
+        (NOT_ACCESSED, leaf & ~accessed),
+        (NOT_DIRTY, leaf & write & ~dirty),
     )
     # G says that all address spaces have it; without Svpbmt an entry does not tell the kind of memory.
     rights = np.where(leaf, rights_of(write, execute, user, user & execute, bit(entries, 5)), EVERYTHING)
@@ -59,7 +61,7 @@ _FIELDS = (
     Field(62, 61, "PBMT", ("PMA: as the platform has it", "NC (Svpbmt)", "IO (Svpbmt)", "reserved")),
     *none(60, 54),
     address(53, 10, "PPN"),
-    Field(9, 8, "RSW", ("", "Linux: _PAGE_SPECIAL", "Linux 6.12: _PAGE_DEVMAP", "")),
+    Field(9, 8, "RSW", ("", "Linux: _PAGE_SPECIAL", "Linux 6.12: _PAGE_DEVMAP", "Linux 6.12: both")),
     flag(7, "D", "not written", "written"),
     flag(6, "A", "not accessed", "accessed"),
     flag(5, "G", "of one address space", "global: of all address spaces"),
@@ -71,8 +73,22 @@ _FIELDS = (
 )
 
 
+_POINTER = (
+    *none(63, 54),
+    address(53, 10, "PPN"),
+    Field(9, 8, "RSW"),
+    *none(7, 6),
+    flag(5, "G", "", "global: all below it"),
+    *none(4, 4),
+    flag(3, "X", "R, W and X clear: a pointer to the next table"),
+    flag(2, "W"),
+    flag(1, "R"),
+    flag(0, "V", "not valid: the walk ends in a fault", "valid"),
+)
+
+
 def _fields(level: int, leaf: bool) -> tuple[Field, ...]:
-    return _FIELDS
+    return _FIELDS if leaf or level == 0 else _POINTER
 
 
 def _start(mode: int) -> Callable[[int], Any]:
