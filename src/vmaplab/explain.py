@@ -189,9 +189,7 @@ class Explainer:
         last = steps[-1].entry if steps else None
         if last is None or last.kind != LEAF:
             return None
-        alike = (
-            1 << self.form.alike if self.form.alike else 0
-        )  # bytes whose entries all have the first address
+        alike = 1 << self.form.alike if self.form.alike else 0  # bytes whose entries all have the first address
         size = max(last.size, alike)
         return (last.phys & -size) + (va & (size - 1))
 

@@ -81,7 +81,8 @@ class Seen:
             told.append(f"{self.replaced} took the place of tables")
         if self.undefined:
             what = "they go through a leaf, or wait for ever"
-            told.append(f"{self.undefined} scenario{'s' * (self.undefined != 1)} ended early in what is not defined: {what}")
+            count = f"{self.undefined} scenario{'s' * (self.undefined != 1)}"
+            told.append(f"{count} ended early in what is not defined: {what}")
         if self.guided:
             told.append("addresses of areas taken from the object")
         return "; ".join(told)

@@ -275,7 +275,8 @@ def releases() -> None:
 def cache(root: Path, found: Dict[str, tuple[int, int]], removed: list[str]) -> None:
     """Print what is kept on disk: kind -> bytes and files; and what of it was removed."""
     console = Output()
-    console.print(f"{plain(str(root))} (in XDG_CACHE_HOME, or ~/.cache)\nAll of it is made again when it is needed; only numba has a limit.")
+    console.print(f"{plain(str(root))} (in XDG_CACHE_HOME, or ~/.cache)")
+    console.print("All of it is made again when it is needed; only numba has a limit.")
     console.print()
     table = new_table("kind", "MiB", "files", left=1)
     table.add_column("", no_wrap=True)
