@@ -10,6 +10,13 @@ from typing import Any
 import jsonschema
 
 
+def matches(name: str, value: Any) -> Any:
+    """What a report makes for programs, as it is printed, which is as the schema of that output says."""
+    head = {"schema": 2, "output": name, "version": "", "options": {}}
+    rows = [{**head, **row} for row in value] if isinstance(value, list) else {**head, **value}
+    return valid(json.dumps(rows))
+
+
 def valid(text: str) -> Any:
     """What ``text`` spells, which is as the schema of its output says."""
     found = json.loads(text)

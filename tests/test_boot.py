@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from effort import LONG, some
+from json_support import matches, valid
 from object_support import EXAMPLE, needs_kernel
 from patches import Edit, mailed, repository
 from vmaplab.boot.board import BOARDS, board_of
@@ -37,6 +37,7 @@ from vmaplab.object import build as objects
 from vmaplab.object import targets
 from vmaplab.object.targets import smp
 from vmaplab.release import RELEASES
+from vmaplab.report import boots
 from vmaplab.report import series as report
 from vmaplab.report.series_mail import as_mail
 from vmaplab.series import mails
@@ -352,6 +353,7 @@ class TestBooted:
     @pytest.mark.skipif(not LONG, reason="make nightly: another kernel, of minutes")
     def test_several_cpus_map_at_the_same_time(self):
         found = check_together(bootable(config=smp(4)), 4, 200)
+        matches("boot-together", boots.together_as_json([found], 1))
         assert (found.difference, found.rounds, found.calls) == ("", 200, 200 * 4 * EACH)
         assert found.pages > 200 * 100
 
@@ -389,7 +391,7 @@ class TestBooted:
     def test_the_command_says_what_was_compared(self):
         bootable()
         done = vmaplab("boot", "--cases", "20", "--json")
-        (told,) = json.loads(done.stdout)
+        (told,) = valid(done.stdout)
         assert done.returncode == 0 and (told["scenarios"], told["verdict"], told["boots"]) == (20, "same", 1)
 
 
@@ -465,6 +467,7 @@ def test_a_kernel_with_another_allocator_is_held_against_its_code_alone():
 class TestFailingAllocations:
     def test_what_fails_booted_fails_so_in_the_emulator(self):
         found = check_failing(bootable(config=FAULTS), objects.build(targets.get("arm64-4k")), 200)
+        matches("boot-failing", boots.failing_as_json([found], [""], 1))
         assert (found.difference, found.scenarios) == ("", 200)
         assert found.outcomes > found.met > 0.7 * found.outcomes and found.runs > found.failed > 200
 

@@ -421,12 +421,12 @@ class Remark(Strict):
     headline: str
     state: str
     first: int
-    gone: int | None
-    stays: Any
+    gone: int
+    stays: int
     arches: list[str]
-    place: Any
+    place: str
     scenario: str | None
-    booted: Any
+    booted: str | None
     commands: list[str]
 
 
@@ -456,9 +456,9 @@ class Series(Head):
     message_id: str
     base: str
     kernel: str
-    verdict: str
+    verdict: list[str]
     refused: Refused | None
-    unfinished: Any
+    unfinished: int
     patches: list[Patch]
     remarks: list[Remark]
 

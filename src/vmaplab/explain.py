@@ -160,7 +160,7 @@ class Explainer:
             size=1 << self.form.levels[level][0] if kind == LEAF else 0,
             group=1 << group if group and kind == LEAF else 0,
             wrong=CANNOT[read.bad[0] - 1] if valid and read.bad[0] else "",
-            fields=self.form.fields(level, leaf or (not valid and level == 0)),
+            fields=self.form.fields(level, leaf),
             same=self._same(int(read.attributes[0]), level, kind),
         )
 
