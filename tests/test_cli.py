@@ -12,6 +12,7 @@ import pytest
 
 from object_support import EXAMPLE, needs_kernel
 from vmaplab import pages
+from vmaplab.arch import NAMES
 
 
 def vmaplab(*words: str, **keywords) -> subprocess.CompletedProcess[str]:
@@ -37,6 +38,17 @@ def test_map_json_has_the_promised_shape():
     leaf = {"va": 0xFFFF800080000000, "va_hex": "0xffff800080000000", "size": 65536, "pfn": 0x100000}
     assert result["leaves"][0] == leaf
     assert result["cost"]["tlb_entries"] == len(result["leaves"]) == 10
+
+
+@pytest.mark.parametrize("arch", NAMES)
+def test_map_says_why_each_base_page_is_one(arch):
+    for release in ("linux-6.12", "mm-unstable"):
+        done = vmaplab("map", "heap:4M,fragmentation=0.5,seed=1", "--arch", arch, "--release", release, "--json")
+        found = json.loads(done.stdout)
+        single = sum(leaf["size"] == found["page_size"] for leaf in found["leaves"])
+        assert sum(found["small"].values()) == single
+        told = vmaplab("map", "heap:4M,fragmentation=0.5,seed=1", "--arch", arch, "--release", release).stdout
+        assert (f"{single} of {found['pages']} page" in told) == (single > 0)
 
 
 def test_heap_of_100m_needs_16_times_fewer_tlb_entries_with_series_v4():

@@ -35,9 +35,9 @@ from vmaplab.sweep.rows import rows_of, table_of
 from vmaplab.sweep.run import sweep
 from vmaplab.sweep.store import CHUNK, Store
 from vmaplab.sweep.summary import COLUMNS, summary_of
-from vmaplab.sweep.why import Small, runs_of, small
 from vmaplab.vmcore.source import areas_of
 from vmaplab.vmcore.would import comparable
+from vmaplab.why import Small, runs_of, small
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARCHES = ("arm64-4k", "x86_64")

@@ -143,6 +143,7 @@ class Map(Kernel):
     addr_hex: str
     pages: int
     leaves: list[Leaf]
+    small: Count
     cost: Count
     us: NotRequired[dict[str, float]]
     proof: NotRequired[Proof]
@@ -809,7 +810,7 @@ NAMES = {
     "seed": "of the random numbers",
     "in_all": "gain of all arrays together",
     "mean": "of the gains, weighted by bytes",
-    "small": "reason -> share of the pages that stay base pages",
+    "small": "reason -> pages that stay base pages (`map`), or their share (`sweep`)",
     "least": "rows of the arrays that gain least",
     "live": "the kernel ran while it was read",
     "problems": "what is wrong, a line each",

@@ -83,6 +83,7 @@ def map_command(
             from vmaplab import pages
             from vmaplab.cost.measure import events_for, us_of
             from vmaplab.object.kernel import ObjectKernel
+            from vmaplab.why import why_small
 
             pfns = pages.load(source, arch, number_of(page_size))
             lines = 2 * len(pfns) + (1 << 16)
@@ -92,24 +93,27 @@ def map_command(
             mapping, proof, explained = _vmap(machine, pfns, verify, where, events, as_json)
             times = us_of(machine) if trace else {}
             kernel: Machine = machine
+            small = why_small(pfns, mapping, lambda: ObjectKernel(built, boot_args, total_pages=ram))
     else:
         stay_small(source)
         with progress("mapping (the first run compiles, once)"):
             from vmaplab import pages
+            from vmaplab.why import why_small
 
             name, ram = DEFAULT if release is None else release, number_of(total_pages)
             kernel = new_kernel(arch, name, boot_args, config, total_pages=ram, record=events or verify)
             pfns = pages.load(source, arch, number_of(page_size))
             mapping, proof, explained = _vmap(kernel, pfns, verify, where, events, as_json)
+            small = why_small(pfns, mapping, lambda: new_kernel(arch, name, boot_args, config, total_pages=ram))
     _draw(svg, kernel, mapping, pfns)
     if as_json:
         from vmaplab.report import as_json as to_json
 
-        print_json("map", to_json.mapping(kernel, mapping, pfns.note, proof, explained, times))
+        print_json("map", to_json.mapping(kernel, mapping, pfns.note, small, proof, explained, times))
     else:
         from vmaplab.report import tables
 
-        tables.mapping(kernel, mapping, switches(config), pfns.note, proof, rows, explained, times)
+        tables.mapping(kernel, mapping, switches(config), pfns.note, small, proof, rows, explained, times)
 
 
 def _draw(path: Path | None, kernel: Machine, mapping: Mapping, pfns: NDArray[np.uint64]) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vmaplab.machine import Machine
     from vmaplab.mapping import Mapping, SetMemory
     from vmaplab.object.build import Built
+    from vmaplab.why import Small
 
 
 def _kernel(kernel: Machine) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def mapping(
     kernel: Machine,
     made: Mapping,
     note: str,
+    small: Small,
     proof: Proof | None,
     explained: Explained,
     times: dict[str, float] | None = None,
@@ -50,6 +52,7 @@ def mapping(
         **address("addr", made.addr),
         "pages": made.cost.pages,
         "leaves": leaves(made.leaves),
+        "small": small._asdict(),
         "cost": dict(made.cost),
     }
     if times:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vmaplab.arch import Arch
 from vmaplab.pages.array import size_text
-from vmaplab.sweep.why import runs_of
+from vmaplab.why import runs_of
 
 COLOURS = {
     "ink": ("#1b1f24", "#e6edf3"),

@@ -13,7 +13,7 @@ from vmaplab.errors import plain
 from vmaplab.release import BASELINE
 from vmaplab.report.text import Output, new_table, print_table
 from vmaplab.sweep.summary import Flip, Gain, Summary
-from vmaplab.sweep.why import Small
+from vmaplab.why import Small
 
 QUANTILES = (0.05, 0.5, 0.95)
 GAIN_HEADS = ("in all", "mean", "p5", "median", "p95")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping as Dict
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from vmaplab.explain import Explained
     from vmaplab.machine import Machine
     from vmaplab.mapping import Mapping
+    from vmaplab.why import Small
 
 
 def mapping(
@@ -36,6 +38,7 @@ def mapping(
     made: Mapping,
     config: Dict[str, bool],
     note: str,
+    small: Small,
     proof: Proof | None,
     rows: int,
     explained: Explained,
@@ -44,6 +47,7 @@ def mapping(
     """Print a mapping: its leaves (at most ``rows`` lines), its cost, its proof, and what else is wanted.
 
     :param note: what the source says of itself, or "".
+    :param small: why pages stay base pages.
     :param times: microseconds by core, of a kernel's own code.
     """
     console = Output()
@@ -63,6 +67,10 @@ def mapping(
     if hidden > 0:
         rest = len(leaves) - lines[rows]
         console.print(f"... and {hidden} more lines with {rest} leaves (--rows {len(lines) - 1} shows them)")
+    if any(small):
+        console.print()
+    for line in _why_small(small, made.cost.pages):
+        console.print(line)
     console.print()
     table = new_table("cost", "", "")
     table.columns[2].justify = "left"
@@ -82,6 +90,23 @@ def mapping(
         if not made.addr <= explained.va < made.addr + made.size:
             console.print(f"{explained.va:#x} is outside the mapping, {made.addr:#x} to {made.addr + made.size:#x}")
         explain.walk(explained.explainer, explained.va, explained.walk)
+
+
+_WHY = {
+    "order": "in a run that is too short for a larger leaf",
+    "alignment": "in a run of which no aligned block is at an aligned address",
+    "stop": "behind a page that stays single, where the scan has stopped",
+    "kernel": "that could be in a larger leaf, which this kernel does not make",
+}
+
+
+def _why_small(small: Small, pages: int) -> Iterator[str]:
+    """Why pages stay base pages, a line a reason."""
+    if any(small):
+        yield f"{sum(small)} of {pages_text(pages)} {'stays a base page' if sum(small) == 1 else 'stay base pages'}:"
+        for count, reason, name in zip(small, _WHY.values(), _WHY, strict=True):
+            if count:
+                yield f"  {count} {reason} ({name})"
 
 
 def _proof(console: Console, proof: Proof) -> None:

@@ -19,7 +19,7 @@ from vmaplab.machine import Machine
 from vmaplab.pages.array import PageArray, size_text
 from vmaplab.release import BASELINE, DEFAULT, RELEASES
 from vmaplab.sweep.plan import Options, Plan
-from vmaplab.sweep.why import Small, runs_of, small
+from vmaplab.why import Small, larger_leaves, runs_of, small, takes
 
 SIZES: list[int] = sorted(
     {
@@ -111,7 +111,7 @@ def _mapped(
     array: PageArray, runs: NDArray[np.int64], arch: str, options: Options, plan: Plan
 ) -> Iterator[dict[str, Any]]:
     """The rows of one array on one architecture with some options; the baseline is mapped in any case, first."""
-    sizes = RELEASES[DEFAULT].on(arch).leaf_sizes[-2::-1]
+    sizes = larger_leaves(arch)
     base = None
     found: dict[str, dict[str, Any]] = {}
     wanted = [*plan.releases, *plan.objects.get(arch, {})]
@@ -153,11 +153,5 @@ def _takes(plan: Plan, arch: str, name: str, options: Options, larger: int) -> b
     built = plan.objects.get(arch, {}).get(name)
     key = arch, name, options.text, plan.total_pages, built and built.image, larger
     if key not in _taken:
-        kernel = _kernel(plan, arch, name, options, 0)
-        block = larger // kernel.arch.page_size
-        try:
-            leaves = kernel.vmap(np.arange(block, 2 * block, dtype=np.uint64)).leaves
-            _taken[key] = len(leaves) == 1
-        except VmapError:
-            _taken[key] = False  # RAM ends before that
+        _taken[key] = takes(_kernel(plan, arch, name, options, 0), larger)
     return _taken[key]

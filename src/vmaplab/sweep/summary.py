@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vmaplab.sweep.why import Small
+from vmaplab.why import Small
 
 COLUMNS = (
     "source",

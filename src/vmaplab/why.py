@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab.errors import VmapError
+from vmaplab.machine import Machine
+from vmaplab.mapping import Mapping
 from vmaplab.pfn import NULL_PFN
+from vmaplab.release import DEFAULT, get
 
 
 class Small(NamedTuple):
@@ -31,6 +36,34 @@ def runs_of(pfns: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Where runs of contiguous frames begin, ascending, and the number of pages; NULL pages are runs of one."""
     goes_on = (pfns[1:] == pfns[:-1] + np.uint64(1)) & (pfns[:-1] != NULL_PFN)
     return np.concatenate(([0], np.flatnonzero(~goes_on) + 1, [len(pfns)]))
+
+
+def why_small(pfns: NDArray[np.uint64], mapping: Mapping, kernel_of: Callable[[], Machine]) -> Small:
+    """Why the pages of a mapping that are in leaves of one page are there.
+
+    :param kernel_of: gives a fresh kernel like the one that made it, which is asked what it makes of one aligned block.
+    """
+    kernel = kernel_of()
+    page = kernel.arch.page_size
+    if not (mapping.leaves["size"] == page).any():
+        return Small()
+    sizes = larger_leaves(kernel.arch.name)
+    made = next((size for size in sizes if takes(kernel_of(), size)), None)
+    return small(pfns, runs_of(pfns), mapping.leaves, mapping.addr, page, next(iter(sizes), None), made)
+
+
+def larger_leaves(arch: str) -> list[int]:
+    """Bytes of the leaves that ``vmap()`` can use and that are larger than a page, the smallest first."""
+    return get(DEFAULT).on(arch).leaf_sizes[-2::-1]
+
+
+def takes(kernel: Machine, larger: int) -> bool:
+    """Whether the vmap() of a fresh kernel makes one leaf of ``larger`` bytes of one aligned block of that size."""
+    block = larger // kernel.arch.page_size
+    try:
+        return len(kernel.vmap(np.arange(block, 2 * block, dtype=np.uint64)).leaves) == 1
+    except VmapError:
+        return False  # RAM ends before that
 
 
 def small(
