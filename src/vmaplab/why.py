@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vmaplab.arch import Arch
 from vmaplab.errors import VmapError
 from vmaplab.machine import Machine
 from vmaplab.mapping import Mapping
@@ -38,16 +39,15 @@ def runs_of(pfns: NDArray[np.uint64]) -> NDArray[np.int64]:
     return np.concatenate(([0], np.flatnonzero(~goes_on) + 1, [len(pfns)]))
 
 
-def why_small(pfns: NDArray[np.uint64], mapping: Mapping, kernel_of: Callable[[], Machine]) -> Small:
+def why_small(pfns: NDArray[np.uint64], mapping: Mapping, arch: Arch, kernel_of: Callable[[], Machine]) -> Small:
     """Why the pages of a mapping that are in leaves of one page are there.
 
     :param kernel_of: gives a fresh kernel like the one that made it, which is asked what it makes of one aligned block.
     """
-    kernel = kernel_of()
-    page = kernel.arch.page_size
+    page = arch.page_size
     if not (mapping.leaves["size"] == page).any():
         return Small()
-    sizes = larger_leaves(kernel.arch.name)
+    sizes = larger_leaves(arch.name)
     made = next((size for size in sizes if takes(kernel_of(), size)), None)
     return small(pfns, runs_of(pfns), mapping.leaves, mapping.addr, page, next(iter(sizes), None), made)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +94,7 @@ def map_command(
             mapping, proof, explained = _vmap(machine, pfns, verify, where, events, as_json)
             times = us_of(machine) if trace else {}
             kernel: Machine = machine
-            small = why_small(pfns, mapping, lambda: ObjectKernel(built, boot_args, total_pages=ram))
+            small = why_small(pfns, mapping, kernel.arch, lambda: ObjectKernel(built, boot_args, total_pages=ram))
     else:
         stay_small(source)
         with progress("mapping (the first run compiles, once)"):
@@ -104,7 +105,8 @@ def map_command(
             kernel = new_kernel(arch, name, boot_args, config, total_pages=ram, record=events or verify)
             pfns = pages.load(source, arch, number_of(page_size))
             mapping, proof, explained = _vmap(kernel, pfns, verify, where, events, as_json)
-            small = why_small(pfns, mapping, lambda: new_kernel(arch, name, boot_args, config, total_pages=ram))
+            fresh = partial(new_kernel, arch, name, boot_args, config, total_pages=ram)
+            small = why_small(pfns, mapping, kernel.arch, fresh)
     _draw(svg, kernel, mapping, pfns)
     if as_json:
         from vmaplab.report import as_json as to_json
