@@ -328,8 +328,8 @@ class Booted(Head):
     seed: int
     scenarios: int
     left_out: int
-    without_object: int
-    without_model: int
+    without_object: str
+    without_model: str
     calls: int
     pages: int
     verdict: str
@@ -814,6 +814,8 @@ NAMES = {
     "least": "rows of the arrays that gain least",
     "live": "the kernel ran while it was read",
     "problems": "what is wrong, a line each",
+    "without_object": "why the kernel's own code was not asked beside the booted kernel, or empty",
+    "without_model": "why the model was not asked beside the booted kernel, or empty",
     "returns": "what the call returned; null for NULL",
     "waiting": "bytes of address space that wait for a purge",
     "notes": "what a reader should know, a line each",
