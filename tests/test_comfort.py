@@ -183,3 +183,12 @@ def test_the_reference_of_commands_is_what_they_say(tmp_path, monkeypatch):
 
 def test_the_old_way_to_start_it_still_works():
     assert vmaplab("--version").stdout == run("--version").stdout
+
+
+@pytest.mark.parametrize("words", [("--version",), ("-h",), ("map", "-h")], ids=" ".join)
+def test_what_computes_nothing_loads_no_numpy(words):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "vmaplab", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "numpy" not in done.stderr

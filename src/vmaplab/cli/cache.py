@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from vmaplab import _jit
 from vmaplab._cache import KINDS, cache_root, measure
 from vmaplab._names import known
 from vmaplab.cli.app import command
@@ -25,6 +24,8 @@ def cache_command(
     as_json: Json = False,
 ) -> None:
     """Show what is kept on disk to be faster the next time, or remove it."""
+    from vmaplab import _jit
+
     _jit.stay_plain()
     root = cache_root()
     wanted: list[str] = []

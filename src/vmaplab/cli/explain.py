@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from vmaplab import _jit
 from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     DEFAULT_ARCH,
@@ -46,6 +45,8 @@ def explain_command(
     if value is None:
         raise InputError(f"'{entry}' is no entry; write a number, 0x68000100000f03")
     if not tree:
+        from vmaplab import _jit
+
         _jit.stay_plain()
     if tree:
         built = build_all([arch], tree, config, None, None)[0]

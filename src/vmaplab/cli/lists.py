@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from vmaplab import _jit
 from vmaplab.cli.app import command
 from vmaplab.cli.options import (
     Json,
@@ -24,6 +23,8 @@ def releases_command(as_json: Json = False) -> None:
 
 
 def _list(what: str, as_json: bool) -> None:
+    from vmaplab import _jit
+
     _jit.stay_plain()
     if as_json:
         from vmaplab.report import as_json as to_json

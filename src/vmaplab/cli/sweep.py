@@ -35,7 +35,6 @@ from vmaplab.cli.options import (
     releases_of,
 )
 from vmaplab.errors import InputError, not_installed, plain
-from vmaplab.pages.expand import KERNELS
 from vmaplab.report.progress import progress
 
 if TYPE_CHECKING:
@@ -142,6 +141,8 @@ def sweep_command(
 
 def _anywhere(source: str) -> str:
     """A source whose files are found by workers that were started in another directory."""
+    from vmaplab.pages.expand import KERNELS
+
     kind, colon, rest = source.partition(":")
     if kind not in (*KERNELS, "trace", "pagemap"):
         return os.path.abspath(source) if os.path.isfile(source) else source  # noqa: PTH100, PTH113 - a million files
