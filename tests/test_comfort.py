@@ -120,6 +120,7 @@ def test_capture_does_not_write_over_a_file_unless_it_is_told_to(tmp_path):
 def test_bytes_that_are_less_than_a_page_are_noted():
     assert "heap:100 is 100 bytes: part of one page; heap:100K" in run("map", "heap:100").stdout
     assert "vmap() of 1 page (4K)" in run("map", "heap:100").stdout
+    assert "are KiB and MiB; from a zone" in run("map", "heap:100,fragmentation=0.5").stdout
 
 
 def test_the_cache_is_measured_and_cleared_by_kind(tmp_path):

@@ -19,6 +19,7 @@ from vmaplab import Kernel, pages
 from vmaplab.arch import NAMES
 from vmaplab.errors import InputError
 from vmaplab.explain import INVALID, LEAF, TABLE, Explainer
+from vmaplab.judge.format import EXEC, NORMAL, USER, USER_EXEC, WRITE
 from vmaplab.object.build import tree_of
 from vmaplab.release import DEFAULT, get
 from vmaplab.report.explained import in_words
@@ -60,6 +61,34 @@ def test_the_bits_called_an_address_are_those_that_make_it(arch):
                 if other.kind == found.kind and (field.address or taken):
                     assert (other.phys != found.phys) == field.address, (field, bit)
     assert {LEAF, TABLE} <= seen
+
+
+@pytest.mark.parametrize(
+    ("arch", "name", "right"),
+    [
+        ("arm64-4k", "PXN", EXEC),
+        ("arm64-16k", "UXN", USER_EXEC),
+        ("x86_64", "XD", EXEC),
+        ("x86_64", "R/W", WRITE),
+        ("x86_64", "U/S", USER),
+        ("riscv64-sv48", "X", EXEC),
+        ("riscv64-sv48", "W", WRITE),
+        ("riscv64-sv48", "U", USER),
+        ("riscv64-sv48", "G", NORMAL),
+        ("powerpc64-radix", "EAA[3]", EXEC),
+        ("powerpc64-radix", "EAA[2]", WRITE),
+        ("powerpc64-radix", "EAA[0]", USER),
+        ("powerpc-8xx", "_PAGE_EXEC", EXEC),
+        ("powerpc-8xx", "CI", NORMAL),
+        ("loongarch64", "NX", EXEC),
+    ],
+)
+def test_a_bit_that_is_named_for_a_right_decides_about_it(arch, name, right):
+    explainer = Explainer(ARCHES[arch])
+    value = ARCHES[arch].leaf_prot(ARCHES[arch].page_kernel, 0)
+    (found,) = (field for field in explainer.form.fields(0, True) if field.name == name)
+    rights = explainer.form.decode(0, np.array([value, value ^ 1 << found.low], dtype=np.uint64)).rights
+    assert int(rights[0] ^ rights[1]) & right
 
 
 @pytest.mark.parametrize("arch", NAMES)

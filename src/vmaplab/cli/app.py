@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -66,11 +65,15 @@ class Command(TyperCommand):
             raise
 
 
-def _left_over(words: str, args: list[str], several: list[str]) -> None:
+def listed() -> dict[str, set[str]]:
+    """Options that take names of a list -> all names and aliases that there are."""
     from vmaplab import arch, release
 
-    lists = {"--arch": {*arch.NAMES, *arch.ALIASES}, "--release": {*release.RELEASES, *release.ALIASES}}
-    for option, names in lists.items():
+    return {"--arch": {*arch.NAMES, *arch.ALIASES}, "--release": {*release.RELEASES, *release.ALIASES}}
+
+
+def _left_over(words: str, args: list[str], several: list[str]) -> None:
+    for option, names in listed().items():
         if not all(word in names for word in words.split()):
             continue
         if option not in several:
@@ -135,14 +138,12 @@ def _options(context: Any) -> dict[str, Any]:
         if value in (None, False, "", [], ()):
             continue
         long = max(param.opts, key=len).lstrip("-").replace("-", "_")
-        if long not in ("json", "help"):
+        if long != "json":
             found[long] = _plain(value)
     return found
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(one) for one in value]
     return str(value) if isinstance(value, Path) else value

@@ -17,7 +17,7 @@ from vmaplab import arch as arches
 from vmaplab import release
 from vmaplab._names import known
 from vmaplab.arch import NAMES
-from vmaplab.cli.app import header
+from vmaplab.cli.app import header, listed
 from vmaplab.errors import InputError
 from vmaplab.release import DEFAULT, RELEASES
 from vmaplab.report.progress import progress
@@ -177,7 +177,7 @@ def no_names(sources: list[str]) -> None:
     :raises InputError: if one is.
     """
     for word in sources:
-        for option, names in (("--arch", {*NAMES, *arches.ALIASES}), ("--release", {*RELEASES, *release.ALIASES})):
+        for option, names in listed().items():
             if word in names and not Path(word).exists():
                 raise InputError(f"'{word}' is no source; separate several names with commas: {option} NAME,{word}")
 

@@ -195,7 +195,8 @@ def _heap(text: str, arch: Arch) -> PageArray:
     counts = " ".join(map(str, taken.blocks)) if taken.blocks else ""
     note = f"from {where} with free blocks of order 0 to {heap.MAX_PAGE_ORDER}: {counts}" if counts else ""
     if size < arch.page_size:
-        note = f"heap:{size} is {size} bytes: part of one page; heap:{size}K, heap:{size}M are KiB and MiB" + note
+        told = f"heap:{size} is {size} bytes: part of one page; heap:{size}K, heap:{size}M are KiB and MiB"
+        note = f"{told}; {note}" if note else told
     return with_page_size(taken.pfns, arch.page_size, note)
 
 

@@ -15,7 +15,7 @@ from vmaplab.vmcore.would import left_out, why_not
 
 if TYPE_CHECKING:
     from vmaplab.vmcore.areas import Area, Areas
-    from vmaplab.vmcore.would import Built, left_out
+    from vmaplab.vmcore.would import Built
 
 _SHOWN = 20
 """Damaged areas that are named."""
@@ -174,8 +174,7 @@ def as_json(found: Areas, now: Built, then: dict[str, Built]) -> dict[str, Any]:
                 "kind": area.kind,
                 "flags": area.flags,
                 "caller": area.caller or None,
-                "phys": area.phys or None,
-                "phys_hex": f"{area.phys:#x}" if area.phys else None,
+                **address("phys", area.phys or None),
                 "pages": len(area.pages) if area.pages is not None else 0,
                 "mapped": len(area.va),
                 "leaves": {str(size): count for size, count in sorted(_by_size(area).items())},

@@ -287,9 +287,7 @@ def replayed(kernel: Kernel, played: list[Played], info: bool) -> dict[str, Any]
                 "leaves": {str(size): count for size, count in one.leaves.items()},
                 "warnings": list(one.warnings),
                 "set_memory": _set_memory(one.verdict),
-                "parts": [
-                    {"at": at, "size": size, "phys": phys if phys >= 0 else None} for at, size, phys in one.parts
-                ],
+                "parts": [_part(*part) for part in one.parts],
                 "text": one.text or None,
                 "pfns": one.frames,
             }

@@ -108,10 +108,9 @@ def entry_as_json(explainer: Explainer, found: Entry) -> dict[str, Any]:
 
 def walk_as_json(explainer: Explainer, va: int, steps: Sequence[Step]) -> dict[str, Any]:
     """The walk of an address."""
-    phys = explainer.translate(steps, va)
     return {
         **address("va", va),
-        **(address("phys", phys) if phys is not None else {"phys": None, "phys_hex": None}),
+        **address("phys", explainer.translate(steps, va)),
         "steps": [
             {**address("table", step.table), "index": step.number, **address("at", step.at)}
             | {"entry": entry_as_json(explainer, step.entry)}

@@ -56,9 +56,9 @@ def count_text(count: int, what: str) -> str:
     return f"{count} {what}" + "s" * (count != 1)
 
 
-def address(name: str, value: int) -> dict[str, Any]:
+def address(name: str, value: int | None) -> dict[str, Any]:
     """An address or an entry: as an integer, and as a hex string, since jq 1.6 and JavaScript round integers."""
-    return {name: value, f"{name}_hex": f"{value:#x}"}
+    return {name: value, f"{name}_hex": None if value is None else f"{value:#x}"}
 
 
 def leaves(found: NDArray[Any]) -> list[dict[str, Any]]:
