@@ -80,7 +80,7 @@ class BootBuild(KernelBuild):
         told, made = self._told(VMALLOC_O), self.dir / VMALLOC_O
         if not self._saved.exists():
             self._make(VMALLOC_O)
-            self._save_command()
+            self._save_command(VMALLOC_O)
         (one,) = self._wrappers(self._probed())
         shutil.copy(self._compile(one), made)  # newer than all that it is made of: kbuild takes it for its own
         rest = self._saved.read_text().partition("\n")[0].partition(" ; ")[2]

@@ -131,22 +131,24 @@ class KernelBuild:
         self._configure()
         objects = [name for name in (*OBJECTS, *self.family.objects) if self._has_source(name)]
         twice = [name for name in objects if name.startswith(f"arch/{self.family.srcarch}/lib/")]
-        once = [name for name in objects if name not in twice] + [VMALLOC_O] * (not self._saved.exists())
+        once = [self._goal(name) for name in objects if name not in twice]
+        once += [self._goal(VMALLOC_O)] * (not self._saved.exists())
         # kbuild looks at everything for a second, to find that nothing it makes is old, or that the tree is configured.
-        there = gone is not None and gone <= {VMALLOC_O} and all(self._told(name).exists() for name in [*once, *twice])
+        there = gone is not None and gone <= {self._goal(VMALLOC_O)}
+        there = there and all(self._told(name).exists() for name in [*once, *twice])
         configured = (".config", "include/config", f"arch/{self.family.srcarch}/include/generated")
         there = there and not any((self.tree / name).exists() for name in configured)
         if not there:
             self._make(*once)
-        if not self._saved.exists():  # its own object is of no use: once the command is known, it is not made again
-            self._save_command()
+        if not self._saved.exists():  # once the command is known, it is not asked for again
+            self._save_command(self._goal(VMALLOC_O))
         probed = self._probed()
         wrappers = list(self._wrappers(probed))
         stems = {Path(one.file).stem for one in wrappers}
         for left in own.glob("*.[dX]"):
             if left.stem not in stems:  # what another version of us wrapped
                 left.unlink()
-        units = {name: self.dir / name for name in objects}
+        units = {name: self.dir / name for name in objects}  # those that we compile come below
         with ThreadPoolExecutor(cpus()) as pool:
             # kbuild comes to an architecture's lib/ twice, at the same time if it can
             rest = pool.submit(self._make, *twice, jobs=1) if twice and not there else None
@@ -168,10 +170,18 @@ class KernelBuild:
         seed.finish(self.dir, self.recipe, self.tree, manifest["files"], {self._in_tree(name) for name in ours})
         return self._publish(images, manifest, {name: own / name for name in ("image.elf", LINES)})
 
-    def _save_command(self) -> None:
-        """Keep how kbuild compiles mm/vmalloc.o."""
+    def _goal(self, name: str) -> str:
+        """What kbuild is asked for, to have the object ``name`` or, where we compile it, the command that would.
+
+        A preprocessed file has the options of its object, and costs a tenth.
+        """
+        ours = (VMALLOC, *self.family.marked)
+        return str(Path(name).with_suffix(".i")) if str(Path(name).with_suffix(".c")) in ours else name
+
+    def _save_command(self, goal: str) -> None:
+        """Keep how kbuild made ``goal``, which is mm/vmalloc.o or tells how that is made."""
         half = self._own / "half"
-        shutil.copy(self._told(VMALLOC_O), half)
+        shutil.copy(self._told(goal), half)
         half.rename(self._saved)
 
     def _publish(self, images: Path, manifest: dict[str, Any], made: dict[str, Path]) -> Path:
@@ -289,10 +299,11 @@ class KernelBuild:
         return self.dir / path.parent / f".{path.name}.cmd"
 
     def _command(self, name: str) -> list[str]:
-        """How kbuild compiled the object ``name``, without its source and output."""
-        saved = (self._saved if name == VMALLOC_O else self._told(name)).read_text().partition("\n")[0]
+        """How kbuild compiles the object ``name``, without its source and output."""
+        saved = (self._saved if name == VMALLOC_O else self._told(self._goal(name))).read_text().partition("\n")[0]
         words = shlex.split(saved.partition(":=")[2].partition(" ; ")[0])
-        return [word for word in words[: words.index("-o")] if not word.startswith("-Wp,-MMD")]
+        kept = [word for word in words[: words.index("-o")] if not word.startswith("-Wp,-MMD")]
+        return kept if "-c" in kept else [word for word in kept if word != "-E"] + ["-c"]
 
     def _compile(self, it: Wrapper) -> Path:
         """Compile a wrapper, if the command or anything that goes into it is another than last time."""
@@ -426,7 +437,7 @@ class KernelBuild:
                 names |= {str(path.relative_to(self.tree)) for path in within}
         config = (self.dir / "include/config/auto.conf.cmd").read_text()
         names |= set(re.findall(r"^\t(\S+) \\$", config, re.MULTILINE))
-        commands = [self._told(name) for name in objects]
+        commands = [self._told(self._goal(name)) for name in objects]
         # What kbuild prepares first: bounds, asm-offsets and their like become headers.
         commands += [path for folder in ("kernel", f"arch/{arch}/kernel") for path in self._prepared(folder)]
         for path in commands:
