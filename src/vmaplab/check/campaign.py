@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vmaplab._pool import cpus, leave_interrupts
+from vmaplab._pool import cpus, leave_interrupts, processes
 from vmaplab.calls.generator import Generator
 from vmaplab.calls.scenario import Scenario
 from vmaplab.calls.shrink import SHRINK_S, shrink
@@ -79,7 +78,7 @@ def _campaigns(plans: list[Plan], cases: int, jobs: int, advance: Callable[[], N
     searched = [_search(plan, cases, jobs, advance) for plan in plans]
     differing = [(plan, first) for plan, (first, _) in zip(plans, searched, strict=True) if first]
     if len(differing) > 1 and jobs > 1:
-        with ProcessPoolExecutor(min(jobs, len(differing)), multiprocessing.get_context("forkserver")) as pool:
+        with ProcessPoolExecutor(min(jobs, len(differing)), processes(__name__)) as pool:
             shrunk = iter(list(pool.map(_shrunk, *zip(*differing, strict=True))))
     else:
         shrunk = iter([_shrunk(plan, first) for plan, first in differing])
@@ -168,8 +167,7 @@ def _results(plan: Plan, cases: int, jobs: int) -> Iterator[Result]:
             if result.number is not None:
                 return
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(jobs, len(chunks)), context, _begin, (plan,)) as pool:
+    with ProcessPoolExecutor(min(jobs, len(chunks)), processes(__name__), _begin, (plan,)) as pool:
         waiting: set[Future[Result]] = set()
         found = False
         todo = iter(chunks)

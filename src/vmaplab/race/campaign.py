@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from vmaplab._pool import cpus, leave_interrupts
+from vmaplab._pool import cpus, leave_interrupts, processes
 from vmaplab.calls.table import outcome
 from vmaplab.errors import InputError, KernelFault, Unprovided, Violation, VmapError
 from vmaplab.object.build import Built
@@ -234,8 +233,7 @@ def _results(plan: RacePlan, work: Sequence[tuple[str, Overlapping]], jobs: int)
         _begin(plan)
         yield from map(_run, range(len(work)), (one for _, one in work))
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(jobs, len(work)), context, _begin, (plan,)) as pool:
+    with ProcessPoolExecutor(min(jobs, len(work)), processes(__name__), _begin, (plan,)) as pool:
         try:
             yield from pool.map(_run, range(len(work)), [one for _, one in work], chunksize=2)
         finally:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from vmaplab._pool import cpus, leave_interrupts
+from vmaplab._pool import cpus, leave_interrupts, processes
 from vmaplab.errors import InputError, Unprovided
 from vmaplab.object.build import check_tree
 from vmaplab.object.tools import digest
@@ -86,7 +85,7 @@ class _Asking:
         numbers = sorted(range(len(found.steps)), key=lambda number: (number not in ends, number))
         todo = [(number, arch) for number in numbers for arch in found.arches]
         fresh = [one for one in todo if not self._from_cache(*one)]
-        pool = ProcessPoolExecutor(self._jobs, multiprocessing.get_context("forkserver"), leave_interrupts)
+        pool = ProcessPoolExecutor(self._jobs, processes(__name__), leave_interrupts)
         try:
             jobs = {pool.submit(_cell, *self._arguments(number, arch)): (number, arch) for number, arch in fresh}
             for future in _as_they_end(jobs):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vmaplab import __version__
-from vmaplab._pool import cpus, leave_interrupts
+from vmaplab._pool import cpus, leave_interrupts, processes
 from vmaplab.errors import InputError, not_installed
 from vmaplab.pages.elsewhere import one_line
 from vmaplab.sweep.plan import Plan
@@ -79,7 +79,7 @@ def _here(chunks: dict[int, list[str]], plan: Plan, jobs: int, keep: Callable[[i
         keep(number, table)
 
     graph = {number: (partial(part, sources, plan),) for number, sources in chunks.items()}
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("forkserver"), leave_interrupts)
+    pool = ProcessPoolExecutor(jobs, processes(__name__), leave_interrupts)
     try:
         with Callback(posttask=done):
             get(graph, list(graph), pool=pool, chunksize=1, optimize_graph=False)
