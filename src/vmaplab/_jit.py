@@ -40,7 +40,7 @@ if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
     stay_plain()
 
 
-_COMPILES = re.compile(r"^from vmaplab\._jit import .*\b(?:jit|allocating|inlined)\b", re.MULTILINE)
+_COMPILES = re.compile(r"^from vmaplab\._jit import .*\b(?:jit|allocating|inlined|callback|native)\b", re.MULTILINE)
 _CONSTANTS = re.compile(r"^from vmaplab\.([\w.]+) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
@@ -98,14 +98,20 @@ def _compiled(function: F, **options: Any) -> F:
         return function
     import numba
 
+    return cast(F, _kept(lambda **kept: numba.njit(error_model="numpy", nogil=True, **options, **kept)(function)))
+
+
+def _kept(compiled: Callable[..., Any]) -> Any:
+    """What ``compiled`` gives, which is told whether numba can keep it in our cache."""
+    import numba
+
     global _cache_dir
     if _cache_dir is None:
         _cache_dir = _make_cache_dir(numba.__version__)
     config = cast(Any, numba.config)
-    saved = config.CACHE_DIR
-    config.CACHE_DIR = _cache_dir
+    saved, config.CACHE_DIR = config.CACHE_DIR, _cache_dir
     try:
-        return cast(F, numba.njit(cache=bool(_cache_dir), error_model="numpy", nogil=True, **options)(function))
+        return compiled(cache=bool(_cache_dir))
     finally:
         config.CACHE_DIR = saved
 
@@ -129,28 +135,26 @@ def inlined(function: F) -> F:
 
 
 def callback(signature: Any) -> Callable[[F], Any]:
-    """Compile a function that C code calls: also where all else stays plain Python."""
+    """Compile a function that C code calls: also where all else stays plain Python. Cached as :func:`jit`."""
     import numba
 
-    def compiled(function: F) -> Any:
-        config = cast(Any, numba.config)
-        saved, config.DISABLE_JIT = config.DISABLE_JIT, 0
-        try:
-            return numba.cfunc(signature)(function)
-        finally:
-            config.DISABLE_JIT = saved
-
-    return compiled
+    return lambda function: _native(lambda **options: numba.cfunc(signature, **options)(function))
 
 
 def native(function: F) -> F:
     """Compile a function that a :func:`callback` calls: as that, also where all else stays plain Python."""
     import numba
 
+    return cast(F, _native(lambda **options: numba.njit(error_model="numpy", nogil=True, **options)(function)))
+
+
+def _native(compiled: Callable[..., Any]) -> Any:
+    import numba
+
     config = cast(Any, numba.config)
     saved, config.DISABLE_JIT = config.DISABLE_JIT, 0
     try:
-        return cast(F, numba.njit(error_model="numpy", nogil=True)(function))
+        return _kept(compiled)
     finally:
         config.DISABLE_JIT = saved
 
@@ -163,10 +167,15 @@ def foreign(library: ctypes.CDLL, name: str, *arguments: type) -> Any:
 
     :param arguments: their ctypes: ``c_void_p``, ``c_uint64`` or ``c_int``.
     """
+    if not _plain:
+        return for_callbacks(library, name, *arguments)
     function = getattr(library, name)
     function.argtypes, function.restype = arguments, ctypes.c_int
-    if _plain:
-        return function
+    return function
+
+
+def for_callbacks(library: ctypes.CDLL, name: str, *arguments: type) -> Any:
+    """As :func:`foreign`, for a :func:`callback`: what is compiled also where all else stays plain Python."""
     from llvmlite import binding
     from numba.core import types
     from numba.core.typing import templates

@@ -34,10 +34,10 @@ def race(
     """Let calls overlap, and print what came of it; status 1 if there is a finding that is not known."""
     from vmaplab.check.plan import lacked_by
     from vmaplab.race.campaign import MOST, RacePlan, campaign, one
+    from vmaplab.race.hooks import CPUS
     from vmaplab.race.overlap import WORKERS
     from vmaplab.race.pairs import parse_overlapping
     from vmaplab.race.schedule import parse_schedule, schedule_text
-    from vmaplab.race.stepper import CPUS
     from vmaplab.release import of_version
     from vmaplab.report import races
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
 
 from vmaplab.errors import KernelFault, Undefined
 from vmaplab.object.memory import FLUSHED, INVALID, OWED, Memory
 from vmaplab.object.standin import StandIn, declared, stands_for
-from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_SYNC
+from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_SYNC, Ints, signed
 
 _SILENT = """
 __raw_spin_lock_init __rwlock_init __init_rwsem lockdep_init_map_type lock_acquire lock_release
@@ -39,7 +42,19 @@ _FORMAT = re.compile(r"%(?:[-+ #0]*\d*(?:\.\d+)?)(?:hh|h|ll|l|z)?([a-zA-Z%])[A-Z
 
 
 class Rest(Memory):
-    """The rest of the kernel, for one emulated machine: what is seen of it, and what it answers."""
+    """The rest of the kernel, for one emulated machine: what is seen of it, and what it answers.
+
+    :ivar queued: functions that nothing has to be known for to answer them -> the C argument that they return, or None.
+        Vmalloc calls them page by page: the CPU goes on, and :meth:`at_once` does what they do for many pages.
+    """
+
+    queued: Mapping[str, int | None] = MappingProxyType(
+        {
+            "__free_pages": None,
+            "vmaplab_mod_memcg_page_state": None,
+            "copy_page_to_iter_nofault": 2,
+        }
+    )
 
     def choose(self, answers: Mapping[str, int]) -> None:
         """Answer these functions, each with the stand-in of this number."""
@@ -47,14 +62,32 @@ class Rest(Memory):
             one = STAND_INS[name.removesuffix("_noprof")][number]
             self._answers[name] = self._answer_of(one)
 
-    def _answer_of(self, one: StandIn) -> Callable[[], int | None]:
+    def _answer_of(self, one: StandIn) -> Callable[[Callable[[int], int]], int | None]:
         method = getattr(self, one.method)
         reads = [(number, one.prototype.types[number].reader()) for number in one.order]
-        return lambda: method(*[read(self.cpu.argument(number)) for number, read in reads])
+        return lambda argument: method(*[read(argument(number)) for number, read in reads])
 
-    def answer(self, name: str) -> int:
-        """The result of the kernel's function ``name``, whose arguments are in the registers."""
-        return self._answers[name]() or 0
+    def answer(self, name: str, argument: Callable[[int], int]) -> int:
+        """The result of the kernel's function ``name``, whose C arguments ``argument`` gives by their numbers."""
+        return self._answers[name](argument) or 0
+
+    def at_once(self, rows: Ints, names: Mapping[int, str]) -> Ints:
+        """Do what calls of functions in :attr:`queued` do, as far as that is possible for many at once.
+
+        :param rows: see :data:`.hooks.ROW`; ``names``: of the stubs.
+        :returns: the calls that have to be answered one by one.
+        """
+        stubs = {name: signed(at) for at, name in names.items() if name in self.queued}
+        if not self.accounted or self.charged is None:
+            rows = rows[rows[:, 0] != stubs.get("vmaplab_mod_memcg_page_state")]
+        called = np.unique(rows[:, 0]).tolist()
+        if called == [stubs.get("__free_pages")] and self._give_back_all(rows[:, 1].view(np.uint64), rows[:, 2]):
+            return rows[:0]
+        if called == [stubs.get("copy_page_to_iter_nofault")]:
+            copied = rows[:, 1].view(np.uint64).tolist(), (rows[:, 2] & 0xFFFF_FFFF).tolist(), rows[:, 3].tolist()
+            self.copied += zip(*copied, strict=True)
+            return rows[:0]
+        return rows
 
     # -- what is seen -------------------------------------------------------------------------------
 
@@ -96,12 +129,9 @@ class Rest(Memory):
         self._range(L_SYNC, start, end)
 
     @stands_for("void vmaplab_mod_memcg_page_state(struct page *page, int item, int val)")
-    def _mod_memcg_page_state(self) -> None:
-        if not self.accounted or self.charged is None:  # nearly always, and for each page
-            return
-        page, val = self.cpu.argument(0), self.cpu.argument(2)
-        if self.pfn_of(page) in self.accounted:
-            self.charged += (val & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)  # an int
+    def _mod_memcg_page_state(self, page: int, val: int) -> None:
+        if self.charged is not None and self.pfn_of(page) in self.accounted:
+            self.charged += val
 
     @stands_for("void vmaplab_misuse(const char *what, unsigned long lock, unsigned long place)")
     def _misuse(self, what: int, lock: int, place: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from vmaplab import prototype
 from vmaplab.object.answers import SILENT, STAND_INS
 from vmaplab.object.compat import HARMLESS, HARMLESS_PREFIXES, SAME_AS
+from vmaplab.object.hooks import STEP
 from vmaplab.object.link import Needed
 
 TELLS = "vmaplab_"
@@ -15,9 +16,8 @@ OWN = "vmaplab_own_start", "vmaplab_own_end"
 """Symbols at the bounds of the code of ``support/``."""
 
 # Where things are bound, relative to the image's base.
-ANSWERS = 0x100_0000  # functions that are answered: STEP bytes each
+ANSWERS = 0x100_0000  # functions that are answered: STEP bytes each, as those without effect
 SILENCE = 0x101_0000  # functions without effect
-STEP = 16
 ZEROES = 0x110_0000  # data that nobody defines: ZEROES_STEP bytes each
 ZEROES_STEP = 0x1_0000
 NOWHERE = 0x200_0000  # functions that nobody answers: not mapped

@@ -15,19 +15,19 @@ from contextlib import suppress
 from typing import Any
 
 import capstone
-import numba
 import numpy as np
 import unicorn
 from numpy.typing import NDArray
 from unicorn.unicorn_py3.unicorn import HOOK_CODE_CFUNC, uclib
 
-from vmaplab._jit import callback, native
 from vmaplab.cost.executed import Code, Executed
 from vmaplab.errors import InputError, KernelFault, Unprovided
-from vmaplab.object.bind import ANSWERS, NOWHERE, OWN, SILENCE, STEP, UNREACHED, ZEROES, ZEROES_STEP
+from vmaplab.object import hooks
+from vmaplab.object.bind import ANSWERS, NOWHERE, OWN, SILENCE, UNREACHED, ZEROES, ZEROES_STEP
 from vmaplab.object.build import Built
 from vmaplab.object.image import Image
-from vmaplab.trace import L_STORE, L_WARN, Ints, signed, unsigned
+from vmaplab.object.standin import Answers
+from vmaplab.trace import L_WARN, Ints, signed, unsigned
 
 EXIT = ANSWERS  # where a call returns to
 STACK = 0x3000_0000  # relative to the image's base, as those below
@@ -36,30 +36,6 @@ SHADOW = 0x3400_0000
 PER_CPU = 0x3800_0000
 OWN_DATA = 0x4000_0000
 PAGE = 1 << 12  # granularity of what is mapped
-
-# Indices into the control array, which the log follows.
-_BUDGET, _LOGGED, _ROOM, _OFFSET, _LAST, _LENGTH, _MASK, _LIVE, _OPEN, _OPENED, _RAN, _ORDERS, _TEXT, _TEXT_BYTES = (
-    range(14)
-)
-_LOG = 16
-_BLOCKS, _ACCESSES, _EVENTS, _HEAD = 0, 1, 2, 4
-"""Of what is executed: how many, for how many there is room, and where they begin: two words of a block, then one of an
-access."""
-
-# What an instruction of 4 bytes is, for the order of stores and barriers.
-_STORES, _COMPLETES, _FOLLOWS = 1, 2, 3
-
-NATIVE_BLOCK = numba.types.void(numba.types.voidptr, numba.types.uint64, numba.types.uint32, numba.types.voidptr)
-NATIVE_ACCESS = numba.types.void(
-    numba.types.voidptr,
-    numba.types.int32,
-    numba.types.uint64,
-    numba.types.int32,
-    numba.types.int64,
-    numba.types.voidptr,
-)
-stop = uclib.uc_emu_stop
-carray: Any = numba.__dict__["carray"]  # numba does not say that it exports it
 
 
 _running: list[Emulator] = []
@@ -85,7 +61,7 @@ def _frames(frame: Any) -> Iterator[Any]:
 class Emulator:
     """One CPU with the image of ``built`` loaded.
 
-    :param answer: called with the name of a function that is not in the image; gives its result.
+    :param rest: answers the functions that are not in the image.
     :param log_lines: room for table stores and other events of one call.
     :cvar most_blocks: how many basic blocks one call may execute before it counts as a loop.
     :ivar image: symbols, lines and bug table of what is loaded.
@@ -94,11 +70,12 @@ class Emulator:
 
     most_blocks = 1 << 27
 
-    def __init__(self, built: Built, answer: Callable[[str], int], log_lines: int = 1 << 16) -> None:
+    def __init__(self, built: Built, rest: Answers, log_lines: int = 1 << 16) -> None:
         self.family = family = built.target.family
         self.base = family.image_base
         self.image = Image(built.image)
-        self._answer = answer
+        self._rest = rest
+        self._back: int | None = None
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             with suppress(ValueError):  # not in the main thread: interrupts come elsewhere
                 signal.signal(signal.SIGINT, _on_sigint)
@@ -119,14 +96,16 @@ class Emulator:
         self.map(self.base + STACK, STACK_BYTES)
         self.map(self.base + SHADOW, PAGE)
         start, end = self.image.text
-        lines_end = 8 * (_LOG + 4 * log_lines)
-        self._control: Ints = np.zeros(lines_end + (end - start) * 2 + 7 >> 3, dtype=np.int64)
-        self._control[_ROOM] = log_lines
-        self._control[_MASK], self._control[_LIVE] = family.live
+        lines_end = 8 * (hooks.LOG + 4 * log_lines)
+        words = lines_end + (end - start) * 2 + 7 >> 3
+        self._control: Ints = np.zeros(words + PAGE // hooks.STEP + hooks.ROW * hooks.QUEUE_ROOM, dtype=np.int64)
+        self._control[hooks.ROOM] = log_lines
+        self._control[hooks.MASK], self._control[hooks.LIVE] = family.live
         self.ran: NDArray[np.uint8] = self._control.view(np.uint8)[lines_end : lines_end + end - start]
-        self._control[_RAN : _TEXT_BYTES + 1] = lines_end, lines_end + end - start, signed(start), end - start
+        self._control[hooks.RAN : hooks.TEXT_BYTES + 1] = lines_end, lines_end + end - start, signed(start), end - start
         self._find_barriers()
-        self._add_hook(unicorn.UC_HOOK_BLOCK, _on_block.address, self._control, 1, 0)
+        self._answer_calls(words)
+        self._add_hook(unicorn.UC_HOOK_BLOCK, hooks.on_block.address, self._control, 1, 0)
         self._value = ctypes.c_uint64()
         self._value_at = ctypes.byref(self._value)
         uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_memory)
@@ -206,11 +185,37 @@ class Emulator:
             for address in self.image.stubs(start, start + PAGE):
                 room[address - start :][: len(code)] = np.frombuffer(code, dtype=np.uint8)
         self._names = self.image.stubs(base + ANSWERS, base + ANSWERS + PAGE)
-        self._on_code(base + ANSWERS + STEP, base + ANSWERS + PAGE - 1, self._answered)
         zeroes = self.image.stubs(base + ZEROES, base + NOWHERE)
         if zeroes:
             self._writable.append(self.map(base + ZEROES, ZEROES_STEP * len(zeroes)))
         self._lost = self.image.stubs(base + NOWHERE, base + UNREACHED)
+
+    def _answer_calls(self, words: int) -> None:
+        """Have calls of what is not in the image answered; ``words``: those of the control array before the queue."""
+        control, family, begin = self._control, self.family, self.base + ANSWERS
+        control[hooks.STUBS], control[hooks.RETURNS], control[hooks.QUEUE] = (
+            signed(begin),
+            words,
+            words + PAGE // hooks.STEP,
+        )
+        control[hooks.FIRST : hooks.THIRD + 1] = family.arguments[:3]
+        control[hooks.RESULT], control[hooks.POINTER] = family.result, family.stack
+        control[hooks.LINK] = -1 if family.link is None else family.link
+        self.set_apart(1 << 63, (1 << 63) - 1)
+        queued = {at: self._rest.queued[name] for at, name in self._names.items() if name in self._rest.queued}
+        end, begin = begin + PAGE, begin + hooks.STEP
+        for address in [*sorted(queued), end]:
+            if begin < address:
+                self._on_code(begin, address - 1, self._answered)
+            begin = address + hooks.STEP
+        for address, argument in queued.items():
+            if argument is not None:
+                control[words + (address - self.base - ANSWERS) // hooks.STEP] = argument + 1
+            self._add_hook(unicorn.UC_HOOK_CODE, hooks.on_queued.address, control, address, address)
+
+    def set_apart(self, address: int, size: int) -> None:
+        """Calls whose first argument lies in [address, address + size) are not queued: what they do is seen at once."""
+        self._control[hooks.APART : hooks.APART_BYTES + 1] = signed(address), size
 
     def _on_code(self, begin: int, end: int, action: Callable[[int], None]) -> None:
         """Call ``action`` with the address before an instruction in [begin, end] runs. Past Unicorn's slow binding."""
@@ -259,15 +264,15 @@ class Emulator:
         if family.shadow is not None:
             self.set_register(family.shadow, self.base + SHADOW)
         self._allow_blocks()
-        self._control[_OPEN] = 0
-        self._control[_LAST] = 0
+        self._control[hooks.OPEN] = 0
+        self._control[hooks.LAST] = self._control[hooks.QUEUED] = 0
         self._counter[2 : 1 + len(self._counter) // 2] = 0
-        self._traced[:_EVENTS] = 0
+        self._traced[: hooks.EVENTS] = 0
         self._enter(start)
         return self.register(family.result)
 
     def _allow_blocks(self) -> None:
-        self._control[_BUDGET] = self.most_blocks
+        self._control[hooks.BUDGET] = self.most_blocks
 
     def _enter(self, start: int) -> None:
         """Run from ``start`` on until the call returns, or something stops the CPU.
@@ -275,17 +280,30 @@ class Emulator:
         :raises KernelFault: if it does what no kernel may do.
         """
         self._fault = self._error = None
+        control, end = self._control, self.base + EXIT
         _running.append(self)
         try:
-            self._uc.emu_start(start, self.base + EXIT)
+            control[hooks.ASKED] = 0
+            self._uc.emu_start(start, end)
+            while control[hooks.ASKED]:
+                address, control[hooks.ASKED] = unsigned(int(control[hooks.ASKED])), 0
+                self._answered(address)
+                if (start := self._return()) != end:
+                    self._uc.emu_start(start, end)
         except unicorn.UcError as error:
             if self._fault is None:
                 self._fault = KernelFault(f"{error} in {self.where()}")
+        except KernelFault as fault:
+            self._fault = self._fault or fault
         finally:
             _running.clear()
+        try:
+            self._catch_up()
+        except KernelFault as fault:  # it came before all else
+            self._fault = fault
         if self._error is not None:
             raise self._error
-        if self._fault is None and self._control[_BUDGET] < 0:
+        if self._fault is None and self._control[hooks.BUDGET] < 0:
             self._fault = KernelFault(f"{self.most_blocks} basic blocks and no end: a loop in {self.where()}")
         if self._fault is not None:
             raise self._fault
@@ -300,6 +318,8 @@ class Emulator:
 
     def return_address(self) -> int:
         """Where the function that is being answered returns to."""
+        if self._back is not None:
+            return self._back
         link = self.family.link
         if link is None:
             return int(self.view(self.register(self.family.stack), 8).view("<u8")[0])
@@ -324,13 +344,13 @@ class Emulator:
 
         1 if one has, and what has to follow it does not.
         """
-        if self._control[_OPEN]:
-            _complete(self._control, self._control.view(np.uint8))
-        return int(self._control[_OPEN])
+        if self._control[hooks.OPEN]:
+            hooks.complete(self._control, self._control.view(np.uint8))
+        return int(self._control[hooks.OPEN])
 
     def _last(self) -> str:
         """The function whose basic block ran last."""
-        address = unsigned(int(self._control[_LAST]))
+        address = unsigned(int(self._control[hooks.LAST]))
         return self.image.symbol(address)[0] or f"{address:#x}"
 
     def where(self) -> str:
@@ -350,21 +370,48 @@ class Emulator:
         return int(self._value.value)
 
     def _answered(self, address: int) -> None:
-        self.set_register(self.family.result, self._answer(self._names[address]) & (1 << 64) - 1)
+        self._catch_up()
+        self.set_register(self.family.result, self._rest.answer(self._names[address], self.argument) & (1 << 64) - 1)
+
+    def _return(self) -> int:
+        """Return from the function that was answered; gives where to."""
+        address = self.return_address()
+        if self.family.link is None:
+            self.set_register(self.family.stack, self.register(self.family.stack) + 8)
+        return address
+
+    def _catch_up(self) -> None:
+        """Let what is queued have its effect."""
+        control = self._control
+        if count := int(control[hooks.QUEUED]):
+            control[hooks.QUEUED] = 0
+            rows = control[control[hooks.QUEUE] :][: hooks.ROW * count].reshape(-1, hooks.ROW)
+            row: list[int] = []
+            try:
+                for row in self._rest.at_once(rows, self._names).tolist():
+                    stub, *arguments, self._back, _ = map(unsigned, row)
+                    self._rest.answer(self._names[stub], arguments.__getitem__)
+            except KernelFault:  # what came after that call did not happen
+                control[hooks.LOGGED] = min(row[-1], int(control[hooks.ROOM]))
+                del self._texts[int((self.logged[:, 0] == L_WARN).sum()) :]
+                raise
+            finally:
+                self._back = None
 
     # -- what is seen -------------------------------------------------------------------------------
 
     def watch_tables(self, address: int, size: int, phys: int) -> None:
         """From now on log each store to [address, address + size), which lies at physical address ``phys``."""
-        self._control[_OFFSET] = signed((phys - address) % (1 << 64))
-        self._add_hook(unicorn.UC_HOOK_MEM_WRITE, _on_write.address, self._control, address, address + size - 1)
+        self._control[hooks.OFFSET] = signed((phys - address) % (1 << 64))
+        self._add_hook(unicorn.UC_HOOK_MEM_WRITE, hooks.on_write.address, self._control, address, address + size - 1)
 
     def _find_barriers(self) -> None:
         """Note which instructions store, complete a store, and have to follow that."""
         code = self.image.code
         words = np.frombuffer(code[: len(code) & -4], dtype="<u4")
-        kinds = self._control.view(np.uint8)[self._control[_ORDERS] :][: 4 * len(words) : 4]
-        for number, (mask, value) in zip((_STORES, _COMPLETES, _FOLLOWS), self.family.barriers, strict=False):
+        kinds = self._control.view(np.uint8)[self._control[hooks.ORDERS] :][: 4 * len(words) : 4]
+        numbers = hooks.STORES, hooks.COMPLETES, hooks.FOLLOWS
+        for number, (mask, value) in zip(numbers, self.family.barriers, strict=False):
             kinds[words & np.uint32(mask) == value] = number
 
     def _add_hook(self, kind: int, code: int | None, data: Ints | None, begin: int, end: int) -> None:
@@ -384,11 +431,11 @@ class Emulator:
     def log(self, kind: int, address: int, value: int, size: int) -> None:
         """Add an event to the log, in order with the stores."""
         control = self._control
-        line = int(control[_LOGGED])
-        control[_LOGGED] += 1
-        if line < control[_ROOM]:
+        line = int(control[hooks.LOGGED])
+        control[hooks.LOGGED] += 1
+        if line < control[hooks.ROOM]:
             row = kind, signed(address), signed(value), signed(size % (1 << 64))
-            control[_LOG + 4 * line : _LOG + 4 * line + 4] = row
+            control[hooks.LOG + 4 * line : hooks.LOG + 4 * line + 4] = row
 
     def log_text(self, text: str) -> None:
         """Add a warning to the log."""
@@ -398,20 +445,20 @@ class Emulator:
     @property
     def logged(self) -> Ints:
         """The rows that :meth:`take_log` would give, as many as there is room for; a view."""
-        lines = min(int(self._control[_LOGGED]), int(self._control[_ROOM]))
-        return self._control[_LOG : _LOG + 4 * lines].reshape(-1, 4)
+        lines = min(int(self._control[hooks.LOGGED]), int(self._control[hooks.ROOM]))
+        return self._control[hooks.LOG : hooks.LOG + 4 * lines].reshape(-1, 4)
 
     def take_log(self) -> tuple[Ints, list[str]]:
         """What was logged since the last time: rows (kind, address, value, size), shape (n, 4), and warnings.
 
         :raises KernelFault: if it was more than there is room for.
         """
-        lines, room = int(self._control[_LOGGED]), int(self._control[_ROOM])
-        self._control[_LOGGED] = 0
+        lines, room = int(self._control[hooks.LOGGED]), int(self._control[hooks.ROOM])
+        self._control[hooks.LOGGED] = 0
         texts, self._texts = self._texts, []
         if lines > room:
             raise KernelFault(f"{lines} events in one call; there is room for {room}")
-        return self._control[_LOG : _LOG + 4 * lines].reshape(-1, 4).copy(), texts
+        return self._control[hooks.LOG : hooks.LOG + 4 * lines].reshape(-1, 4).copy(), texts
 
     # -- state --------------------------------------------------------------------------------------
 
@@ -441,7 +488,7 @@ class Emulator:
         start, end = self.image.text
         self._counter = np.zeros(2 + 2 * (end - start), dtype=np.int64)
         self._counter[:2] = signed(start), end - start
-        self._add_hook(unicorn.UC_HOOK_BLOCK, _on_counted_block.address, self._counter, start, end - 1)
+        self._add_hook(unicorn.UC_HOOK_BLOCK, hooks.on_counted_block.address, self._counter, start, end - 1)
 
     def counts(self) -> tuple[int, int, int, int] | None:
         """Instructions, loads, stores and barriers that the last call executed, ours aside; None if not counted."""
@@ -460,11 +507,11 @@ class Emulator:
 
     def trace_execution(self, events: int) -> None:
         """Keep the basic blocks and memory accesses of each call, up to so many of each, for :meth:`executed`."""
-        self._traced = np.zeros(_HEAD + 3 * events, dtype=np.int64)
-        self._traced[_EVENTS] = events
-        self._add_hook(unicorn.UC_HOOK_BLOCK, _on_traced_block.address, self._traced, 1, 0)
+        self._traced = np.zeros(hooks.HEAD + 3 * events, dtype=np.int64)
+        self._traced[hooks.EVENTS] = events
+        self._add_hook(unicorn.UC_HOOK_BLOCK, hooks.on_traced_block.address, self._traced, 1, 0)
         kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
-        self._add_hook(kinds, _on_traced_access.address, self._traced, 1, 0)
+        self._add_hook(kinds, hooks.on_traced_access.address, self._traced, 1, 0)
 
     def executed(self) -> Executed | None:
         """What the last call executed, ours and what is answered for it included; None if that is not kept.
@@ -473,12 +520,12 @@ class Emulator:
         """
         if not len(self._traced):
             return None
-        blocks, accesses, room = (int(self._traced[at]) for at in (_BLOCKS, _ACCESSES, _EVENTS))
+        blocks, accesses, room = (int(self._traced[at]) for at in (hooks.BLOCKS, hooks.ACCESSES, hooks.EVENTS))
         if max(blocks, accesses) > room:
             raise KernelFault(f"{max(blocks, accesses)} events in one call; there is room for {room}")
-        rows = self._traced[_HEAD:][: 2 * blocks].reshape(-1, 2)
+        rows = self._traced[hooks.HEAD :][: 2 * blocks].reshape(-1, 2)
         found, which = self._told_apart(rows[:, 0] - signed(self.base), rows[:, 1] & 0xFFFF)
-        where = self._traced[_HEAD + 2 * room :][:accesses].copy()
+        where = self._traced[hooks.HEAD + 2 * room :][:accesses].copy()
         code = [
             Code(self.base + at, bytes(self.view(self.base + at, size)), self.base + at in self._names)
             for at, size in found
@@ -565,83 +612,3 @@ class Emulator:
     def _on_invalid_instruction(self, _uc: Any, _data: Any) -> bool:
         self._fault = KernelFault(f"an instruction that the CPU does not know in {self.where()}")
         return False
-
-
-@native
-def _complete(control: Ints, data: NDArray[np.uint8]) -> None:
-    """What the last basic block, which is over, does to the store that is open: see :attr:`Emulator.open_store`."""
-    first = control[_LAST] - control[_TEXT]
-    if not 0 <= first < control[_TEXT_BYTES]:
-        return
-    stored = control[_OPENED] != control[_LAST]
-    for at in range(first, min(first + control[_LENGTH], control[_TEXT_BYTES]), 4):
-        kind = data[control[_ORDERS] + at]
-        if kind == _STORES:
-            stored = True
-        elif kind == _COMPLETES and stored and control[_OPEN]:
-            control[_OPEN] = 1
-        elif kind == _FOLLOWS and control[_OPEN] == 1:
-            control[_OPEN] = 0
-
-
-@callback(NATIVE_BLOCK)
-def _on_block(uc: Any, address: int, size: int, data: Any) -> None:
-    control = carray(data, (_LOG,), np.int64)
-    if control[_OPEN]:
-        _complete(control, carray(data, (control[_ORDERS] + control[_TEXT_BYTES],), np.uint8))
-    control[_BUDGET] -= 1
-    control[_LAST], control[_LENGTH] = np.int64(address), size
-    offset = np.int64(address) - control[_TEXT]
-    if 0 <= offset < control[_TEXT_BYTES]:
-        offset += control[_RAN]
-        ran = carray(data, (offset + 1,), np.uint8)
-        ran[offset] = max(ran[offset], np.uint8(min(size, 255)))
-    if control[_BUDGET] < 0:
-        stop(uc)
-
-
-@callback(NATIVE_ACCESS)
-def _on_write(_uc: Any, _access: int, address: int, size: int, value: int, data: Any) -> None:
-    control = carray(data, (_LOG,), np.int64)
-    line = control[_LOGGED]
-    control[_LOGGED] += 1
-    where = np.int64(address) + control[_OFFSET]
-    if control[_MASK] and value & control[_MASK] == control[_LIVE]:
-        control[_OPEN], control[_OPENED] = where, control[_LAST]
-    if line < control[_ROOM]:
-        log = carray(data, (_LOG + 4 * (line + 1),), np.int64)
-        at = _LOG + 4 * line
-        log[at] = L_STORE
-        log[at + 1] = where
-        log[at + 2] = value
-        log[at + 3] = size
-
-
-@callback(NATIVE_BLOCK)
-def _on_counted_block(_uc: Any, address: int, size: int, data: Any) -> None:
-    head = carray(data, (2,), np.int64)
-    offset, length = np.int64(address) - head[0], head[1]
-    counter = carray(data, (2 + 2 * length,), np.int64)
-    counter[2 + offset] += 1
-    counter[2 + length + offset] = size
-
-
-@callback(NATIVE_BLOCK)
-def _on_traced_block(_uc: Any, address: int, size: int, data: Any) -> None:
-    head = carray(data, (_HEAD,), np.int64)
-    number = head[_BLOCKS]
-    head[_BLOCKS] += 1
-    if number < head[_EVENTS]:
-        rows = carray(data, (_HEAD + 2 * number + 2,), np.int64)
-        rows[_HEAD + 2 * number] = np.int64(address)
-        rows[_HEAD + 2 * number + 1] = head[_ACCESSES] << 16 | size
-
-
-@callback(NATIVE_ACCESS)
-def _on_traced_access(_uc: Any, _access: int, address: int, _size: int, _value: int, data: Any) -> None:
-    head = carray(data, (_HEAD,), np.int64)
-    number = head[_ACCESSES]
-    head[_ACCESSES] += 1
-    if number < head[_EVENTS]:
-        at = _HEAD + 2 * head[_EVENTS] + number
-        carray(data, (at + 1,), np.int64)[at] = np.int64(address)

@@ -134,7 +134,9 @@ class ObjectKernel(Lowered):
         self._form = FORMATS[self.arch.name]
         self._rest = rest = self._others(self.arch, self.arch.table_base + TABLE_BYTES)
         rest.make_buddy = lambda: zone_of(self.arch, total_pages)
-        self._cpu = rest.cpu = cpu = self._emulator(built, rest.answer, log_lines)
+        if trace:
+            rest.queued = {}  # each call is executed as it is written
+        self._cpu = rest.cpu = cpu = self._emulator(built, rest, log_lines)
         rest.choose(built.answers)
         cpu.on_unmapped = self._demand
         self._demanded: list[int] = []
@@ -187,6 +189,8 @@ class ObjectKernel(Lowered):
         self._page_bytes = (cpu.call("vmaplab_pfn_to_page", 1) - self._page0) % (1 << 64)
         rest.page_of = lambda pfn: (self._page0 + pfn * self._page_bytes) % (1 << 64)
         rest.pfn_of = self._pfn_of
+        tables = arch.table_base >> arch.page_shift
+        cpu.set_apart(rest.page_of(tables), (TABLE_BYTES // arch.page_size + SPARE_PAGES) * self._page_bytes)
         rest.pages_of = self._page_pointers
         offset = (cpu.call("vmaplab_phys_to_virt", arch.table_base) - arch.table_base) % (1 << 64)
         rest.virt_of = lambda phys: (phys + offset) % (1 << 64)
@@ -637,7 +641,7 @@ class ObjectKernel(Lowered):
         finally:
             self._forbid("")
             self._take_log()
-        if self._demanded:
+        if self._demanded and (self.log.rows(seen)[:, 0] == L_STORE).any():
             self._drop(lambda address: self._look_up(address) is None)
         return result
 

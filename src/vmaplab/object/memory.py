@@ -103,7 +103,7 @@ class Memory:
         self._failing: frozenset[int] = frozenset()
         self._caches: dict[int, int] = {}
         self.bugs: dict[int, tuple[Callable[[str], None], int]] = {}  # struct bug_entry -> what WARN() does, its format
-        self._answers: dict[str, Callable[[], int | None]] = {}
+        self._answers: dict[str, Callable[[Callable[[int], int]], int | None]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -450,6 +450,19 @@ class Memory:
         else:
             self._disown(pfn, order)
             self.buddy.free_pages(np.arange(pfn, pfn + (1 << order), dtype=np.uint64))
+
+    def _give_back_all(self, pages: NDArray[np.uint64], orders: NDArray[np.int64]) -> bool:
+        """Take back blocks by page structs and orders, if they are different pages and nothing is to be said of any."""
+        if self._whole or self.direct or self.buddy is None or (orders & 0xFFFF_FFFF).any():
+            return False
+        pfns = [self.pfn_of(page) for page in pages.tolist()]
+        different = set(pfns)
+        if len(different) < len(pfns) or not different <= self._owned:
+            return False
+        for kept in (self._owned, self.dirty, self.accounted, self.lent):
+            kept.difference_update(different)
+        self.buddy.free_pages(np.array(pfns, dtype=np.uint64))
+        return True
 
     def _disown(self, pfn: int, order: int) -> None:
         """What is freed is what was allocated: a block as a whole, or pages that were split, each once."""

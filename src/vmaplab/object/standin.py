@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vmaplab.object.family import Family
 from vmaplab.prototype import Prototype, parse
+from vmaplab.trace import Ints
 
 
 class Cpu(Protocol):
@@ -27,6 +28,15 @@ class Cpu(Protocol):
     def view(self, address: int, size: int) -> NDArray[np.uint8]: ...  # noqa: D102
     def write(self, address: int, data: bytes) -> None: ...  # noqa: D102
     def log(self, kind: int, address: int, value: int, size: int) -> None: ...  # noqa: D102
+
+
+class Answers(Protocol):
+    """What answers a CPU's calls: see :class:`~vmaplab.object.answers.Rest`."""
+
+    queued: Mapping[str, int | None]
+
+    def answer(self, name: str, argument: Callable[[int], int]) -> int: ...  # noqa: D102
+    def at_once(self, rows: Ints, names: Mapping[int, str]) -> Ints: ...  # noqa: D102
 
 
 class StandIn(NamedTuple):

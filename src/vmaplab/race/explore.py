@@ -14,6 +14,7 @@ import numpy as np
 
 from vmaplab.errors import KernelFault, Undefined, Violation
 from vmaplab.object.kernel import TABLE_BYTES
+from vmaplab.race.hooks import ADDRESS, CPUS, DROP, WHAT, WHEN
 from vmaplab.race.judge import Outcome, outcome_of
 from vmaplab.race.known import why_known
 from vmaplab.race.locks import LockOrder
@@ -22,7 +23,7 @@ from vmaplab.race.overlap import Overlap
 from vmaplab.race.played import Lowered, Played, Segment
 from vmaplab.race.points import Points
 from vmaplab.race.schedule import Schedule, Turn
-from vmaplab.race.stepper import ADDRESS, CPUS, DROP, ROOM_ROWS, WHAT, WHEN
+from vmaplab.race.stepper import ROOM_ROWS
 from vmaplab.race.tell import Race, Teller, general
 from vmaplab.trace import Ints, signed
 

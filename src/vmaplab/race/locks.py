@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vmaplab.race.stepper import ADDRESS, DROP, PLACE, TAKE, WHAT
+from vmaplab.race.hooks import ADDRESS, DROP, PLACE, TAKE, WHAT
 from vmaplab.trace import Ints
 
 _SHARED, _TRIED = 1, 2

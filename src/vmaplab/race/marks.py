@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from vmaplab.object.bind import OWN
 from vmaplab.object.family import ACQUIRES, MARKED, RELEASES, Family
 from vmaplab.object.image import Image
-
-OURS = 1
-"""A bit of an instruction besides: it is of ``support/``, not the kernel's."""
+from vmaplab.race.hooks import OURS
 
 _RELEASE = re.compile(r"\b(?:smp_store_release|rcu_assign_pointer|smp_store_mb|\w*_release|hlist\w*_rcu|xchg)\b")
 _ACQUIRE = re.compile(

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from vmaplab._jit import allocating, jit
 from vmaplab.object.family import ATOMIC, MARKED, RELEASES
-from vmaplab.race.slots import SLOTS, slot
-from vmaplab.race.stepper import (
+from vmaplab.race.hooks import (
     ADDRESS,
     ALLOC,
     BARRIER,
@@ -39,6 +38,7 @@ from vmaplab.race.stepper import (
     WHAT,
     WRITE,
 )
+from vmaplab.race.slots import SLOTS, slot
 from vmaplab.trace import Ints
 
 i64 = np.int64

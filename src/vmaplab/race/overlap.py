@@ -23,23 +23,11 @@ from vmaplab.object.kernel import ObjectKernel
 from vmaplab.pages.heap import Buddy
 from vmaplab.race import promises
 from vmaplab.race.digest import digest
+from vmaplab.race.hooks import ADDRESS, BARRIER, CPUS, DROP, FLUSH, OLD, WHAT, WHEN, WRITE
 from vmaplab.race.played import Lowered, Played, Segment, Store
 from vmaplab.race.quarantine import Quarantine
 from vmaplab.race.schedule import Schedule, Turn
-from vmaplab.race.stepper import (
-    ADDRESS,
-    BARRIER,
-    CPUS,
-    DROP,
-    FLUSH,
-    OLD,
-    WHAT,
-    WHEN,
-    WRITE,
-    Cpu,
-    Stepper,
-    Stopped,
-)
+from vmaplab.race.stepper import Cpu, Stepper, Stopped
 from vmaplab.trace import L_FLUSH_VMAP, Ints
 
 WORKERS = 2

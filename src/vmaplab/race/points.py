@@ -15,8 +15,7 @@ import numpy as np
 
 from vmaplab._jit import allocating, jit
 from vmaplab.object.family import ATOMIC, RELEASES
-from vmaplab.race.slots import SLOTS, slot
-from vmaplab.race.stepper import (
+from vmaplab.race.hooks import (
     ADDRESS,
     ALLOC,
     BARRIER,
@@ -32,6 +31,7 @@ from vmaplab.race.stepper import (
     WHEN,
     WRITE,
 )
+from vmaplab.race.slots import SLOTS, slot
 from vmaplab.trace import Ints
 
 i64 = np.int64

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vmaplab.errors import KernelFault
 from vmaplab.object.answers import Rest
+from vmaplab.race.hooks import ALLOC, FLUSH, FREE, READ
 from vmaplab.race.order import AFTER_GRACE, ZEROED
-from vmaplab.race.stepper import ALLOC, FLUSH, FREE, READ, Stepper
+from vmaplab.race.stepper import Stepper
 from vmaplab.trace import L_FLUSH_TLB
 
 _FRAMES = 0x6D18 << 48
@@ -34,6 +38,7 @@ class Quarantine(Rest):
     """
 
     cpu: Stepper
+    queued: Mapping[str, int | None] = MappingProxyType({})  # it matters when each of them happens
     changing = (*Rest.changing, "known", "later", "gone", "working")
 
     def _alloc(self, size: int, gfp: int) -> int:

@@ -12,12 +12,12 @@ import capstone
 
 from vmaplab.object.emulator import PAGE, PER_CPU
 from vmaplab.object.kernel import TABLE_BYTES
+from vmaplab.race.hooks import ADDRESS, ALLOC, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
 from vmaplab.race.locks import Nested
 from vmaplab.race.order import AFTER_FREE, AT_FREE, MIXED, PUBLISHED, UNSEEN
 from vmaplab.race.overlap import Overlap
 from vmaplab.race.played import Played
 from vmaplab.race.quarantine import frame_of
-from vmaplab.race.stepper import ADDRESS, ALLOC, FREE, PLACE, READ, VALUE, WHAT, WHEN, WRITE
 
 _VERBS = {READ: "reads", WRITE: "writes", ALLOC: "allocates", FREE: "frees"}
 
