@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from command import VMAPLAB
 from effort import LONG, some
 from json_support import matches, valid
 from object_support import EXAMPLE, needs_kernel
@@ -61,7 +62,7 @@ def bootable(arch: str = "arm64-4k", **given) -> Bootable:
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, check=False)
+    return subprocess.run([*VMAPLAB, *words], capture_output=True, text=True, check=False)
 
 
 def test_the_calls_that_can_be_made_are_calls_of_the_table():

@@ -10,13 +10,14 @@ import sys
 
 import pytest
 
+from command import VMAPLAB
 from object_support import EXAMPLE, needs_kernel
 from vmaplab import pages
 from vmaplab.arch import NAMES
 
 
 def vmaplab(*words: str, **keywords) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vmaplab.cli", *words]
+    command = [*VMAPLAB, *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **keywords)
 
 

@@ -7,7 +7,6 @@ import importlib
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import capstone
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assembled import ARCH, BASE, repeated
+from command import VMAPLAB
 from effort import nightly
 from object_support import needs_kernel
 from test_boot import bootable
@@ -41,7 +41,7 @@ IN_ORDER = [name for name, core in CORES.items() if core.window == 0]
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, check=False)
+    return subprocess.run([*VMAPLAB, *words], capture_output=True, text=True, check=False)
 
 
 def cycles(core: Core | str, text: str, each: list[int] | None = None, times: int = TIMES, **situation: bool) -> float:
@@ -326,6 +326,7 @@ class TestCommand:
     def test_a_snippet_is_held_against_the_vmap_of_its_own_tree(self):
         example = str(Path(__file__).parent.parent / "examples" / "batched_vmap.c")
         words = ["--tree", str(tree_of("linux-source-6.1")), "--snippet", example, "--call", "batched_vmap", "--json"]
+        words += [f"--config={option}" for option in targets.smp()]
         rows = json.loads(vmaplab("cost", "heap:256K", *words).stdout)
         assert len(rows) == 4 and all(row["kernel"].startswith("Linux 6.1.") for row in rows)
 
@@ -481,8 +482,8 @@ class TestMemory:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "board"),
-    [("arm64-4k", "board"), ("arm64-4k", "gki")]
-    + [pytest.param(arch, "board", marks=nightly) for arch in ("x86_64", "riscv64-sv48")],
+    [("arm64-4k", "gki")]  # which is the board, and more
+    + [pytest.param(arch, "board", marks=nightly) for arch in ("arm64-4k", "x86_64", "riscv64-sv48")],
 )
 def test_the_configuration_of_a_board_builds_and_runs(arch, board):
     target = targets.get(arch)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from command import VMAPLAB
 from vmaplab import Kernel
 from vmaplab.cost.core import Buffer, Core
 from vmaplab.cost.cores import cores
@@ -178,7 +178,5 @@ class TestPatterns:
 
     def test_the_command_refuses_a_pattern_for_a_scenario(self):
         words = ["cost", "--scenario", "vmap 0x1", "--use", "stream"]
-        done = subprocess.run(
-            [sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*VMAPLAB, *words], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--use is for a page array" in done.stderr

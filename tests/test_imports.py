@@ -48,7 +48,12 @@ def compiled_functions(tree: ast.Module) -> list[ast.FunctionDef]:
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef)
-        and {one.id for one in node.decorator_list if isinstance(one, ast.Name)} & {"jit", "allocating", "inlined"}
+        and any(
+            one.id in ("jit", "allocating", "inlined", "native", "callback")
+            for decorator in node.decorator_list
+            for one in ast.walk(decorator)
+            if isinstance(one, ast.Name)
+        )
     ]
 
 

@@ -8,12 +8,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from command import VMAPLAB
 from object_support import EXAMPLE, changed_tree, needs_kernel, object_of
 from vmaplab.check.campaign import check
 from vmaplab.check.plan import Plan
@@ -25,7 +25,7 @@ ARM64 = targets.get("arm64-4k")
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, check=False)
+    return subprocess.run([*VMAPLAB, *words], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ class TestCache:
         assert build.build(ARM64, snippet=copy, call="batched_vmap").image == with_snippet.image
 
     def test_an_option_changes_the_object(self):
-        done = build.build(targets.get("riscv64-sv39"), config=["LOG_BUF_SHIFT=13"])
+        done = build.build(targets.get("riscv64-sv39"), config=targets.smp())
         assert done.image != object_of("riscv64-sv39").image
         assert object_of("riscv64-sv39").image == object_of("riscv64-sv57").image
 

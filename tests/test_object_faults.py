@@ -141,6 +141,19 @@ def test_a_snippet_whose_vmap_returns_anything_is_compared_and_found(tmp_path):
     assert "the model:  returns 0xffff800080000000" in check_one(plan, parse("vmap 0x1")).difference
 
 
+@pytest.mark.parametrize("arch", targets.MAIN)
+def test_nothing_is_seen_of_what_comes_behind_a_page_that_is_freed_twice(wrong, arch):
+    """The CPU goes on when pages are freed; what they were is looked at later."""
+    twice = "{ struct page *page = alloc_page(GFP_KERNEL); __free_page(page); __free_page(page); %s }"
+    store = "WRITE_ONCE(*(unsigned long *)init_mm.pgd, 0); *(volatile long *)0x1000 = 1;"
+    kernel = ObjectKernel(wrong(twice % store, arch))
+    for _ in range(2):
+        with pytest.raises(KernelFault, match=r"wrong_vmap frees page frame 0x[0-9a-f]+, which is not allocated"):
+            kernel.vmap([1])
+        assert len(kernel.log.rows()) == 0 and kernel.taken_pages == 0
+        kernel.reset()
+
+
 @pytest.mark.slow
 def test_a_spare_page_that_is_never_freed_is_found(tmp_path):
     """pud_free_pmd_page() of x86 takes a page to remember the tables of the next level in."""

@@ -83,7 +83,7 @@ def test_a_purge_waits_for_its_helpers(arch):
     assert work[drain] == 4  # WORK_CPU_UNBOUND
     ran = []
     known = kernel._rest._answers["vmaplab_take_work"]
-    kernel._rest._answers["vmaplab_take_work"] = lambda: ran.append(work[cpu.argument(0)]) or known()
+    kernel._rest._answers["vmaplab_take_work"] = lambda argument: ran.append(work[argument(0)]) or known(argument)
     cpu.call("vmaplab_run_work", drain, work.pop(drain))
     assert ran == [0, 1, 2] and not work
     assert {on: vmap_on(kernel, on) for on in small} == small

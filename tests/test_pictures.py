@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
+from command import VMAPLAB
 from vmaplab import Kernel, pages
 from vmaplab.compare import compare
 from vmaplab.mapping import LEAF_DTYPE
@@ -178,5 +178,5 @@ def test_a_picture_alone_is_an_image(browser: Any, tmp_path: Path) -> None:
 
 def test_the_picture_of_the_documentation_is_what_the_command_draws(tmp_path: Path) -> None:
     words = ["map", "heap:8M,fragmentation=0.5,seed=1", "--svg", str(tmp_path / "tables.svg")]
-    subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*VMAPLAB, *words], check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "tables.svg").read_text() == (DOCS / "tables.svg").read_text()

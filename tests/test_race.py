@@ -18,6 +18,7 @@ from vmaplab.object import build, targets
 from vmaplab.object.family import ACQUIRES, ATOMIC, MARKED, RELEASES
 from vmaplab.race.campaign import RacePlan, campaign, one, set_up
 from vmaplab.race.explore import Ends, Explorer, Finding, Tried
+from vmaplab.race.hooks import ALLOC, BARRIER, DROP, FLUSH, FREE, RCU, READ, TAKE, WRITE
 from vmaplab.race.known import why_known
 from vmaplab.race.locks import LockOrder
 from vmaplab.race.marks import bits_of
@@ -28,7 +29,6 @@ from vmaplab.race.played import Played
 from vmaplab.race.points import Points
 from vmaplab.race.promises import Call, owed
 from vmaplab.race.schedule import Turn, parse_schedule, schedule_text
-from vmaplab.race.stepper import ALLOC, BARRIER, DROP, FLUSH, FREE, RCU, READ, TAKE, WRITE
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TABLES = 1 << 30, 1 << 31

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import command
 import vmaplab.kernel
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +21,7 @@ def render(text: str) -> str:
     spec = importlib.util.spec_from_file_location("readme", ROOT / "tools" / "readme.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.render(text)
+    return module.render(text, command.FOLDER)
 
 
 def of_any_kernel(text: str) -> str:

@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 
 import pytest
 
+from command import VMAPLAB
 from facts import ARCHES
 from json_support import matches
 from object_support import EXAMPLE, SNIPPETS, needs_kernel, object_of
@@ -238,9 +238,7 @@ class TestTheReport:
     def test_every_command_shows_what_the_finding_says(self, result):
         for finding in result.findings:
             for words in finding.commands:
-                done = subprocess.run(
-                    [sys.executable, "-m", "vmaplab.cli", *words, "--json"], capture_output=True, text=True, timeout=300
-                )
+                done = subprocess.run([*VMAPLAB, *words, "--json"], capture_output=True, text=True, timeout=300)
                 told = json.loads(done.stdout)
                 if words[0] == "map":
                     assert told["leaves"] in [leaves(it.leaves) for it in (finding.ours, finding.other)]
@@ -278,7 +276,7 @@ class TestTheReport:
         ],
     )
     def test_bad_input_is_one_line(self, words):
-        done = subprocess.run([sys.executable, "-m", "vmaplab.cli", "review", *words], capture_output=True, text=True)
+        done = subprocess.run([*VMAPLAB, "review", *words], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), shlex.join(words)
 
 

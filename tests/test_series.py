@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from command import VMAPLAB
 from json_support import matches
 from object_support import needs_kernel
 from patches import SIGNED, Edit, mailed, repository
@@ -607,9 +607,7 @@ class TestOfTheKernel:
 
 class TestCommand:
     def vmaplab(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "vmaplab.cli", *words], input=stdin, capture_output=True, check=False
-        )
+        done = subprocess.run([*VMAPLAB, *words], input=stdin, capture_output=True, check=False)
         return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     @pytest.mark.parametrize(

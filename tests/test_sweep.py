@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from command import VMAPLAB
 from object_support import needs_kernel
 from vmaplab.compare import compare
 from vmaplab.errors import InputError
@@ -52,9 +53,7 @@ def plan(
 
 
 def command(*words: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "vmaplab.cli", "sweep", *words], capture_output=True, text=True, timeout=120, **keywords
-    )
+    return subprocess.run([*VMAPLAB, "sweep", *words], capture_output=True, text=True, timeout=120, **keywords)
 
 
 def saved(folder: Path, count: int) -> Path:
@@ -524,7 +523,7 @@ def test_a_cluster_loses_and_doubles_nothing_when_a_worker_is_killed(tmp_path: P
 def test_a_comparison_of_several_goes_on_behind_a_bad_one(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([0.5]))
     np.save(tmp_path / "b.npy", np.arange(16))
-    words = [sys.executable, "-m", "vmaplab.cli", "compare", str(tmp_path), "heap:1M,seed=1..2", "-r", "mm-unstable"]
+    words = [*VMAPLAB, "compare", str(tmp_path), "heap:1M,seed=1..2", "-r", "mm-unstable"]
     told = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert told.returncode == 0, told.stderr
     assert f"{tmp_path}/a.npy: '{tmp_path}/a.npy': page frame numbers are integers" in told.stdout

@@ -7,13 +7,13 @@ import errno
 import json
 import re
 import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from command import VMAPLAB
 from facts import ARCHES
 from object_support import changed_tree, needs_kernel, object_of
 from vmaplab import NULL_PFN, InputError, Kernel, VmapError
@@ -39,7 +39,7 @@ from vmaplab.trace import L_FLUSH_TLB, L_FLUSH_VMAP, L_FLUSH_VUNMAP, L_STORE, L_
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vmaplab.cli", *words], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*VMAPLAB, *words], capture_output=True, text=True, timeout=300)
 
 
 class TestBreakBeforeMake:

@@ -17,9 +17,12 @@ import tempfile
 from pathlib import Path
 
 
-def render(text: str) -> str:
-    """``text`` with the output of its commands as they print it now."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+def render(text: str, first: str = str(Path(sys.executable).parent)) -> str:
+    """``text`` with the output of its commands as they print it now.
+
+    :param first: the folder with the command line.
+    """
+    path = f"{first}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "examples").symlink_to(Path(__file__).parent.parent.resolve() / "examples")
         lines: list[str] = []
