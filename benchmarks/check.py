@@ -9,11 +9,14 @@ References in the same run: a call of an empty function in the emulator, and a w
 
 from __future__ import annotations
 
+import cProfile
 import os
 import platform
+import pstats
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +105,44 @@ def builds() -> str:
     return table(["build of one architecture, 2 cores", "cold, s", "cached, s"], rows)
 
 
+GROUPS = {
+    "the emulator: code and its hooks": ("unicorn/", "object/hooks"),
+    "what the rest of the kernel answers": ("object/answers", "object/memory", "object/standin", "pages/"),
+    "calling the kernel's code": ("object/",),
+    "judges": ("judge/",),
+    "the model": ("kernel.py", "vmalloc/", "pgtable/", "machine.py", "mapping.py", "trace.py"),
+    "drawing, lowering and comparing": ("calls/", "check/"),
+}
+
+
+def group_of(file: str) -> str:
+    found = file.rpartition("vmaplab/")[2] if "/vmaplab/" in file else file
+    return next((group for group, parts in GROUPS.items() if any(part in found for part in parts)), "all else")
+
+
+def where(cases: int = 1000) -> str:
+    """Own time by what it goes to; of C functions, by who calls them."""
+    columns = {}
+    for arch in ARCHES:
+        check(plan(arch), 50, jobs=1)
+        profile = cProfile.Profile()
+        profile.runcall(check, plan(arch), cases, jobs=1)
+        spent: Counter[str] = Counter()
+        for (file, _, _), (_, _, own, _, callers) in pstats.Stats(profile).stats.items():
+            if file == "~":
+                for (caller, _, _), (_, _, part, _) in callers.items():
+                    spent[group_of(caller)] += part
+            else:
+                spent[group_of(file)] += own
+        columns[arch] = spent
+    rows = []
+    for name in [*GROUPS, "all else"]:
+        parts = [(column[name], column.total()) for column in columns.values()]
+        rows.append([name, *(f"{own / cases * 1e6:.0f} ({own / whole:.0%})" for own, whole in parts)])
+    rows.append(["in all", *(f"{column.total() / cases * 1e6:.0f}" for column in columns.values())])
+    return table(["us a scenario, under a profiler", *ARCHES], rows)
+
+
 def memory() -> str:
     whole = plan("arm64-4k")
     ours, theirs = whole.sides()
@@ -118,7 +159,7 @@ def memory() -> str:
 
 def main() -> None:
     machine = f"{platform.machine()}, Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores"
-    report = "\n\n".join([f"Measured on: {machine}.", campaigns(), one_call(), builds(), memory() + "."])
+    report = "\n\n".join([f"Measured on: {machine}.", campaigns(), where(), one_call(), builds(), memory() + "."])
     document.publish(report, "bench check")
 
 

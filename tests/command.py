@@ -3,7 +3,7 @@
 
 Loading them takes most of a second, which a test run would pay a thousand times. Of vmaplab nothing that compiles is
 loaded before the fork. :data:`VMAPLAB` stands for ``python -m vmaplab.cli``; where a test is of the start itself (its
-environment, signals, a terminal), it starts the real one.
+environment, limits, signals, a terminal), it starts :data:`AFRESH`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ import sys
 WHERE = "VMAPLAB_TEST_COMMANDS"
 VMAPLAB = [sys.executable, "-S", "-E", __file__, "ask"]
 """Runs the command line with the words that follow."""
+AFRESH = [sys.executable, "-m", "vmaplab.cli"]
+"""The real one."""
+
+
+def starting(**keywords: object) -> list[str]:
+    """Which of the two can be started with these ``keywords`` of :func:`subprocess.run`."""
+    return AFRESH if {"env", "preexec_fn"} & set(keywords) else VMAPLAB
 
 
 def start() -> str:
@@ -82,9 +89,11 @@ def serve(listener: socket.socket) -> None:
 def load() -> None:
     """Import the libraries, and start numba's compiler, as its first function does."""
     import capstone  # noqa: F401
+    import dask  # noqa: F401
     import elftools.elf.elffile  # noqa: F401
     import jinja2  # noqa: F401
     import numba
+    import pyarrow.parquet  # noqa: F401
     import rich.progress
     import rich.table  # noqa: F401
     import unicorn  # noqa: F401

@@ -16,7 +16,7 @@ import pytest
 from command import VMAPLAB
 from effort import LONG, some
 from json_support import matches, valid
-from object_support import EXAMPLE, needs_kernel
+from object_support import needs_kernel
 from patches import Edit, mailed, repository
 from vmaplab.boot.board import BOARDS, board_of
 from vmaplab.boot.build import FAULTS, Bootable, build
@@ -59,6 +59,12 @@ def bootable(arch: str = "arm64-4k", **given) -> Bootable:
     if shutil.which(board_of(arch).command[0]) is None:
         pytest.skip(f"{board_of(arch).command[0]} is not installed")
     return build(arch, **given)
+
+
+def both(call: str) -> tuple[Bootable, objects.Built]:
+    """A kernel and an object that have the functions of SNIPPETS, and call one of them for vmap()."""
+    given = {"snippet": SNIPPETS, "call": call}
+    return bootable(**given), objects.build(targets.get("arm64-4k"), **given)
 
 
 def vmaplab(*words: str) -> subprocess.CompletedProcess[str]:
@@ -215,20 +221,12 @@ class TestBooted:
         assert found.pages > 20 * some(2000)
 
     def test_batched_mapping_does_what_mm_unstable_says(self):
-        kernel = bootable(snippet=EXAMPLE, call="batched_vmap")
-        built = objects.build(targets.get("arm64-4k"), snippet=EXAMPLE, call="batched_vmap")
+        kernel, built = both("batched_vmap")
         found = check_booted(kernel, built, some(1000))
         assert found.difference == "" and found.against.startswith("mm-unstable over")
 
-    def test_a_wrong_frame_is_found(self, tmp_path):
-        wrong = tmp_path / "wrong.c"
-        head = "void *wrong_vmap(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)"
-        wrong.write_text(
-            f"{head};\n{head}\n{{\n\tif (count > 9)\n\t\tpages[9] = pages[0];\n"
-            "\treturn vmap(pages, count, flags, prot);\n}\n"
-        )
-        given = {"snippet": wrong, "call": "wrong_vmap"}
-        found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 200)
+    def test_a_wrong_frame_is_found(self):
+        found = check_booted(*both("has_a_wrong_frame"), 200)
         assert "an entry" in found.difference and "booted:" in found.difference and found.scenario is not None
 
     def test_another_release_is_another_kernel(self):
@@ -329,25 +327,14 @@ class TestBooted:
         assert report in found.difference and found.scenario is not None
 
     def test_boot_arguments_are_given_to_all_three(self):
-        kernel, built = (
-            bootable(snippet=EXAMPLE, call="batched_vmap"),
-            objects.build(targets.get("arm64-4k"), snippet=EXAMPLE, call="batched_vmap"),
-        )
+        kernel, built = both("batched_vmap")
         for boot_args in ("nohugevmalloc", "nohugeiomap"):
             assert check_booted(kernel, built, 40, boot_args=boot_args).difference == ""
         done = vmaplab("boot", "--boot-args", "nosuchthing")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "unknown boot argument" in done.stderr
 
-    def test_what_the_emulator_does_not_have_is_held_against_the_model_alone(self, tmp_path):
-        file = tmp_path / "copies.c"
-        head = "void *copies(struct page **pages, unsigned int count, unsigned long flags, pgprot_t prot)"
-        file.write_text(
-            f"#include <linux/slab.h>\n{head};\n{head}\n{{\n"
-            "\tstruct page **copy = kmemdup(pages, count * 8, GFP_KERNEL);\n"
-            "\tvoid *addr = copy ? vmap(copy, count, flags, prot) : NULL;\n\n\tkfree(copy);\n\treturn addr;\n}\n"
-        )
-        given = {"snippet": file, "call": "copies"}
-        found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 30)
+    def test_what_the_emulator_does_not_have_is_held_against_the_model_alone(self):
+        found = check_booted(*both("copies"), 30)
         assert found.difference == "" and found.scenarios == 30
         assert found.without.startswith("copies() calls kmemdup")
 
@@ -407,8 +394,7 @@ class TestBooted:
     ],
 )
 def test_what_comes_of_what_went_before_is_told_too(call, told, alone):
-    given = {"snippet": SNIPPETS, "call": call}
-    found = check_booted(bootable(**given), objects.build(targets.get("arm64-4k"), **given), 200)
+    found = check_booted(*both(call), 200)
     assert told in found.difference and found.alone is alone
 
 

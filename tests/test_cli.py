@@ -10,14 +10,14 @@ import sys
 
 import pytest
 
-from command import VMAPLAB
+from command import AFRESH, starting
 from object_support import EXAMPLE, needs_kernel
 from vmaplab import pages
 from vmaplab.arch import NAMES
 
 
 def vmaplab(*words: str, **keywords) -> subprocess.CompletedProcess[str]:
-    command = [*VMAPLAB, *words]
+    command = [*starting(**keywords), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **keywords)
 
 
@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
 
 def test_a_full_disk_is_one_line_and_status_2():
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "vmaplab.cli", "map", "heap:1M"]
+        command = [*AFRESH, "map", "heap:1M"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (2, "vmaplab: cannot write the output: No space left on device\n")
 

@@ -339,6 +339,12 @@ class TestSeed:
         assert not (builds / "builds/first").exists()
         assert (builds / "builds/second").exists()
 
+    def test_a_directory_of_a_tree_that_is_gone_goes_first(self, builds):
+        os.utime(builds / "builds/second", (1, 1))  # the oldest
+        shutil.rmtree(builds / "old")  # of which the first was made
+        tools.forget(builds / "builds", 1, seed.is_of_no_tree)
+        assert [path.name for path in (builds / "builds").iterdir() if path.is_dir()] == ["second"]
+
     def test_a_directory_of_which_nothing_is_known_is_emptied(self, builds):
         first = builds / "builds/first"
         (first / "vmaplab-inputs.json").unlink()

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command import VMAPLAB
+from command import AFRESH, VMAPLAB, starting
 from object_support import needs_kernel
 from vmaplab.compare import compare
 from vmaplab.errors import InputError
@@ -53,7 +53,8 @@ def plan(
 
 
 def command(*words: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*VMAPLAB, "sweep", *words], capture_output=True, text=True, timeout=120, **keywords)
+    words = *starting(**keywords), "sweep", *words
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, **keywords)
 
 
 def saved(folder: Path, count: int) -> Path:
@@ -378,7 +379,7 @@ def test_standard_input_is_no_array_of_a_sweep(tmp_path: Path) -> None:
 
 
 def test_processes_end_with_the_command(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "vmaplab.cli", "sweep", MANY, "-j", "2", "-o", str(tmp_path / "r.parquet")]
+    words = [*AFRESH, "sweep", MANY, "-j", "2", "-o", str(tmp_path / "r.parquet")]
     running = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     wait_for(lambda: len(psutil.Process(running.pid).children(recursive=True)) >= 4)
     children = psutil.Process(running.pid).children(recursive=True)
@@ -454,7 +455,7 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_what_is_done(tmp_path: Path, number: int) -> None:
     path = tmp_path / "r.parquet"
-    words = [sys.executable, "-m", "vmaplab.cli", "sweep", MANY, "-a", "arm64-4k", "-o", str(path)]
+    words = [*AFRESH, "sweep", MANY, "-a", "arm64-4k", "-o", str(path)]
     running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     parts = tmp_path / "r.parquet.parts"
     wait_for(lambda: len(list(parts.glob("0*.parquet"))) >= 1)
@@ -501,7 +502,7 @@ def test_a_cluster_loses_and_doubles_nothing_when_a_worker_is_killed(tmp_path: P
     try:
         running += [subprocess.Popen(worker, **quiet) for _ in range(2)]
         path = tmp_path / "r.parquet"
-        words = [sys.executable, "-m", "vmaplab.cli", "sweep", MANY, "-o", str(path), "--scheduler", address]
+        words = [*AFRESH, "sweep", MANY, "-o", str(path), "--scheduler", address]
         client = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         wait_for(lambda: len(list((tmp_path / "r.parquet.parts").glob("0*.parquet"))) >= 1)
         running[1].kill()

@@ -112,11 +112,11 @@ class KernelBuild:
 
     @contextmanager
     def locked(self, images: Path) -> Iterator[None]:
-        """Only one process builds here, for the folder ``images``; the oldest of those beside it are removed."""
+        """Only one process builds here, for the folder ``images``; of those beside it too many are removed."""
         self.dir.mkdir(parents=True, exist_ok=True)
         with lock(self.dir.with_suffix(".lock")):
             yield
-        forget(self.dir.parent, _KEPT_BUILDS)
+        forget(self.dir.parent, _KEPT_BUILDS, seed.is_of_no_tree)
         forget(images.parent, _KEPT_IMAGES)
 
     def image(self, images: Path, snippet: Path | None) -> Path:

@@ -66,6 +66,14 @@ def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str], ours: s
     (folder / _BEGUN).unlink(missing_ok=True)
 
 
+def is_of_no_tree(folder: Path) -> bool:
+    """Whether the tree that the directory was made of is gone."""
+    try:
+        return not Path(json.loads((folder / _TOLD).read_text())["tree"]).is_dir()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def named(folder: Path, tree: Path) -> set[str]:
     """The files of ``tree`` that kbuild says it has used, by their names in it."""
     return {name for command in _commands(folder) for name in _named(command, tree)}

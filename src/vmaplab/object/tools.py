@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -153,10 +153,12 @@ def lock(path: Path) -> Iterator[None]:
             _held.discard(file.fileno())
 
 
-def forget(folder: Path, keep: int) -> None:
-    """Remove all but the newest directories in ``folder``, and those that somebody holds."""
-    directories = sorted((d for d in folder.glob("*") if d.is_dir()), key=lambda d: d.stat().st_mtime)
-    for old in directories[:-keep]:
+def forget(folder: Path, keep: int, useless: Callable[[Path], bool] = lambda directory: False) -> None:
+    """Remove all but the newest directories in ``folder``, and those that somebody holds; useless ones go first."""
+    directories = [directory for directory in folder.glob("*") if directory.is_dir()]
+    if len(directories) <= keep:
+        return
+    for old in sorted(directories, key=lambda one: (not useless(one), one.stat().st_mtime))[:-keep]:
         held = old.with_suffix(".lock")
         with suppress(BlockingIOError), held.open() if held.exists() else nullcontext() as file:
             if file is not None:
