@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Any sequence of calls, with allocations that fail: a Hypothesis state machine, every call watched by the judges.
 
-``VMAPLAB_STEPS`` sets how many calls are made in all (default 16,000; ``make nightly``: 200,000).
+``VMAPLAB_STEPS`` sets how many calls are made in all (default 8,000; ``make nightly``: 200,000).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vmaplab.judge.witness import Witness
 
 pytestmark = pytest.mark.slow
 
-STEPS = int(os.environ.get("VMAPLAB_STEPS", "16000"))
+STEPS = int(os.environ.get("VMAPLAB_STEPS", "8000"))
 PER_MACHINE = 50
 LIVE = 4
 """Areas in use at most: each is looked at after each call."""
