@@ -245,7 +245,18 @@ class TestTheReport:
                 else:
                     assert [it["headline"] for it in told["findings"]] == [finding.headline]
 
-    def test_a_mail_has_no_line_over_72_columns_but_commands_and_tables(self, result):
+    def test_a_table_that_is_too_wide_folds_its_words_and_keeps_its_numbers(self):
+        rows = (
+            ("", "us on a core"),
+            ("heap 8/4/0, fragmentation 0.5", "A55 1109.1 -> 80.40"),
+            ("one page", "A55 2.88"),
+        )
+        folded = ["                         us on a core", "   heap 8/4/0,    A55 1109.1 -> 80.40"]
+        folded += ["   fragmentation", "   0.5", "   one page                  A55 2.88"]
+        assert report.columns(rows, width=37) == folded
+        assert len(report.columns(rows)) == 3 and "heap 8/4/0, fragmentation 0.5  A55" in report.columns(rows)[1]
+
+    def test_a_mail_has_no_line_over_72_columns_but_commands(self, result):
         for line in report.as_mail(result).splitlines():
             assert len(line) <= 72 or line.startswith("   vmaplab "), line
             assert line.isascii() and line == line.rstrip()

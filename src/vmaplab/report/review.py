@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 from vmaplab import __version__
@@ -125,7 +125,7 @@ def evidence_of(finding: Finding, width: int) -> list[str]:
         lines += ["", *_side_by_side(finding, width), ""]
     lines += wrapped(finding.cost, width, "   ")
     if finding.evidence:
-        lines += ["", *columns(finding.evidence), ""]
+        lines += ["", *columns(finding.evidence, width=width), ""]
     return lines
 
 
@@ -181,11 +181,23 @@ def _leaves(table: Table, page: int) -> list[str]:
     return lines
 
 
-def columns(rows: tuple[tuple[str, ...], ...], left: int = 1) -> list[str]:
-    """Rows as a table, the first ``left`` columns flush left, the others flush right."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+def columns(rows: tuple[tuple[str, ...], ...], left: int = 1, width: int = 1 << 16) -> list[str]:
+    """Rows as a table, the first ``left`` columns flush left, the others flush right.
+
+    :param width: where more is needed, the widest cells go over several lines, those flush left first.
+    """
+    cells = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in cells]
+    least = [max((len(word) for cell in column for word in cell.split()), default=0) for column in cells]
+    while sum(widths) + 2 * len(widths) + 1 > width and widths != least:
+        _, _, widest = max((index < left, size, index) for index, size in enumerate(widths) if size > least[index])
+        widths[widest] -= 1  # numbers keep their lines as long as words can give way
     sides = ["<" if index < left else ">" for index in range(len(widths))]
-    return [
-        "   " + "  ".join(f"{cell:{side}{size}}" for cell, side, size in zip(row, sides, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        fitted = zip(row, widths, strict=True)
+        folded = [[cell] if len(cell) <= size else textwrap.wrap(cell, size) for cell, size in fitted]
+        for parts in zip_longest(*folded, fillvalue=""):
+            line = "  ".join(f"{part:{side}{size}}" for part, side, size in zip(parts, sides, widths, strict=True))
+            lines.append(f"   {line}".rstrip())
+    return lines

@@ -42,7 +42,7 @@ def as_mail(found: Reviewed) -> str:
         lines += wrapped(text, MAIL_WIDTH, "         ", "")
     lines.append("")
     if len(found.steps) > 1:
-        lines += [*columns(tuple(table(found)), left=1 + len(found.arches) + found.boots)]
+        lines += [*columns(tuple(table(found)), left=1 + len(found.arches) + found.boots, width=MAIL_WIDTH)]
         for text in booted_lines(found):
             lines += wrapped(text.strip(), MAIL_WIDTH, "   ")
         lines.append("")
@@ -170,7 +170,7 @@ def _rest(found: Reviewed) -> Iterator[str]:
         yield from ("", f"Cost of vmap() on {arch}:", "")
         head = ("", "instructions", "TLB entries", "us on a core")
         rows = ((name, ratio, tlb, us.partition(", ")[0]) for name, _, _, ratio, *_, tlb, us in of_arch)
-        yield from columns((head, *rows))
+        yield from columns((head, *rows), width=MAIL_WIDTH)
     for line in bytes_of_text(found):
         yield from ("", *wrapped(line, MAIL_WIDTH, "   ", ""))
     before = [it for it in sorted_remarks(found) if it.state == "as before"]
