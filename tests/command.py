@@ -60,7 +60,10 @@ def ask(words: list[str]) -> int:
         said = marshal.dumps((os.getcwd(), words, dict(os.environ)))  # noqa: PTH109 - pathlib takes longer than all else
         socket.send_fds(server, [len(said).to_bytes(8, "little")], [0, 1, 2])
         server.sendall(said)
-        return int.from_bytes(server.recv(1), "little")
+        answer = server.recv(1)
+    if not answer:
+        sys.stderr.write("tests/command.py: the process that runs the command has ended without a word\n")
+    return answer[0] if answer else 70
 
 
 def serve(listener: socket.socket) -> None:
@@ -111,7 +114,10 @@ def watch(client: socket.socket) -> None:
     size, files, _, _ = socket.recv_fds(client, 8, 3)
     said = b""
     while len(said) < int.from_bytes(size, "little"):
-        said += client.recv(1 << 16)
+        part = client.recv(1 << 16)
+        if not part:  # nobody asks any more
+            return
+        said += part
     command = os.fork()
     if not command:
         client.close()
@@ -126,6 +132,7 @@ def watch(client: socket.socket) -> None:
 def run(where: str, words: list[str], environment: dict[str, str], files: list[int]) -> int:
     """The command line, as if this process had just been started for it."""
     import atexit
+    import threading
     import traceback
 
     from vmaplab.cli import main
@@ -144,11 +151,15 @@ def run(where: str, words: list[str], environment: dict[str, str], files: list[i
         main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1 if end.code else 0
+        if status and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         status = 1
+    threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
+    sys.stderr.flush()
     return status
 
 

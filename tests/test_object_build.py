@@ -342,6 +342,11 @@ class TestSeed:
     def test_a_directory_of_a_tree_that_is_gone_goes_first(self, builds):
         os.utime(builds / "builds/second", (1, 1))  # the oldest
         shutil.rmtree(builds / "old")  # of which the first was made
+        shutil.copytree(
+            builds / "builds/first", builds / "builds/new-1", symlinks=True
+        )  # as while another is being filled from it
+        assert seed.is_of_no_tree(builds / "builds/first") and not seed.is_of_no_tree(builds / "builds/new-1")
+        shutil.rmtree(builds / "builds/new-1")
         tools.forget(builds / "builds", 1, seed.is_of_no_tree)
         assert [path.name for path in (builds / "builds").iterdir() if path.is_dir()] == ["second"]
 

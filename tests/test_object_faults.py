@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from vmaplab.check.one import check_one
 from vmaplab.check.plan import Plan
 from vmaplab.check.tree import facts_of, model_config
 from vmaplab.errors import InputError, KernelFault, Unprovided, VmapError
-from vmaplab.object import build, targets
+from vmaplab.object import build, hooks, targets
 from vmaplab.object.kernel import ObjectKernel
 from vmaplab.release import RELEASES
 
@@ -168,6 +169,19 @@ def test_nothing_is_seen_of_what_comes_behind_a_page_that_is_freed_twice(wrong, 
             kernel.vmap([1])
         assert len(kernel.log.rows()) == 0 and kernel.taken_pages == 0
         kernel.reset()
+
+
+def test_an_interrupt_ends_a_call_whose_answers_wait(wrong):
+    """It comes while the CPU stands, because nothing of Python runs beside it."""
+    kernel = ObjectKernel(wrong("for (;;) mod_memcg_page_state(pages[0], 0, 0);"))
+    before = signal.signal(signal.SIGALRM, lambda *_: kernel._cpu.interrupt())
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            kernel.vmap([1])
+        assert kernel._cpu._control[hooks.BUDGET] > 0  # it did not end by itself
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.slow

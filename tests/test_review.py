@@ -254,6 +254,7 @@ class TestTheReport:
         folded = ["                         us on a core", "   heap 8/4/0,    A55 1109.1 -> 80.40"]
         folded += ["   fragmentation", "   0.5", "   one page                  A55 2.88"]
         assert report.columns(rows, width=37) == folded
+        assert report.columns(((" ", "a b"), ("", "c")), width=1)[-1].split() == ["c"]
         assert len(report.columns(rows)) == 3 and "heap 8/4/0, fragmentation 0.5  A55" in report.columns(rows)[1]
 
     def test_a_mail_has_no_line_over_72_columns_but_commands(self, result):

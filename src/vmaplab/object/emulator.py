@@ -285,10 +285,10 @@ class Emulator:
         try:
             control[hooks.ASKED] = 0
             self._uc.emu_start(start, end)
-            while control[hooks.ASKED]:
+            while control[hooks.ASKED] and self._error is None:  # an interrupt can come while the CPU stands
                 address, control[hooks.ASKED] = unsigned(int(control[hooks.ASKED])), 0
                 self._answered(address)
-                if (start := self._return()) != end:
+                if (start := self._return()) != end and self._error is None:
                     self._uc.emu_start(start, end)
         except unicorn.UcError as error:
             if self._fault is None:

@@ -24,6 +24,8 @@ _TOLD = "vmaplab-inputs.json"
 """What a whole directory was made of."""
 _BEGUN = "vmaplab-begun.json"
 """What one was made of that is being changed: files that were different when that began count as different."""
+_ROOM = "new-"
+"""How the name of one begins that is being filled."""
 _WORD = re.compile(r"[^\s:;'\"()=\\]+")
 _C = (".c", ".h", ".S")
 
@@ -67,9 +69,9 @@ def finish(folder: Path, recipe: str, tree: Path, files: dict[str, str], ours: s
 
 
 def is_of_no_tree(folder: Path) -> bool:
-    """Whether the tree that the directory was made of is gone."""
+    """Whether the tree that the directory was made of is gone; of one that is being filled that is not known."""
     try:
-        return not Path(json.loads((folder / _TOLD).read_text())["tree"]).is_dir()
+        return not folder.name.startswith(_ROOM) and not Path(json.loads((folder / _TOLD).read_text())["tree"]).is_dir()
     except (OSError, ValueError, KeyError):
         return False
 
@@ -120,7 +122,7 @@ def _plant(folder: Path, recipe: str, kind: str, tree: Path, known: dict[str, st
     if not near:
         return None
     record = min(near)[-1]
-    source, room = record.parent, Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
+    source, room = record.parent, Path(tempfile.mkdtemp(prefix=_ROOM, dir=folder.parent))
     try:
         with lock(source.with_suffix(".lock")):
             names = _changed(record, kind, tree, known)

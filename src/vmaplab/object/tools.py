@@ -153,12 +153,20 @@ def lock(path: Path) -> Iterator[None]:
             _held.discard(file.fileno())
 
 
+def _age(path: Path) -> float:
+    """When it was changed; 0 if it is just being removed."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def forget(folder: Path, keep: int, useless: Callable[[Path], bool] = lambda directory: False) -> None:
     """Remove all but the newest directories in ``folder``, and those that somebody holds; useless ones go first."""
     directories = [directory for directory in folder.glob("*") if directory.is_dir()]
     if len(directories) <= keep:
         return
-    for old in sorted(directories, key=lambda one: (not useless(one), one.stat().st_mtime))[:-keep]:
+    for old in sorted(directories, key=lambda one: (not useless(one), _age(one)))[:-keep]:
         held = old.with_suffix(".lock")
         with suppress(BlockingIOError), held.open() if held.exists() else nullcontext() as file:
             if file is not None:

@@ -188,7 +188,8 @@ def columns(rows: tuple[tuple[str, ...], ...], left: int = 1, width: int = 1 << 
     """
     cells = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in cells]
-    least = [max((len(word) for cell in column for word in cell.split()), default=0) for column in cells]
+    words = [max((len(word) for cell in column for word in cell.split()), default=1) for column in cells]
+    least = [min(sizes) for sizes in zip(widths, words, strict=True)]
     while sum(widths) + 2 * len(widths) + 1 > width and widths != least:
         _, _, widest = max((index < left, size, index) for index, size in enumerate(widths) if size > least[index])
         widths[widest] -= 1  # numbers keep their lines as long as words can give way
