@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from object_support import changed_tree, needs_kernel, object_of
@@ -169,6 +170,19 @@ def test_nothing_is_seen_of_what_comes_behind_a_page_that_is_freed_twice(wrong, 
             kernel.vmap([1])
         assert len(kernel.log.rows()) == 0 and kernel.taken_pages == 0
         kernel.reset()
+
+
+@pytest.mark.parametrize("arch", targets.MAIN)
+def test_more_pages_than_the_queue_has_room_for_are_read_and_freed(arch):
+    kernel, pages = ObjectKernel(object_of(arch)), 2 * hooks.QUEUE_ROOM + 99
+    size = kernel.arch.page_size
+    area = kernel.vmalloc(pages * size)
+    assert kernel.taken_pages >= pages  # and those of the array of pages
+    parts = kernel.vread(area.addr, pages * size)
+    read = [np.arange(part.phys // size, (part.phys + part.size) // size) for part in parts]
+    assert np.array_equal(np.concatenate(read), area.leaves["pfn"].astype(np.int64))
+    kernel.vfree(area.addr)
+    assert kernel.taken_pages == 0
 
 
 def test_an_interrupt_ends_a_call_whose_answers_wait(wrong):
